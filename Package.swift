@@ -1,0 +1,122 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Settings of every target: the language mode of the day, and warnings as errors.
+let base: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+/// Shell modules sit on the request path or beside it; exclusivity is checked in debug and test builds.
+let shell: [SwiftSetting] =
+    base + [.unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))]
+
+/// Modules that decide: no C, no Foundation, no event loop, and memory-safe throughout.
+let pure: [SwiftSetting] =
+    shell + [
+        .strictMemorySafety(), .enableExperimentalFeature("Lifetimes"),
+        .treatWarning("StrictMemorySafety", as: .error),
+    ]
+
+func test(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: base)
+}
+
+let package = Package(
+    name: "weir",
+    products: [.executable(name: "weir", targets: ["weir"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", "1.8.2"..<"2.0.0"),
+        .package(url: "https://github.com/apple/swift-log", "1.16.2"..<"2.0.0"),
+        .package(url: "https://github.com/jpsim/Yams", "6.2.2"..<"7.0.0"),
+    ],
+    targets: [
+        .systemLibrary(
+            name: "CEvent",
+            pkgConfig: "libevent_core",
+            providers: [.apt(["libevent-dev"])]
+        ),
+        .target(name: "CPlatform"),
+        .target(name: "Core", swiftSettings: pure),
+        .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
+        .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
+        .target(
+            name: "Configuration",
+            dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
+            swiftSettings: base
+        ),
+        .target(
+            name: "EventLoop",
+            dependencies: ["Core", "CEvent", "CPlatform"],
+            swiftSettings: shell
+        ),
+        .target(name: "Telemetry", dependencies: ["Core", "EventLoop"], swiftSettings: shell),
+        .target(
+            name: "HTTPService",
+            dependencies: ["Core", "HTTP", "EventLoop", "CPlatform"],
+            swiftSettings: shell
+        ),
+        .target(
+            name: "Proxy",
+            dependencies: [
+                "Core", "HTTP", "Traffic", "EventLoop", "Telemetry", "CPlatform",
+            ],
+            swiftSettings: shell
+        ),
+        .target(
+            name: "Clusters",
+            dependencies: [
+                "Core", "Configuration", "EventLoop", "HTTPService", "CPlatform",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: base
+        ),
+        .target(
+            name: "Control",
+            dependencies: [
+                "Core", "Configuration", "Traffic", "EventLoop", "Proxy", "Clusters", "Telemetry",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: base
+        ),
+        .target(
+            name: "Admin",
+            dependencies: [
+                "Core", "HTTP", "EventLoop", "HTTPService", "Telemetry", "Control", "Configuration",
+            ],
+            swiftSettings: base
+        ),
+        .target(
+            name: "ModelSimulator",
+            dependencies: ["Core", "HTTP", "EventLoop", "HTTPService", "Telemetry"],
+            swiftSettings: shell
+        ),
+        .executableTarget(
+            name: "weir",
+            dependencies: [
+                "Core", "Configuration", "EventLoop", "Proxy", "Clusters", "Control", "Admin",
+                "Telemetry", "ModelSimulator", "HTTPService",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: base
+        ),
+        test("CoreTests", ["Core"]),
+        test("HTTPTests", ["HTTP", "Core"]),
+        test("TrafficTests", ["Traffic", "HTTP", "Core"]),
+        test("ConfigurationTests", ["Configuration", "Core"]),
+        test("EventLoopTests", ["EventLoop", "Core", "CPlatform"]),
+        test("TelemetryTests", ["Telemetry", "Core"]),
+        test("HTTPServiceTests", ["HTTPService", "EventLoop", "HTTP", "Core"]),
+        test("ProxyTests", ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "CPlatform"]),
+        test("ClustersTests", ["Clusters", "Configuration", "EventLoop", "Core"]),
+        test("ControlTests", ["Control", "Configuration", "Clusters", "Core"]),
+        test(
+            "ModelSimulatorTests",
+            ["ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core"]
+        ),
+    ]
+)
