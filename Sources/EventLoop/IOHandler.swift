@@ -9,6 +9,10 @@ public struct IOEvents: OptionSet, Sendable {
 
     public static let read = IOEvents(rawValue: Int16(EV_READ))
     public static let write = IOEvents(rawValue: Int16(EV_WRITE))
+    /// The peer will send no more (it closed, or half-closed). Data may still wait to be read.
+    public static let closed = IOEvents(rawValue: Int16(EV_CLOSED))
+    /// What a connection registers for, once, for its whole life.
+    public static let all: IOEvents = [.read, .write, .closed]
 }
 
 /// One registered descriptor. Subclass it and override `ready`.
@@ -56,7 +60,7 @@ open class IOHandler {
                     guard let context else { return }
                     // The handler may drop its last owner inside `ready`; hold it for the call.
                     let handler = Unmanaged<IOHandler>.fromOpaque(context).takeUnretainedValue()
-                    handler.ready(IOEvents(rawValue: events & Int16(EV_READ | EV_WRITE)))
+                    handler.ready(IOEvents(rawValue: events & Int16(EV_READ | EV_WRITE | EV_CLOSED)))
                 },
                 context
             )

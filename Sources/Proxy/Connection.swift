@@ -1,0 +1,256 @@
+import Core
+import EventLoop
+import Glibc
+
+/// What client and upstream connections have in common: a transport, edge-triggered readiness, an
+/// output buffer, and an end.
+///
+/// **Reading** is edge-triggered: `isReadable` stays set until a read says that the socket is empty,
+/// so a connection may stop reading (back-pressure) and go on later without asking the kernel.
+/// **Writing** goes straight to the socket; what it does not take is copied to `output`, and the
+/// owner is told to stop its source until `drained`. One read of the peer (`Worker.readSize`) is the
+/// most that is ever added to `output` after it blocked: that bounds it.
+/// **Failures** of a write are delivered at the end of the loop's turn, never inside the call, so
+/// that nobody's callee frees its caller.
+class Connection: IOHandler {
+    /// Bodies up to this size are copied behind what waits in `output`; larger ones are written
+    /// from where they are.
+    private static let copyThreshold = 16 * 1024
+
+    /// The worker outlives its connections: it closes them before it ends.
+    final unowned(unsafe) let worker: Worker
+    final private(set) var transport: Transport
+    /// Place in the worker's table.
+    final var slot = -1
+    /// Bytes the kernel has not taken, or a message being composed in this call.
+    final var output: ByteBuffer?
+    final private(set) var isWriteBlocked = false
+    /// The socket may hold bytes that were not read yet.
+    final var isReadable = false
+    /// The peer has sent its FIN; bytes before it may still wait.
+    final private(set) var peerClosed = false
+    final private(set) var isClosed = false
+    private final var hasWriteFailed = false
+
+    init(worker: Worker, descriptor: Int32) {
+        self.worker = worker
+        self.transport = Transport(descriptor: descriptor)
+        super.init()
+    }
+
+    deinit {
+        assert(self.isClosed, "a connection was dropped while open")
+    }
+
+    /// Starts watching the socket, once, for everything.
+    final func start() {
+        self.worker.insert(self)
+        self.register(
+            descriptor: self.transport.descriptor, on: self.worker.loop, interest: .all,
+            edgeTriggered: true)
+    }
+
+    // MARK: For subclasses
+
+    /// There may be bytes to read: read until the socket is empty or nothing more is wanted.
+    func readReady() {}
+    /// Everything in `output` has gone out after it had been blocked.
+    func drained() {}
+    /// The first write event of a connecting socket. True when it was one.
+    func connectFinished() -> Bool { false }
+    /// A write failed with `code`; runs at the end of the turn, not inside the write.
+    func writeFailed() {}
+    /// The connection has just been closed.
+    func closed() {}
+
+    // MARK: Events
+
+    override final func ready(_ events: IOEvents) {
+        if self.isClosed { return }
+        self.worker.willHandleEvents()
+        if events.contains(.closed) { self.peerClosed = true }
+        if events.contains(.write) {
+            if self.connectFinished() { return }
+            if self.isWriteBlocked {
+                self.isWriteBlocked = false
+                if self.flush() { self.drained() }
+                if self.isClosed { return }
+            }
+        }
+        if events.contains(.read) || events.contains(.closed) {
+            self.isReadable = true
+            self.readReady()
+        }
+    }
+
+    /// Delivers a failure that a write left behind. Called by the worker at the end of a turn.
+    final func deliverWriteFailure() {
+        if self.hasWriteFailed, !self.isClosed { self.writeFailed() }
+    }
+
+    // MARK: Reading
+
+    /// One read. Keeps `isReadable` right: after a short read the socket is empty, unless a FIN
+    /// waits behind the bytes.
+    @inline(__always)
+    final func read(into pointer: UnsafeMutableRawPointer, count: Int) -> IOResult {
+        let result = self.transport.read(into: pointer, count: count)
+        switch result {
+        case .bytes(let received):
+            if received < count, !self.peerClosed { self.isReadable = false }
+        case .wouldBlock:
+            self.isReadable = false
+        case .endOfStream, .failed:
+            self.isReadable = false
+            self.peerClosed = true
+        }
+        return result
+    }
+
+    // MARK: Writing
+
+    /// The buffer to compose into; `flush` sends it.
+    final func compose() -> ByteBuffer {
+        if let output = self.output { return output }
+        let output = self.worker.buffers.take()
+        self.output = output
+        return output
+    }
+
+    /// Writes what waits. True when nothing is left.
+    @discardableResult
+    final func flush() -> Bool {
+        guard let output = self.output else { return true }
+        if self.isWriteBlocked { return false }
+        while !output.isEmpty {
+            switch self.transport.write(from: output.readablePointer, count: output.count) {
+            case .bytes(let sent):
+                self.worker.bytesWritten(sent)
+                output.consume(sent)
+            case .wouldBlock:
+                self.isWriteBlocked = true
+                return false
+            case .endOfStream:
+                return false
+            case .failed:
+                self.noteWriteFailure()
+                return false
+            }
+        }
+        self.output = nil
+        self.worker.buffers.give(output)
+        return true
+    }
+
+    /// Writes what waits and then `count` bytes, with `suffix` behind them. What the socket does
+    /// not take is copied: the bytes belong to the caller only for this call.
+    final func write(_ pointer: UnsafeRawPointer, count: Int, suffix: StaticString = "") {
+        if self.hasWriteFailed { return }
+        if self.isWriteBlocked || count <= Self.copyThreshold {
+            let output = self.compose()
+            output.append(pointer, count: count)
+            output.append(suffix)
+            return
+        }
+        self.writeLarge(pointer, count: count, suffix: suffix)
+    }
+
+    private final func writeLarge(
+        _ pointer: UnsafeRawPointer, count: Int, suffix: StaticString
+    ) {
+        let waiting = self.output?.count ?? 0
+        let total = waiting + count + suffix.utf8CodeUnitCount
+        var sent = 0
+        switch self.writeVectors(waiting: waiting, pointer, count: count, suffix: suffix) {
+        case .bytes(let bytes): sent = bytes
+        case .wouldBlock: self.isWriteBlocked = true
+        case .endOfStream: break
+        case .failed:
+            self.noteWriteFailure()
+            return
+        }
+        self.worker.bytesWritten(sent)
+        if sent == total {
+            self.output?.consume(waiting)
+            self.flush()
+            return
+        }
+        self.isWriteBlocked = true
+        let output = self.compose()
+        let fromOutput = min(sent, waiting)
+        output.consume(fromOutput)
+        let fromBody = min(sent - fromOutput, count)
+        output.append(pointer + fromBody, count: count - fromBody)
+        let fromSuffix = sent - fromOutput - fromBody
+        output.append(
+            UnsafeRawPointer(suffix.utf8Start) + fromSuffix,
+            count: suffix.utf8CodeUnitCount - fromSuffix)
+    }
+
+    private final func writeVectors(
+        waiting: Int, _ pointer: UnsafeRawPointer, count: Int, suffix: StaticString
+    ) -> IOResult {
+        let vectors = self.worker.vectors
+        var used = 0
+        if waiting > 0, let output = self.output {
+            vectors[used] = iovec(iov_base: output.readablePointer, iov_len: waiting)
+            used += 1
+        }
+        vectors[used] = iovec(iov_base: UnsafeMutableRawPointer(mutating: pointer), iov_len: count)
+        used += 1
+        if suffix.utf8CodeUnitCount > 0 {
+            vectors[used] = iovec(
+                iov_base: UnsafeMutableRawPointer(mutating: suffix.utf8Start),
+                iov_len: suffix.utf8CodeUnitCount)
+            used += 1
+        }
+        return self.transport.write(vectors: vectors, count: used)
+    }
+
+    /// Hands bytes to the socket without keeping any: the number it took, which may be 0.
+    /// Only while nothing waits in `output`.
+    final func writeWhatFits(_ pointer: UnsafeRawPointer, count: Int) -> Int {
+        assert(self.output == nil, "bytes would overtake those that wait")
+        if self.isWriteBlocked || self.hasWriteFailed { return 0 }
+        switch self.transport.write(from: pointer, count: count) {
+        case .bytes(let sent):
+            if sent < count { self.isWriteBlocked = true }
+            self.worker.bytesWritten(sent)
+            return sent
+        case .wouldBlock:
+            self.isWriteBlocked = true
+        case .endOfStream:
+            break
+        case .failed:
+            self.noteWriteFailure()
+        }
+        return 0
+    }
+
+    /// Bytes wait that the socket did not take.
+    final var hasBacklog: Bool { self.isWriteBlocked }
+
+    private final func noteWriteFailure() {
+        self.hasWriteFailed = true
+        if let output = self.output {
+            self.output = nil
+            self.worker.buffers.give(output)
+        }
+        self.worker.deliverLater(self)
+    }
+
+    // MARK: Closing
+
+    final func close(reset: Bool = false) {
+        if self.isClosed { return }
+        self.isClosed = true
+        self.deregister()
+        self.transport.close(reset: reset)
+        if let output = self.output {
+            self.output = nil
+            self.worker.buffers.give(output)
+        }
+        self.closed()
+        self.worker.remove(self)
+    }
+}

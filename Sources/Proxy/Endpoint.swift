@@ -1,0 +1,73 @@
+import Core
+import EventLoop
+import Synchronization
+
+/// One replica's address as every worker sees it, with what they share about it.
+///
+/// Lives as long as any snapshot or request that names it. The counters are the only things on the
+/// request path that more than one worker touches; all are single atomic words.
+package final class Endpoint: Sendable {
+    /// A small dense number; workers index their connection pools by it. Reused only after every
+    /// worker has acknowledged a snapshot without the endpoint.
+    package let slot: Int
+    /// The replica's identity for people: `digits-v1-0`, or the address itself.
+    package let name: String
+    package let address: SocketAddress
+    /// Hash of the name, for consistent hashing: equal on every worker and every gateway.
+    package let hash: UInt64
+
+    /// Requests that hold a slot here, over all workers.
+    package let inFlight = Atomic<Int>(0)
+    /// Most requests at once; `Int.max` for no limit.
+    package let limit: Atomic<Int>
+    /// While this lies in the future, the endpoint is ejected as an outlier.
+    package let ejectedUntil = Atomic<UInt64>(0)
+    /// Failures since the last success; the detector's fast path reads it.
+    package let consecutiveErrors = Atomic<Int>(0)
+    /// Set once the endpoint has left the snapshot: idle connections go, running requests finish.
+    package let isRetired = Atomic<Bool>(false)
+
+    package init(slot: Int, name: String, address: SocketAddress, limit: Int) {
+        self.slot = slot
+        self.name = name
+        self.address = address
+        self.hash = Endpoint.hash(name)
+        self.limit = Atomic(limit)
+    }
+
+    /// Takes a slot unless all are taken.
+    package func tryAcquire() -> Bool {
+        let limit = self.limit.load(ordering: .relaxed)
+        if limit == .max {
+            self.inFlight.add(1, ordering: .relaxed)
+            return true
+        }
+        var current = self.inFlight.load(ordering: .relaxed)
+        while current < limit {
+            let (exchanged, original) = self.inFlight.weakCompareExchange(
+                expected: current, desired: current + 1, ordering: .acquiringAndReleasing)
+            if exchanged { return true }
+            current = original
+        }
+        return false
+    }
+
+    package func release() {
+        let after = self.inFlight.subtract(1, ordering: .acquiringAndReleasing).newValue
+        assert(after >= 0, "a slot of \(self.name) was released twice")
+    }
+
+    package func isEjected(at now: Instant) -> Bool {
+        self.ejectedUntil.load(ordering: .relaxed) > now.nanoseconds
+    }
+
+    /// FNV-1a, 64 bits (draft-eastlake-fnv), finished with SplitMix64's mixer for spread.
+    private static func hash(_ text: String) -> UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in text.utf8 {
+            hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3
+        }
+        var mixer = RandomSource(seed: hash)
+        return mixer.next()
+    }
+}

@@ -1,0 +1,179 @@
+import Core
+import EventLoop
+import HTTP
+import Traffic
+
+/// The way back: the response's head, body and end, and the end of the exchange.
+extension Exchange {
+    // MARK: From the upstream
+
+    func interimResponse(_ head: ResponseHead, _ bytes: RawSpan) {
+        self.armForProgress()
+        if case .http1(let connection) = self.client { connection.sendInterim(head, bytes) }
+    }
+
+    func responseHead(_ head: ResponseHead, _ bytes: RawSpan, framing: ResponseFraming) {
+        guard let model = self.model else { return }
+        self.firstByteAt = self.now
+        self.phase = .responding
+        self.status = head.status
+        self.hasBegunResponse = true
+        model.noteResponse(head.status, of: self.endpoint, variant: self.variant)
+        if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
+        self.isReplayable = false
+        self.observer = ResponseObserver(head, bytes, framing)
+        self.arm(after: model.route.settings.streamIdleTimeout)
+        if case .http1(let connection) = self.client {
+            connection.sendHead(head, bytes, framing: framing, exchange: self)
+        }
+    }
+
+    func responseBody(_ bytes: UnsafeRawBufferPointer) {
+        self.responseBytes += UInt64(bytes.count)
+        self.observer.observe(bytes.bytes, now: self.now)
+        if case .http1(let connection) = self.client { connection.sendBody(bytes) }
+    }
+
+    /// All bytes of one read were handled: what was composed goes out in one write.
+    func upstreamBatchEnded() {
+        guard case .http1(let connection) = self.client else { return }
+        connection.flush()
+        if self.phase == .responding { self.armForProgress() }
+        if connection.hasBacklog, !self.isUpstreamPaused {
+            self.isUpstreamPaused = true
+            self.upstream?.pauseReading()
+        }
+    }
+
+    /// The response is complete. `releaseConnection` gives the upstream connection back, before
+    /// anybody else can want it.
+    func upstreamFinished(trailers: [UInt8], releaseConnection: () -> Void) {
+        self.upstream = nil
+        releaseConnection()
+        if self.attempt > 1 { self.model?.statistics.retries[.success, default: 0] += 1 }
+        self.finish {
+            if case .http1(let connection) = self.client {
+                connection.endResponse(trailers: trailers)
+            }
+        }
+    }
+
+    // MARK: Failure
+
+    /// Ends the exchange with an error: an answer where none has begun, a cut where one has.
+    func fail(_ error: ProxyError) {
+        if self.phase == .free { return }
+        self.error = error
+        self.leaveQueue()
+        self.cancelUpstream()
+        if self.hasBegunResponse {
+            self.finish {
+                if case .http1(let connection) = self.client { connection.cutResponse() }
+            }
+            return
+        }
+        self.status = error.status
+        self.finish {
+            if case .http1(let connection) = self.client {
+                connection.sendError(error, exchange: self)
+            }
+        }
+    }
+
+    /// The client left: the replica must not work for nobody.
+    func clientGone() {
+        if self.phase == .free { return }
+        self.error = ProxyError(.clientGone)
+        if !self.hasBegunResponse { self.status = 499 }
+        self.client = .shadow
+        self.leaveQueue()
+        self.cancelUpstream()
+        self.finish {}
+    }
+
+    /// Answers from the gateway itself.
+    func answer(status: UInt16, contentType: StaticString, body: [UInt8]) {
+        self.status = status
+        self.finish {
+            if case .http1(let connection) = self.client {
+                connection.sendLocal(
+                    status: status, contentType: contentType, body: body, exchange: self)
+            }
+        }
+    }
+
+    // MARK: The end
+
+    /// Records, frees the slot, lets the client's side go on, and returns to the pool.
+    private func finish(_ conclude: () -> Void) {
+        let isComplete = self.isRequestEnded
+        self.worker.record(self)
+        conclude()
+        let model = self.model
+        let endpoint = self.endpoint
+        let client = self.client
+        if let model, self.variant >= 0 { model.leave(self.variant) }
+        self.worker.giveExchange(self)
+        if let endpoint {
+            endpoint.release()
+            if let model { self.worker.slotReleased(model) }
+        }
+        if case .http1(let connection) = client {
+            connection.exchangeFinished(requestIsComplete: isComplete)
+        }
+    }
+
+    // MARK: Tunnels
+
+    func upgradeAccepted(_ head: ResponseHead, _ bytes: RawSpan) {
+        guard case .http1(let connection) = self.client else { return self.cancelUpstream() }
+        self.status = 101
+        self.hasBegunResponse = true
+        self.phase = .tunnel
+        self.firstByteAt = self.now
+        self.releaseBuffers()
+        // A tunnel lives until one side ends it; its time is not the request's.
+        self.totalDeadline = .distantFuture
+        self.worker.wheel.arm(self, at: .distantFuture)
+        connection.startTunnel(head, bytes, exchange: self)
+    }
+
+    func tunnelFromClient(_ bytes: UnsafeRawBufferPointer) {
+        guard let upstream = self.upstream, let start = bytes.baseAddress else { return }
+        upstream.write(start, count: bytes.count)
+        upstream.flush()
+        if upstream.hasBacklog { self.pauseClient() }
+    }
+
+    func tunnelFromUpstream(_ bytes: UnsafeRawBufferPointer) {
+        guard case .http1(let connection) = self.client, let start = bytes.baseAddress else {
+            return
+        }
+        self.responseBytes += UInt64(bytes.count)
+        connection.write(start, count: bytes.count)
+    }
+
+    /// One direction ended: pass the end on; the other goes on until it ends too.
+    func tunnelClientEnded() {
+        guard let upstream = self.upstream else { return self.finishTunnel() }
+        upstream.endAfterOutput()
+        self.tunnelSideEnded()
+    }
+
+    func tunnelUpstreamEnded() {
+        if case .http1(let connection) = self.client { connection.endAfterOutput() }
+        self.tunnelSideEnded()
+    }
+
+    private func tunnelSideEnded() {
+        if self.hasSentEnd { return self.finishTunnel() }
+        self.hasSentEnd = true
+    }
+
+    func finishTunnel() {
+        self.cancelUpstream()
+        self.finish {
+            if case .http1(let connection) = self.client { connection.endTunnel() }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+import Core
+import EventLoop
+import HTTP
+import Traffic
+
+/// Getting a slot, a connection, and the request onto it; and what happens when that fails.
+extension Exchange {
+    // MARK: Admission
+
+    /// Takes a slot on a replica, or waits in the model's queue for one.
+    func admit() {
+        guard let model = self.model else { return }
+        self.readyAt = self.now
+        if model.route.shared.mayBypassQueue {
+            if let choice = self.pick(model) { return self.dispatch(choice) }
+        }
+        self.enqueue(model)
+    }
+
+    func pick(_ model: WorkerModel) -> EndpointChoice? {
+        model.pick(
+            pinned: self.pinnedVariant, excluding: self.failedEndpoints, key: self.hashKey,
+            now: self.now)
+    }
+
+    private func enqueue(_ model: WorkerModel) {
+        let shared = model.route.shared
+        let waiter = Waiter(
+            exchange: LoopBound(self, loop: self.worker.loop), ticket: self.ticket,
+            worker: self.worker.handle, pinned: self.pinnedVariant,
+            excluded: self.failedEndpoints.map(\.slot))
+        let bytes = self.bodyCount + (self.head?.count ?? 0)
+        guard let handle = shared.enqueue(waiter, bytes: bytes, settings: model.route.settings)
+        else { return self.fail(ProxyError(.queueFull)) }
+        self.phase = .queued
+        self.queuedAt = self.now
+        self.queueHandle = handle
+        self.arm(after: model.route.settings.queueTimeout)
+        if model.needsWake(pinned: self.pinnedVariant) { shared.wake() }
+        // A slot may have been released between the attempt and the wait.
+        self.worker.pumpQueue(model)
+    }
+
+    /// A slot came free and this exchange was first in line.
+    func granted(_ choice: EndpointChoice) {
+        self.queueHandle = nil
+        self.dispatch(choice)
+    }
+
+    func leaveQueue() {
+        guard let handle = self.queueHandle else { return }
+        self.queueHandle = nil
+        self.model?.route.shared.remove(handle)
+    }
+
+    // MARK: Dispatch
+
+    private func dispatch(_ choice: EndpointChoice) {
+        guard let model = self.model else { return }
+        if self.admittedAt == .zero {
+            self.admittedAt = self.now
+            model.statistics.queueWait.record(
+                nanoseconds: self.queuedAt == .zero
+                    ? 0 : self.now.nanoseconds(since: self.queuedAt))
+        }
+        if self.variant >= 0 { model.leave(self.variant) }
+        self.variant = choice.variant
+        model.enter(choice.variant)
+        self.endpoint = choice.endpoint
+        self.attempt += 1
+        self.worker.mirrorIfAsked(self)
+        self.connect(choice.endpoint)
+    }
+
+    private func connect(_ endpoint: Endpoint) {
+        self.phase = .connecting
+        let pool = self.worker.pool(for: endpoint)
+        if let connection = pool.takeIdle() {
+            self.upstream = connection
+            connection.attach(self)
+            return self.upstreamReady()
+        }
+        do throws(SystemError) {
+            let connection = try pool.connect()
+            self.upstream = connection
+            connection.attach(self)
+            if let settings = self.model?.route.settings {
+                self.arm(after: settings.connectTimeout)
+            }
+        } catch {
+            self.tryFailed(.connect, ProxyError(.connectFailed), retry: .neverSent)
+        }
+    }
+
+    /// The connection is there: the request goes out.
+    func upstreamReady() {
+        guard let upstream = self.upstream, let head = self.head, let model = self.model else {
+            return
+        }
+        self.connectedAt = self.now
+        self.phase = .forwarding
+        self.bodySent = 0
+        self.hasSentEnd = false
+        upstream.sendHead(head, isChunked: self.isChunked)
+        self.arm(after: model.route.settings.firstByteTimeout)
+        self.sendRequestBytes()
+        self.sentAt = EventLoop.readClock()
+    }
+
+    // MARK: Failure
+
+    func upstreamFailed(_ context: UpstreamFailureContext) {
+        self.upstream = nil
+        if self.phase == .tunnel {
+            self.finishTunnel()
+            return
+        }
+        let (kind, error) = Self.describe(context)
+        let sent: RetryOccasion =
+            context.wasConnecting
+            ? .neverSent : context.hadResponseBytes ? .afterResponseBytes : .sent
+        self.tryFailed(
+            kind, error, retry: sent == .sent && context.wasReused ? .sentOnReused : sent)
+    }
+
+    private static func describe(
+        _ context: UpstreamFailureContext
+    ) -> (UpstreamErrorKind, ProxyError) {
+        switch context.failure {
+        case .connectFailed: (.connect, ProxyError(.connectFailed))
+        case .reset, .closedEarly: (.reset, ProxyError(.upstreamReset))
+        case .truncated: (.truncated, ProxyError(.upstreamTruncated))
+        case .invalidResponse, .invalidBody, .tooManyInterim, .unexpectedUpgrade, .unsolicited:
+            (.invalidResponse, ProxyError(.upstreamInvalid))
+        }
+    }
+
+    /// One try failed: count it, let the outlier detector know, and try again where allowed.
+    func tryFailed(_ kind: UpstreamErrorKind, _ error: ProxyError, retry occasion: RetryOccasion) {
+        guard let model = self.model, let endpoint = self.endpoint else {
+            return self.fail(error)
+        }
+        model.noteFailure(kind, of: endpoint, variant: self.variant, now: self.now)
+        if self.attempt > 1 { model.statistics.retries[.failure, default: 0] += 1 }
+        self.releaseEndpoint()
+        let decision = self.mayRetry(model, occasion)
+        switch decision {
+        case .retry:
+            self.failedEndpoints.append(endpoint)
+            self.phase = .receiving
+            self.bodySent = 0
+            self.hasSentEnd = false
+            self.admit()
+        case .budgetExhausted:
+            model.statistics.retries[.budgetExhausted, default: 0] += 1
+            self.fail(error)
+        case .no:
+            self.fail(error)
+        }
+    }
+
+    private func mayRetry(_ model: WorkerModel, _ occasion: RetryOccasion) -> RetryDecision {
+        guard !self.hasBegunResponse, self.isReplayable, self.head != nil,
+            self.attempt < model.route.settings.attempts, !self.acceptsUpgrade
+        else { return .no }
+        if case .shadow = self.client { return .no }
+        return model.decideRetry(
+            occasion, attempt: self.attempt, isIdempotent: self.isIdempotent, now: self.now)
+    }
+
+    func releaseEndpoint() {
+        guard let endpoint = self.endpoint else { return }
+        self.endpoint = nil
+        endpoint.release()
+        if let model = self.model { self.worker.slotReleased(model) }
+    }
+
+    // MARK: Deadlines
+
+    func deadlinePassed() {
+        if self.now >= self.totalDeadline, self.phase != .free {
+            return self.timeOut(.requestTimeout, ProxyError(.upstreamRequestTimeout))
+        }
+        switch self.phase {
+        case .free, .receiving, .tunnel:
+            break
+        case .queued:
+            self.leaveQueue()
+            self.fail(ProxyError(self.model?.hasEndpoints == true ? .queueTimeout : .noReplica))
+        case .connecting:
+            self.cancelUpstream()
+            self.tryFailed(.connectTimeout, ProxyError(.connectTimeout), retry: .neverSent)
+        case .forwarding:
+            self.timeOut(.firstByteTimeout, ProxyError(.firstByteTimeout))
+        case .responding:
+            self.timeOut(.streamIdleTimeout, ProxyError(.streamIdleTimeout))
+        }
+    }
+
+    /// A replica took too long. Its work is cancelled, and not tried again: the next replica would
+    /// be asked for the same slow answer.
+    private func timeOut(_ kind: UpstreamErrorKind, _ error: ProxyError) {
+        self.leaveQueue()
+        if let model = self.model, let endpoint = self.endpoint {
+            model.noteFailure(kind, of: endpoint, variant: self.variant, now: self.now)
+        }
+        self.fail(error)
+    }
+
+    func cancelUpstream() {
+        guard let upstream = self.upstream else { return }
+        self.upstream = nil
+        upstream.cancel()
+    }
+}

@@ -1,0 +1,313 @@
+import Core
+import EventLoop
+import HTTP
+import Traffic
+
+/// The client's side of an exchange, whatever protocol it speaks.
+///
+/// An enum, so that dispatch is static; HTTP/2 streams will be another case. A shadow has no client:
+/// it is a mirrored copy whose answer is thrown away.
+enum ClientStream {
+    case http1(ServerConnection)
+    case shadow
+}
+
+/// One request and its response, from head to record. The life of a request is this object's:
+///
+///     receiving → (queued) → connecting → forwarding → responding → finished
+///
+/// `receiving` lasts until it is known where the request goes; the body is kept meanwhile, within
+/// `maxBufferedBody`. Its canonical HTTP/1 head is written when the request arrives and is what
+/// every upstream codec works from. Back-pressure: while the upstream has a backlog the client is
+/// not read, and the other way round. Exchanges are pooled; `ticket` changes with every use, so that
+/// what other threads send to an earlier use finds nobody.
+final class Exchange: WheelTimer {
+    enum Phase {
+        case free
+        case receiving
+        case queued
+        case connecting
+        case forwarding
+        case responding
+        case tunnel
+    }
+
+    /// What the head says about where the request goes.
+    enum Target {
+        case undecided
+        case scanning
+        case model
+        case fleet(FleetEndpoint)
+    }
+
+    /// A body up to this size is kept until the response begins, so that it can be sent again.
+    static let replayBytesMax = 64 * 1024
+    /// Bodies are handed to the upstream in pieces of this size.
+    static let sendSliceBytes = 64 * 1024
+
+    unowned(unsafe) let worker: Worker
+    /// Differs for every request this object serves.
+    private(set) var ticket: UInt64 = 0
+    var phase = Phase.free
+    var client = ClientStream.shadow
+    var target = Target.undecided
+
+    // The request.
+    var method = HTTPMethod.get
+    var style = APIStyle.plain
+    var acceptsUpgrade = false
+    var isChunked = false
+    var isIdempotent = false
+    var wantsServerTiming = false
+    var awaitsContinue = false
+    /// Canonical HTTP/1 head as it goes upstream; nil once it can no longer be needed.
+    var head: ByteBuffer?
+    /// The body as far as it is kept, without framing.
+    var body: ByteBuffer?
+    /// Bytes at the front of `body` that were handed to the upstream.
+    var bodySent = 0
+    var bodyTotal: UInt64 = 0
+    /// `body` holds all that came so far and may be sent again.
+    var isReplayable = true
+    var isRequestEnded = false
+    var hasSentEnd = false
+    var trailers: [UInt8] = []
+    var requestID = RequestID()
+    var pathForLog: [UInt8] = []
+    var scanner = JSONKeyScanner()
+    var scannedBytes = 0
+    var prefixHashed = false
+
+    // Where it goes.
+    var model: WorkerModel?
+    var variant = -1
+    var pinnedVariant = -1
+    /// Set when the sticky cookie must be given to the client.
+    var setsCookie = false
+    var hashKey: UInt64?
+    var endpoint: Endpoint?
+    var failedEndpoints: [Endpoint] = []
+    var attempt = 0
+    var upstream: UpstreamConnection?
+    var queueHandle: AdmissionHandle?
+
+    // The response.
+    var status: UInt16 = 0
+    var hasBegunResponse = false
+    var observer = ResponseObserver()
+    var isUpstreamPaused = false
+    var isClientPaused = false
+    var responseBytes: UInt64 = 0
+    var error: ProxyError?
+
+    // When.
+    var arrivedAt = Instant.zero
+    var readyAt = Instant.zero
+    var queuedAt = Instant.zero
+    var admittedAt = Instant.zero
+    var connectedAt = Instant.zero
+    var sentAt = Instant.zero
+    var firstByteAt = Instant.zero
+    var totalDeadline = Instant.distantFuture
+
+    init(worker: Worker) {
+        self.worker = worker
+        super.init()
+    }
+
+    var now: Instant { self.worker.loop.now }
+
+    /// Makes the object ready for a request.
+    func open(_ client: ClientStream) {
+        assert(self.phase == .free, "an exchange was taken twice")
+        self.ticket &+= 1
+        self.phase = .receiving
+        self.client = client
+        self.arrivedAt = self.now
+        self.totalDeadline = .distantFuture
+    }
+
+    /// Forgets the request; the object goes back to its pool.
+    func reset() {
+        self.phase = .free
+        self.client = .shadow
+        self.target = .undecided
+        self.releaseBuffers()
+        self.bodySent = 0
+        self.bodyTotal = 0
+        self.isReplayable = true
+        self.isRequestEnded = false
+        self.hasSentEnd = false
+        if !self.trailers.isEmpty { self.trailers = [] }
+        if !self.pathForLog.isEmpty { self.pathForLog.removeAll(keepingCapacity: true) }
+        self.scannedBytes = 0
+        self.prefixHashed = false
+        self.model = nil
+        self.variant = -1
+        self.pinnedVariant = -1
+        self.setsCookie = false
+        self.hashKey = nil
+        self.endpoint = nil
+        if !self.failedEndpoints.isEmpty { self.failedEndpoints = [] }
+        self.attempt = 0
+        self.upstream = nil
+        self.queueHandle = nil
+        self.status = 0
+        self.hasBegunResponse = false
+        self.isUpstreamPaused = false
+        self.isClientPaused = false
+        self.responseBytes = 0
+        self.error = nil
+        self.acceptsUpgrade = false
+        self.awaitsContinue = false
+        self.wantsServerTiming = false
+        self.queuedAt = .zero
+        self.admittedAt = .zero
+        self.sentAt = .zero
+        self.firstByteAt = .zero
+        self.worker.wheel.arm(self, at: .distantFuture)
+    }
+
+    func releaseBuffers() {
+        if let head = self.head {
+            self.head = nil
+            self.worker.buffers.give(head)
+        }
+        if let body = self.body {
+            self.body = nil
+            self.worker.buffers.give(body)
+        }
+    }
+
+    /// Sets the deadline of the phase at hand; the request's own deadline still holds.
+    @inline(__always)
+    func arm(after duration: Duration) {
+        self.worker.wheel.arm(self, at: min(self.now + duration, self.totalDeadline))
+    }
+
+    override func expired() {
+        self.deadlinePassed()
+    }
+
+    // MARK: The request body
+
+    /// Takes bytes of the body. They belong to the caller: what is not sent now is copied.
+    func requestBody(_ bytes: UnsafeRawBufferPointer) {
+        self.bodyTotal += UInt64(bytes.count)
+        if self.bodyTotal > self.worker.limits.maxRequestBody {
+            return self.fail(ProxyError(.bodyTooLarge))
+        }
+        switch self.phase {
+        case .receiving, .queued, .connecting:
+            self.keep(bytes)
+            if self.bodyCount >= self.worker.limits.maxBufferedBody, self.phase != .receiving {
+                self.pauseClient()
+            }
+        case .forwarding, .responding:
+            self.forward(bytes)
+        case .tunnel, .free:
+            assertionFailure("a body in phase \(self.phase)")
+        }
+    }
+
+    func requestEnded(trailers: [UInt8]) {
+        self.isRequestEnded = true
+        if !trailers.isEmpty { self.trailers = trailers }
+    }
+
+    /// Goes on as far as what has arrived allows. Called after each batch of bytes.
+    func advance() {
+        switch self.phase {
+        case .receiving:
+            self.route()
+        case .forwarding, .responding:
+            self.sendRequestBytes()
+        case .queued, .connecting, .tunnel, .free:
+            break
+        }
+    }
+
+    var bodyCount: Int { self.body?.count ?? 0 }
+
+    private func keep(_ bytes: UnsafeRawBufferPointer) {
+        let body = self.body ?? self.worker.buffers.take()
+        self.body = body
+        if let start = bytes.baseAddress { body.append(start, count: bytes.count) }
+    }
+
+    /// Sends bytes of a streaming body on, straight from where they were read where possible.
+    private func forward(_ bytes: UnsafeRawBufferPointer) {
+        guard let upstream = self.upstream, let start = bytes.baseAddress else { return }
+        if self.isReplayable, self.bodyCount + bytes.count > Self.replayBytesMax {
+            self.isReplayable = false
+        }
+        if self.isReplayable || self.bodySent < self.bodyCount {
+            self.keep(bytes)
+            return
+        }
+        if self.bodyCount > 0 {
+            self.body?.removeAll()
+            self.bodySent = 0
+        }
+        upstream.sendBody(start, count: bytes.count)
+    }
+
+    /// Hands what is kept to the upstream, then the end; stops at a backlog.
+    func sendRequestBytes() {
+        guard let upstream = self.upstream else { return }
+        let body = self.body
+        let count = body?.count ?? 0
+        while self.bodySent < count, !upstream.hasBacklog, let body {
+            let slice = min(count - self.bodySent, Self.sendSliceBytes)
+            upstream.sendBody(body.readablePointer + self.bodySent, count: slice)
+            self.bodySent += slice
+        }
+        if self.bodySent == count, self.isRequestEnded, !self.hasSentEnd {
+            self.hasSentEnd = true
+            upstream.endRequest(trailers: self.trailers)
+        }
+        upstream.flush()
+        if upstream.hasBacklog {
+            self.pauseClient()
+        } else if self.isClientPaused {
+            self.resumeClient()
+        }
+    }
+
+    /// The upstream took all it had been given: go on with what is kept, then with the client.
+    func upstreamDrained() {
+        if self.phase == .forwarding || self.phase == .responding {
+            self.armForProgress()
+            self.sendRequestBytes()
+        } else if self.phase == .tunnel, self.isClientPaused {
+            self.resumeClient()
+        }
+    }
+
+    /// The client took all it had been given: the upstream may be read again.
+    func clientDrained() {
+        guard self.isUpstreamPaused else { return }
+        self.isUpstreamPaused = false
+        if self.phase == .responding { self.armForProgress() }
+        self.upstream?.resumeReading()
+    }
+
+    func pauseClient() {
+        if self.isClientPaused { return }
+        self.isClientPaused = true
+        if case .http1(let connection) = self.client { connection.pauseBody() }
+    }
+
+    func resumeClient() {
+        self.isClientPaused = false
+        if case .http1(let connection) = self.client { connection.resumeBody() }
+    }
+
+    /// Moves the idle deadline of a stream that made progress.
+    func armForProgress() {
+        guard let settings = self.model?.route.settings else { return }
+        self.arm(
+            after: self.phase == .responding
+                ? settings.streamIdleTimeout : settings.firstByteTimeout)
+    }
+}

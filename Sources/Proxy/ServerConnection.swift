@@ -1,0 +1,446 @@
+import Core
+import EventLoop
+import HTTP
+
+/// A client's HTTP/1 connection: reads requests one at a time, writes their responses in order.
+///
+/// States: `head` (between requests or inside a head) → `body` (request body arriving) → `waiting`
+/// (request complete, response under way) → `head` again, or → `lingering` (response done, rest of
+/// the request discarded so that our close does not destroy it), or → `tunnel` (after 101).
+/// An idle connection holds no buffer: bytes are read into the worker's scratch memory and only what
+/// is left over is kept, up to `Worker.readSize` plus one head.
+final class ServerConnection: Connection {
+    enum State {
+        case head
+        case body
+        case waiting
+        case lingering
+        case tunnel
+    }
+
+    /// Most bytes discarded while lingering; a client that sends more gets a reset.
+    private static let lingerBytesMax = 1024 * 1024
+    private static let lingerTime = Duration.seconds(2)
+    /// Reads in one go before other connections get their turn.
+    private static let readsPerTurnMax = 16
+    /// Pipelined bytes read ahead while a response is under way.
+    private static let readAheadMax = 16 * 1024
+    /// How long a half-closed client is trusted to be listening before it is probed.
+    private static let halfCloseGrace = Duration.milliseconds(100)
+
+    let peer: SocketAddress?
+    let scheme: StaticString = "http"
+    private(set) var state = State.head
+    private var input: ByteBuffer?
+    /// Own parser while a head arrives in pieces; a head in one piece uses the worker's.
+    private var parser: RequestHead?
+    private var decoder = BodyDecoder(RequestFraming.none)
+    private(set) var exchange: Exchange?
+    private var isPumping = false
+    /// The exchange asked to stop reading the body.
+    var isBodyPaused = false
+    var keepsAlive = true
+    private(set) var isHTTP10 = false
+    private(set) var requestMethod = HTTPMethod.get
+    var responseIsChunked = false
+    var hasBegunResponse = false
+    private var hasServed = false
+    private var lingered = 0
+    private let timer: ConnectionTimer
+
+    init(worker: Worker, descriptor: Int32, peer: SocketAddress?) {
+        self.peer = peer
+        self.timer = ConnectionTimer()
+        super.init(worker: worker, descriptor: descriptor)
+        self.timer.connection = self
+    }
+
+    /// Begins to serve: the first head must arrive within the header timeout.
+    func open() {
+        self.start()
+        self.arm(after: self.worker.limits.headerTimeout)
+        self.worker.stats.clientConnectionOpened()
+    }
+
+    private func arm(after duration: Duration) {
+        self.worker.wheel.arm(self.timer, at: self.worker.loop.now + duration)
+    }
+
+    private func disarm() {
+        self.worker.wheel.arm(self.timer, at: .distantFuture)
+    }
+
+    // MARK: Reading
+
+    override func readReady() {
+        self.pump()
+    }
+
+    /// Reads and handles what there is until the socket is empty or nothing more is wanted.
+    func pump() {
+        if self.isPumping || self.isClosed { return }
+        self.isPumping = true
+        self.handleInput()
+        var budget = Self.readsPerTurnMax
+        while self.isReadable, !self.isClosed, self.wantsBytes {
+            if budget == 0 {
+                self.worker.pumpLater(self)
+                break
+            }
+            budget -= 1
+            self.readOnce()
+        }
+        self.isPumping = false
+        if !self.isClosed, self.peerClosed, self.isReadable, self.exchange != nil {
+            self.clientMayBeGone()
+        }
+    }
+
+    private var wantsBytes: Bool {
+        switch self.state {
+        case .head, .lingering: true
+        case .body, .tunnel: !self.isBodyPaused
+        case .waiting: (self.input?.count ?? 0) < Self.readAheadMax
+        }
+    }
+
+    private func readOnce() {
+        if let input = self.input, self.state != .lingering {
+            input.reserve(Worker.readSize / 4)
+            let result = self.read(into: input.writablePointer, count: input.writableCount)
+            if case .bytes(let count) = result {
+                self.worker.bytesRead(count)
+                input.advance(count)
+                self.handleInput()
+            } else {
+                self.handleEnd(result)
+            }
+            return
+        }
+        let result = self.read(into: self.worker.scratch, count: Worker.readSize)
+        if case .bytes(let count) = result {
+            self.worker.bytesRead(count)
+            self.handleScratch(count)
+        } else {
+            self.handleEnd(result)
+        }
+    }
+
+    /// Bytes straight from the socket in the worker's scratch memory; the rest is kept.
+    private func handleScratch(_ count: Int) {
+        let bytes = UnsafeRawBufferPointer(start: self.worker.scratch, count: count)
+        let consumed = self.handle(bytes)
+        if self.isClosed || consumed == count { return }
+        let input = self.worker.buffers.take()
+        input.append(self.worker.scratch + consumed, count: count - consumed)
+        self.input = input
+    }
+
+    /// Bytes kept from earlier reads.
+    private func handleInput() {
+        guard let input = self.input, !self.isClosed else { return }
+        let bytes = UnsafeRawBufferPointer(start: input.readablePointer, count: input.count)
+        let consumed = self.handle(bytes)
+        if self.isClosed { return }
+        input.consume(consumed)
+        if input.isEmpty {
+            self.input = nil
+            self.worker.buffers.give(input)
+        }
+    }
+
+    /// Feeds bytes through the states; returns how many were used up.
+    private func handle(_ bytes: UnsafeRawBufferPointer) -> Int {
+        var offset = 0
+        while !self.isClosed {
+            let before = offset
+            let stateBefore = self.state
+            switch self.state {
+            case .head:
+                if offset == bytes.count { return offset }
+                offset += self.handleHead(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
+            case .body:
+                if self.isBodyPaused { return offset }
+                offset += self.handleBody(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
+            case .waiting:
+                return offset
+            case .lingering:
+                self.discard(bytes.count - offset)
+                return bytes.count
+            case .tunnel:
+                if self.isBodyPaused || offset == bytes.count { return offset }
+                self.exchange?.tunnelFromClient(
+                    UnsafeRawBufferPointer(rebasing: bytes[offset...]))
+                return bytes.count
+            }
+            if offset == before, self.state == stateBefore { return offset }
+        }
+        return offset
+    }
+
+    private func handleHead(_ bytes: UnsafeRawBufferPointer) -> Int {
+        let head = self.parser ?? self.worker.requestHead
+        if self.parser == nil { head.reset() }
+        switch head.parse(bytes.bytes, limits: self.worker.headLimits) {
+        case .needMore:
+            if self.parser == nil {
+                // Parsed again from the start by a parser of its own, once.
+                self.parser = RequestHead()
+                if self.hasServed { self.arm(after: self.worker.limits.headerTimeout) }
+            }
+            return 0
+        case .complete(let count):
+            self.parser = nil
+            self.begin(
+                head, UnsafeRawBufferPointer(rebasing: bytes[..<count]),
+                hasMore: bytes.count > count)
+            return count
+        case .invalid(let error):
+            self.parser = nil
+            self.refuse(ProxyError(error))
+            return 0
+        }
+    }
+
+    private func begin(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer, hasMore: Bool) {
+        self.hasServed = true
+        self.hasBegunResponse = false
+        self.responseIsChunked = false
+        self.isHTTP10 = head.minorVersion == 0
+        self.requestMethod = head.method
+        self.keepsAlive = head.keepsAlive && !self.worker.isDraining
+        self.decoder = BodyDecoder(head.framing)
+        self.isBodyPaused = false
+        self.state = self.decoder.isDone ? .waiting : .body
+        self.disarm()
+        let exchange = self.worker.takeExchange()
+        self.exchange = exchange
+        exchange.begin(head, bytes.bytes, from: .http1(self))
+        if self.exchange === exchange, self.state == .waiting {
+            exchange.requestEnded(trailers: [])
+        }
+        // What came with the head belongs to the first write upstream; else go ahead now.
+        if self.exchange === exchange, self.state == .waiting || !hasMore { exchange.advance() }
+        if self.state == .body { self.arm(after: self.worker.limits.idleTimeout) }
+    }
+
+    private func handleBody(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard let exchange = self.exchange else { return self.dropBody(bytes) }
+        var offset = 0
+        var advance = false
+        decoding: while self.state == .body {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+            switch self.decoder.next(rest.bytes) {
+            case .data(let range, let consumed):
+                offset += consumed
+                exchange.requestBody(UnsafeRawBufferPointer(rebasing: rest[range]))
+                advance = true
+                if self.exchange !== exchange { return offset }
+            case .needMore(let consumed):
+                offset += consumed
+                break decoding
+            case .end(let consumed):
+                offset += consumed
+                self.state = .waiting
+                self.disarm()
+                exchange.requestEnded(trailers: self.decoder.trailers)
+                advance = true
+            case .invalid(let error):
+                exchange.fail(ProxyError(requestBody: error))
+                return offset
+            }
+        }
+        if self.state == .body { self.arm(after: self.worker.limits.idleTimeout) }
+        if advance, self.exchange === exchange { exchange.advance() }
+        return offset
+    }
+
+    /// The response is complete and the request is not: what still comes is discarded.
+    private func dropBody(_ bytes: UnsafeRawBufferPointer) -> Int {
+        self.discard(bytes.count)
+        return bytes.count
+    }
+
+    private func discard(_ count: Int) {
+        self.lingered += count
+        if self.lingered > Self.lingerBytesMax { self.close(reset: true) }
+    }
+
+    // MARK: Ends
+
+    private func handleEnd(_ result: IOResult) {
+        switch result {
+        case .wouldBlock, .bytes:
+            return
+        case .failed:
+            self.clientGone()
+        case .endOfStream:
+            self.handleEndOfStream()
+        }
+    }
+
+    private func handleEndOfStream() {
+        switch self.state {
+        case .head, .lingering:
+            // Between requests this is the usual end; inside a head there is nobody to answer.
+            self.close()
+        case .body:
+            self.clientGone()
+        case .tunnel:
+            self.exchange?.tunnelClientEnded()
+        case .waiting:
+            self.keepsAlive = false
+            self.clientMayBeGone()
+        }
+    }
+
+    /// The client sent FIN while its response is under way: half-closed, or gone? A write tells, so
+    /// after a grace an interim response is sent, which a living client must skip
+    /// (RFC 9110, section 15.2) and a dead one's kernel answers with a reset.
+    private func clientMayBeGone() {
+        guard self.state == .waiting else { return }
+        self.keepsAlive = false
+        if self.timer.deadline == .distantFuture { self.arm(after: Self.halfCloseGrace) }
+    }
+
+    private func probeHalfClosedClient() {
+        if self.hasBegunResponse { return }
+        if self.isHTTP10 {
+            self.clientGone()
+            return
+        }
+        self.compose().append("HTTP/1.1 102 Processing\r\n\r\n")
+        self.flush()
+    }
+
+    private func clientGone() {
+        if let exchange = self.exchange {
+            self.exchange = nil
+            exchange.clientGone()
+        }
+        self.close(reset: true)
+    }
+
+    override func writeFailed() {
+        self.clientGone()
+    }
+
+    override func closed() {
+        self.worker.wheel.remove(self.timer)
+        if let input = self.input {
+            self.input = nil
+            self.worker.buffers.give(input)
+        }
+        self.worker.stats.clientConnectionClosed()
+        assert(self.exchange == nil, "closed under a request")
+    }
+
+    /// The connection's deadline has passed: what it means depends on the state.
+    func timerExpired() {
+        switch self.state {
+        case .head:
+            if self.parser != nil || self.input != nil {
+                self.refuse(ProxyError(.requestTimeout))
+            } else {
+                self.close()
+            }
+        case .body:
+            self.exchange?.fail(ProxyError(.requestTimeout))
+        case .waiting:
+            self.probeHalfClosedClient()
+        case .lingering:
+            self.close()
+        case .tunnel:
+            break
+        }
+    }
+
+    /// Answers what is not a request, and closes.
+    private func refuse(_ error: ProxyError) {
+        self.worker.stats.refused(error)
+        self.keepsAlive = false
+        ErrorResponse.write(
+            error, style: .plain, date: self.worker.date(), keepsAlive: false,
+            into: self.compose())
+        self.flush()
+        self.finishConnection(requestIsComplete: false)
+    }
+
+    /// Ends the connection politely: the response first, then FIN, then what the client still sends
+    /// is read for a moment, so that no reset overtakes the response (RFC 9112, section 9.6).
+    private func finishConnection(requestIsComplete: Bool) {
+        if requestIsComplete, self.input == nil, self.output == nil, !self.isReadable {
+            self.close()
+            return
+        }
+        self.state = .lingering
+        self.lingered = 0
+        self.arm(after: Self.lingerTime)
+        if let input = self.input {
+            self.input = nil
+            self.worker.buffers.give(input)
+        }
+        if self.output == nil { self.transport.shutdownWriting() }
+        if self.peerClosed, self.output == nil { self.close() }
+    }
+
+    override func drained() {
+        if self.state == .lingering {
+            self.transport.shutdownWriting()
+            if self.peerClosed { self.close() }
+            return
+        }
+        self.exchange?.clientDrained()
+    }
+
+    // MARK: The end of an exchange
+
+    func detachExchange() {
+        self.exchange = nil
+    }
+
+    /// The response is written: on to the next request, or to the end of the connection.
+    func exchangeFinished(requestIsComplete: Bool) {
+        self.exchange = nil
+        if self.isClosed { return }
+        guard requestIsComplete, self.keepsAlive, self.state != .tunnel else {
+            self.finishConnection(requestIsComplete: requestIsComplete)
+            return
+        }
+        self.state = .head
+        self.arm(after: self.worker.limits.idleTimeout)
+        // What was pipelined is handled at the end of the turn: the caller may be reading.
+        if self.input != nil || self.isReadable { self.worker.pumpLater(self) }
+    }
+
+    func enterTunnel() {
+        self.state = .tunnel
+        self.disarm()
+        if self.input != nil { self.worker.pumpLater(self) }
+    }
+
+    /// Both directions of the tunnel are done.
+    func endTunnel() {
+        self.keepsAlive = false
+    }
+
+    /// Closes if nothing is under way; a running request closes it when done.
+    func drain() {
+        self.keepsAlive = false
+        if self.state == .head, self.parser == nil, self.input == nil { self.close() }
+    }
+
+    /// Ends at once, whatever is under way.
+    func abort() {
+        self.clientGone()
+    }
+}
+
+/// The deadline of a client connection.
+final class ConnectionTimer: WheelTimer {
+    unowned(unsafe) var connection: ServerConnection?
+
+    override func expired() {
+        self.connection?.timerExpired()
+    }
+}

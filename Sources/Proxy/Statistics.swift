@@ -1,0 +1,140 @@
+import Core
+
+/// What one worker measured of one variant. Written by its worker alone, without locks; others get
+/// copies through the worker's mailbox.
+package struct VariantStatistics: Sendable {
+    package var name: String
+    /// Answers by status code, as sent to clients; 499 where the client left first.
+    package var requestsByCode: [UInt16: UInt64] = [:]
+    package var inFlight = 0
+    /// First byte of the request to last byte of the response.
+    package var duration = LatencyHistogram()
+    package var timeToFirstToken = LatencyHistogram()
+    package var timePerOutputToken = LatencyHistogram()
+    package var inputTokens: UInt64 = 0
+    package var outputTokens: UInt64 = 0
+    package var upstreamErrors: [UpstreamErrorKind: UInt64] = [:]
+    package var mirrored: UInt64 = 0
+    package var mirrorDropped: UInt64 = 0
+
+    package init(name: String) {
+        self.name = name
+    }
+
+    package mutating func merge(_ other: VariantStatistics) {
+        self.requestsByCode.merge(other.requestsByCode, uniquingKeysWith: +)
+        self.inFlight += other.inFlight
+        self.duration.merge(other.duration)
+        self.timeToFirstToken.merge(other.timeToFirstToken)
+        self.timePerOutputToken.merge(other.timePerOutputToken)
+        self.inputTokens += other.inputTokens
+        self.outputTokens += other.outputTokens
+        self.upstreamErrors.merge(other.upstreamErrors, uniquingKeysWith: +)
+        self.mirrored += other.mirrored
+        self.mirrorDropped += other.mirrorDropped
+    }
+}
+
+/// Why a try at a replica failed: the label of `weir_upstream_errors_total`.
+package enum UpstreamErrorKind: String, Sendable, CaseIterable {
+    case connect
+    case connectTimeout = "connect_timeout"
+    case firstByteTimeout = "first_byte_timeout"
+    case streamIdleTimeout = "stream_idle_timeout"
+    case requestTimeout = "request_timeout"
+    case reset
+    case invalidResponse = "invalid_response"
+    case truncated
+}
+
+/// What became of retries: the label of `weir_retries_total`.
+package enum RetryOutcome: String, Sendable, CaseIterable {
+    /// A retry that ended in an answer of a replica.
+    case success
+    /// A retry that failed too.
+    case failure
+    /// The request could have been retried, but the budget was spent.
+    case budgetExhausted = "budget_exhausted"
+}
+
+/// What one worker measured of one model.
+package struct ModelStatistics: Sendable {
+    package var name: String
+    package var variants: [VariantStatistics]
+    /// Requests that reached no variant, by the status they were answered with.
+    package var unrouted: [UInt16: UInt64] = [:]
+    package var queueWait = LatencyHistogram()
+    /// What the gateway itself added: first needed byte in to first byte out, without waiting for
+    /// a slot, a connection or the client.
+    package var overhead = LatencyHistogram()
+    package var retries: [RetryOutcome: UInt64] = [:]
+    package var arrivals: UInt64 = 0
+
+    package init(name: String, variants: [String]) {
+        self.name = name
+        self.variants = variants.map { VariantStatistics(name: $0) }
+    }
+
+    package mutating func merge(_ other: ModelStatistics) {
+        for variant in other.variants {
+            if let index = self.variants.firstIndex(where: { $0.name == variant.name }) {
+                self.variants[index].merge(variant)
+            } else {
+                self.variants.append(variant)
+            }
+        }
+        self.unrouted.merge(other.unrouted, uniquingKeysWith: +)
+        self.queueWait.merge(other.queueWait)
+        self.overhead.merge(other.overhead)
+        self.retries.merge(other.retries, uniquingKeysWith: +)
+        self.arrivals += other.arrivals
+    }
+}
+
+/// What one worker measured of itself.
+package struct WorkerStatistics: Sendable {
+    package var clientConnections = 0
+    package var clientConnectionsAccepted: UInt64 = 0
+    package var clientConnectionsRefused: UInt64 = 0
+    package var upstreamConnections = 0
+    package var upstreamConnectionsIdle = 0
+    package var upstreamConnectionsOpened: UInt64 = 0
+    package var bytesRead: UInt64 = 0
+    package var bytesWritten: UInt64 = 0
+    /// What was no valid request, by the error's label.
+    package var refusedRequests: [String: UInt64] = [:]
+    /// Requests answered without a model: unknown names, fleet endpoints; by status.
+    package var localAnswers: [UInt16: UInt64] = [:]
+    package var acceptErrors: UInt64 = 0
+
+    package init() {}
+
+    package mutating func merge(_ other: WorkerStatistics) {
+        self.clientConnections += other.clientConnections
+        self.clientConnectionsAccepted += other.clientConnectionsAccepted
+        self.clientConnectionsRefused += other.clientConnectionsRefused
+        self.upstreamConnections += other.upstreamConnections
+        self.upstreamConnectionsIdle += other.upstreamConnectionsIdle
+        self.upstreamConnectionsOpened += other.upstreamConnectionsOpened
+        self.bytesRead += other.bytesRead
+        self.bytesWritten += other.bytesWritten
+        self.refusedRequests.merge(other.refusedRequests, uniquingKeysWith: +)
+        self.localAnswers.merge(other.localAnswers, uniquingKeysWith: +)
+        self.acceptErrors += other.acceptErrors
+    }
+}
+
+/// Everything the workers measured, merged.
+package struct GatewayStatistics: Sendable {
+    package var workers = WorkerStatistics()
+    package var models: [String: ModelStatistics] = [:]
+
+    package init() {}
+
+    package mutating func merge(_ other: GatewayStatistics) {
+        self.workers.merge(other.workers)
+        for (name, model) in other.models {
+            if self.models[name]?.merge(model) == nil { self.models[name] = model }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+import Core
+import Synchronization
+import Traffic
+
+/// Everything a worker needs to route a request, immutable, replaced as a whole.
+///
+/// The control side builds one, hands it to every worker, and each acknowledges its generation:
+/// from then on no new request of that worker uses older weights or endpoints.
+package final class TrafficSnapshot: Sendable {
+    package let generation: UInt64
+    /// Models by dense index; a removed model leaves a hole until its index is used again.
+    package let models: [ModelRoute?]
+    package let table: ModelTable
+    package let limits: GatewayLimits
+
+    package init(
+        generation: UInt64, models: [ModelRoute?], table: ModelTable, limits: GatewayLimits
+    ) {
+        self.generation = generation
+        self.models = models
+        self.table = table
+        self.limits = limits
+    }
+}
+
+/// Bounds of the gateway as a whole; the defaults are those of the `Gateway` resource.
+package struct GatewayLimits: Sendable, Equatable {
+    /// Client connections over all workers; one more is answered 503 and closed.
+    package var maxConnections = 10_000
+    package var maxHeaderBytes = 32 * 1024
+    package var maxHeaders = 100
+    /// Most bytes of one body held to find the model's name or while the request waits.
+    package var maxBufferedBody = 1024 * 1024
+    package var maxRequestBody: UInt64 = 512 * 1024 * 1024
+    /// From the first byte of a request head to its last, and from accept to the first request.
+    package var headerTimeout = Duration.seconds(10)
+    /// Between requests on a kept connection, and between two reads of a request body.
+    package var idleTimeout = Duration.seconds(60)
+
+    package init() {}
+}
+
+/// What protocol a model's clients speak: decides routing and the shape of errors.
+package enum ModelProtocol: Sendable {
+    case openAI
+    case openInference
+    case http
+    case grpc
+}
+
+/// Where a model's requests may be pinned to a variant by something stable about the client.
+package enum StickyKey: Sendable, Equatable {
+    /// A request header's value, by its lower-case name.
+    case header([UInt8])
+    /// A cookie's value, by its name; set by the gateway where the client has none.
+    case cookie([UInt8])
+}
+
+package enum BalancingPolicy: Sendable {
+    case leastLoaded
+    case roundRobin
+    case prefixAffinity
+    case consistentHash
+}
+
+/// The settings of one model that the request path reads.
+package struct ModelSettings: Sendable {
+    package var kind = ModelProtocol.openAI
+    package var overrideHeader: [UInt8]?
+    package var sticky: StickyKey?
+    /// Index of the variant that gets copies, and the share of requests copied.
+    package var mirror: (variant: Int, share: Double)?
+    package var balancing = BalancingPolicy.leastLoaded
+    package var queueCapacity = 1_000
+    package var queueBytes = 64 * 1024 * 1024
+    package var queueTimeout = Duration.seconds(30)
+    package var connectTimeout = Duration.seconds(1)
+    package var firstByteTimeout = Duration.seconds(60)
+    package var requestTimeout = Duration.seconds(300)
+    package var streamIdleTimeout = Duration.seconds(60)
+    /// Tries of one request in all, the first included.
+    package var attempts = 2
+    /// Share of requests that may be retries, 0...1.
+    package var retryBudget = 0.2
+    package var outlier = OutlierSettings()
+
+    package init() {}
+}
+
+/// Passive ejection of replicas that fail.
+package struct OutlierSettings: Sendable, Equatable {
+    /// Failures in a row that eject; 0 turns ejection off.
+    package var consecutiveErrors = 5
+    package var ejectFor = Duration.seconds(30)
+    /// Largest share of a variant's endpoints that may be ejected, 0...1.
+    package var maxEjected = 0.5
+
+    package init() {}
+}
+
+package final class VariantRoute: Sendable {
+    package let name: String
+    /// Share among the variants; 0 means none.
+    package let weight: Int
+    /// The endpoints that may get new requests now: ready and not draining.
+    package let endpoints: [Endpoint]
+
+    package init(name: String, weight: Int, endpoints: [Endpoint]) {
+        self.name = name
+        self.weight = weight
+        self.endpoints = endpoints
+    }
+}
+
+package final class ModelRoute: Sendable {
+    /// Dense and stable across snapshots: workers index their own state by it.
+    package let index: Int
+    package let name: String
+    package let settings: ModelSettings
+    package let variants: [VariantRoute]
+    /// What all workers share; survives snapshots.
+    package let shared: ModelShared
+
+    package init(
+        index: Int, name: String, settings: ModelSettings, variants: [VariantRoute],
+        shared: ModelShared
+    ) {
+        self.index = index
+        self.name = name
+        self.settings = settings
+        self.variants = variants
+        self.shared = shared
+    }
+}

@@ -1,0 +1,384 @@
+import Core
+import EventLoop
+import HTTP
+
+/// One HTTP/1 connection to a replica: carries one request at a time, idles in its pool between.
+///
+/// States: `connecting` → `idle` ⇄ `head` (request sent or being sent, response head awaited) →
+/// `body` → `idle`, or `tunnel` after 101. Bytes on an idle connection, in either sense of the word
+/// unexpected, end it: nobody may smuggle a response to the next request.
+final class UpstreamConnection: Connection {
+    enum State {
+        case connecting
+        case idle
+        case head
+        case body
+        case tunnel
+    }
+
+    /// Interim responses to one request; a server that sends more is broken.
+    private static let interimMax = 16
+    private static let readsPerTurnMax = 16
+
+    let endpoint: Endpoint
+    unowned(unsafe) let pool: UpstreamPool
+    private(set) var state = State.connecting
+    private(set) var exchange: Exchange?
+    /// Requests sent before the one at hand: 0 on a fresh connection.
+    private(set) var requestsBefore = 0
+    /// When it last became idle; the pool drops the oldest.
+    var idleSince = Instant.zero
+    private var input: ByteBuffer?
+    private var parser: ResponseHead?
+    private var decoder = BodyDecoder(RequestFraming.none)
+    private var isPaused = false
+    private var isPumping = false
+    private var requestIsChunked = false
+    private var hasEndedRequest = false
+    private var keepsAlive = true
+    private var interimCount = 0
+    /// Any byte of the response has come.
+    private(set) var hasResponseBytes = false
+
+    init(worker: Worker, pool: UpstreamPool, descriptor: Int32) {
+        self.endpoint = pool.endpoint
+        self.pool = pool
+        super.init(worker: worker, descriptor: descriptor)
+    }
+
+    // MARK: The request
+
+    /// Gives the connection to an exchange, which sends once `exchange.upstreamReady` is called.
+    func attach(_ exchange: Exchange) {
+        assert(self.exchange == nil, "a connection carries one request at a time")
+        self.exchange = exchange
+    }
+
+    override func connectFinished() -> Bool {
+        guard self.state == .connecting else { return false }
+        let code = Sockets.pendingError(self.transport.descriptor)
+        if code != 0 {
+            self.fail(.connectFailed(code))
+            return true
+        }
+        self.state = .idle
+        self.isReadable = false
+        guard let exchange = self.exchange else {
+            self.pool.put(self)
+            return true
+        }
+        exchange.upstreamReady()
+        return true
+    }
+
+    /// Starts the request: its canonical head, then (in the same write where small) its body.
+    func sendHead(_ head: ByteBuffer, isChunked: Bool) {
+        precondition(self.state == .idle, "a request on a connection that is not idle")
+        self.state = .head
+        self.requestIsChunked = isChunked
+        self.hasEndedRequest = false
+        self.keepsAlive = true
+        self.interimCount = 0
+        self.hasResponseBytes = false
+        self.isPaused = false
+        self.compose().append(head.readablePointer, count: head.count)
+    }
+
+    func sendBody(_ pointer: UnsafeRawPointer, count: Int) {
+        if count == 0 { return }
+        if self.requestIsChunked {
+            let output = self.compose()
+            output.append(hexadecimal: UInt64(count))
+            output.append("\r\n")
+            self.write(pointer, count: count, suffix: "\r\n")
+        } else {
+            self.write(pointer, count: count)
+        }
+    }
+
+    func endRequest(trailers: [UInt8]) {
+        self.hasEndedRequest = true
+        guard self.requestIsChunked else { return }
+        let output = self.compose()
+        output.append("0\r\n")
+        output.append(trailers)
+        output.append("\r\n")
+    }
+
+    override func drained() {
+        self.exchange?.upstreamDrained()
+    }
+
+    // MARK: The response
+
+    func pauseReading() {
+        self.isPaused = true
+    }
+
+    func resumeReading() {
+        guard self.isPaused else { return }
+        self.isPaused = false
+        self.pump()
+    }
+
+    override func readReady() {
+        self.pump()
+    }
+
+    func pump() {
+        if self.isPumping || self.isClosed { return }
+        self.isPumping = true
+        self.handleInput()
+        var budget = Self.readsPerTurnMax
+        while self.isReadable, !self.isClosed, !self.isPaused {
+            if budget == 0 {
+                self.worker.pumpLater(self)
+                break
+            }
+            budget -= 1
+            self.readOnce()
+        }
+        self.isPumping = false
+    }
+
+    private func readOnce() {
+        if let input = self.input {
+            input.reserve(Worker.readSize / 4)
+            let result = self.read(into: input.writablePointer, count: input.writableCount)
+            guard case .bytes(let count) = result else { return self.handleEnd(result) }
+            self.worker.bytesRead(count)
+            input.advance(count)
+            self.handleInput()
+            return
+        }
+        let result = self.read(into: self.worker.upstreamScratch, count: Worker.readSize)
+        guard case .bytes(let count) = result else { return self.handleEnd(result) }
+        self.worker.bytesRead(count)
+        let bytes = UnsafeRawBufferPointer(start: self.worker.upstreamScratch, count: count)
+        let consumed = self.handle(bytes)
+        if self.isClosed || consumed == count { return }
+        let input = self.worker.buffers.take()
+        input.append(self.worker.upstreamScratch + consumed, count: count - consumed)
+        self.input = input
+    }
+
+    private func handleInput() {
+        guard let input = self.input, !self.isClosed else { return }
+        let bytes = UnsafeRawBufferPointer(start: input.readablePointer, count: input.count)
+        let consumed = self.handle(bytes)
+        if self.isClosed { return }
+        input.consume(consumed)
+        if input.isEmpty {
+            self.input = nil
+            self.worker.buffers.give(input)
+        }
+    }
+
+    private func handle(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard let exchange = self.exchange, self.state != .connecting, self.state != .idle else {
+            // A response nobody asked for.
+            if !bytes.isEmpty { self.fail(.unsolicited) }
+            return bytes.count
+        }
+        self.hasResponseBytes = true
+        var offset = 0
+        loop: while !self.isClosed, self.exchange === exchange {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+            switch self.state {
+            case .head:
+                guard let consumed = self.handleHead(rest, exchange) else { break loop }
+                offset += consumed
+            case .body:
+                guard let consumed = self.handleBody(rest, exchange) else { break loop }
+                offset += consumed
+            case .tunnel:
+                if rest.isEmpty || self.isPaused { break loop }
+                exchange.tunnelFromUpstream(rest)
+                offset = bytes.count
+            case .connecting, .idle:
+                break loop
+            }
+        }
+        if self.exchange === exchange { exchange.upstreamBatchEnded() }
+        return self.finishBatch(bytes, offset, exchange)
+    }
+
+    /// Bytes behind the end of a response make the connection unfit for another one.
+    private func finishBatch(
+        _ bytes: UnsafeRawBufferPointer, _ offset: Int, _ exchange: Exchange
+    ) -> Int {
+        if self.isClosed { return bytes.count }
+        if self.exchange == nil, offset < bytes.count {
+            self.close()
+            return bytes.count
+        }
+        return offset
+    }
+
+    /// Nil when more bytes are needed.
+    private func handleHead(_ bytes: UnsafeRawBufferPointer, _ exchange: Exchange) -> Int? {
+        let head = self.parser ?? self.worker.responseHead
+        if self.parser == nil { head.reset() }
+        switch head.parse(bytes.bytes, limits: self.worker.headLimits) {
+        case .needMore:
+            if self.parser == nil { self.parser = ResponseHead() }
+            return nil
+        case .complete(let count):
+            self.parser = nil
+            let headBytes = UnsafeRawBufferPointer(rebasing: bytes[..<count])
+            self.handle(head, headBytes, exchange)
+            return count
+        case .invalid(let error):
+            self.parser = nil
+            self.fail(.invalidResponse(error))
+            return nil
+        }
+    }
+
+    private func handle(
+        _ head: ResponseHead, _ bytes: UnsafeRawBufferPointer, _ exchange: Exchange
+    ) {
+        if head.status < 200, head.status != 101 {
+            self.interimCount += 1
+            if self.interimCount > Self.interimMax { return self.fail(.tooManyInterim) }
+            exchange.interimResponse(head, bytes.bytes)
+            return
+        }
+        switch head.framing(requestMethod: exchange.method) {
+        case .invalid(let error):
+            self.fail(.invalidResponse(error))
+        case .framing(.tunnel):
+            guard exchange.acceptsUpgrade else { return self.fail(.unexpectedUpgrade) }
+            self.state = .tunnel
+            exchange.upgradeAccepted(head, bytes.bytes)
+        case .framing(let framing):
+            self.keepsAlive = head.keepsAlive
+            if case .untilClose = framing { self.keepsAlive = false }
+            self.decoder = BodyDecoder(framing)
+            self.state = .body
+            exchange.responseHead(head, bytes.bytes, framing: framing)
+            if self.exchange === exchange, self.decoder.isDone {
+                self.finishResponse(exchange, trailers: [])
+            }
+        }
+    }
+
+    /// Nil when more bytes are needed or wanted later.
+    private func handleBody(_ bytes: UnsafeRawBufferPointer, _ exchange: Exchange) -> Int? {
+        if bytes.isEmpty { return nil }
+        switch self.decoder.next(bytes.bytes) {
+        case .data(let range, let consumed):
+            exchange.responseBody(UnsafeRawBufferPointer(rebasing: bytes[range]))
+            if self.exchange === exchange, self.decoder.isDone {
+                self.finishResponse(exchange, trailers: [])
+            }
+            return consumed
+        case .needMore(let consumed):
+            return consumed == 0 ? nil : consumed
+        case .end(let consumed):
+            self.finishResponse(exchange, trailers: self.decoder.trailers)
+            return consumed
+        case .invalid(let error):
+            self.fail(.invalidBody(error))
+            return nil
+        }
+    }
+
+    /// The response is complete: the connection goes back to the pool before the exchange ends, so
+    /// that whoever waits for the slot finds it.
+    private func finishResponse(_ exchange: Exchange, trailers: [UInt8]) {
+        let canReuse =
+            self.keepsAlive && self.hasEndedRequest && self.output == nil && !self.peerClosed
+            && self.input == nil
+        self.exchange = nil
+        self.state = .idle
+        self.requestsBefore += 1
+        exchange.upstreamFinished(trailers: trailers) {
+            if self.isClosed { return }
+            if canReuse { self.pool.put(self) } else { self.close() }
+        }
+    }
+
+    // MARK: Ends
+
+    private func handleEnd(_ result: IOResult) {
+        switch result {
+        case .wouldBlock, .bytes:
+            return
+        case .failed(let code):
+            self.fail(.reset(code))
+        case .endOfStream:
+            self.handleEndOfStream()
+        }
+    }
+
+    private func handleEndOfStream() {
+        guard let exchange = self.exchange else { return self.close() }
+        switch self.state {
+        case .body:
+            switch self.decoder.finishAtEOF() {
+            case .complete: self.finishResponse(exchange, trailers: [])
+            case .truncated: self.fail(.truncated)
+            }
+        case .tunnel:
+            exchange.tunnelUpstreamEnded()
+        case .connecting, .idle, .head:
+            self.fail(.closedEarly)
+        }
+    }
+
+    override func writeFailed() {
+        // The server may have answered before it stopped reading: what it sent counts first.
+        if self.state == .head || self.state == .body {
+            self.isReadable = true
+            self.pump()
+        }
+        if !self.isClosed { self.fail(.reset(0)) }
+    }
+
+    private func fail(_ failure: UpstreamFailure) {
+        let exchange = self.exchange
+        self.exchange = nil
+        let context = UpstreamFailureContext(
+            failure: failure, wasReused: self.requestsBefore > 0,
+            hadResponseBytes: self.hasResponseBytes, wasConnecting: self.state == .connecting)
+        self.close(reset: self.state != .connecting)
+        exchange?.upstreamFailed(context)
+    }
+
+    /// The exchange has no more use for it: a request under way is cancelled by closing.
+    func cancel() {
+        self.exchange = nil
+        self.close(reset: true)
+    }
+
+    override func closed() {
+        if let input = self.input {
+            self.input = nil
+            self.worker.buffers.give(input)
+        }
+        self.pool.closed(self)
+    }
+}
+
+/// How an upstream connection let its request down.
+enum UpstreamFailure {
+    case connectFailed(Int32)
+    case reset(Int32)
+    case closedEarly
+    case truncated
+    case invalidResponse(ResponseError)
+    case invalidBody(BodyError)
+    case tooManyInterim
+    case unexpectedUpgrade
+    case unsolicited
+}
+
+struct UpstreamFailureContext {
+    let failure: UpstreamFailure
+    /// The connection had carried a request before: its server may have closed it meanwhile.
+    let wasReused: Bool
+    let hadResponseBytes: Bool
+    /// Nothing of the request can have arrived.
+    let wasConnecting: Bool
+}

@@ -1,0 +1,94 @@
+import Core
+import EventLoop
+
+/// One worker's connections to one endpoint. The idle ones are a stack: the warmest is used first
+/// and the coldest age out.
+final class UpstreamPool {
+    /// Idle connections kept per worker and endpoint.
+    private static let idleMax = 256
+    /// Below the 5 s after which common model servers (uvicorn) close an idle connection themselves,
+    /// so that few requests meet a connection that is being closed.
+    private static let idleTime = Duration.milliseconds(4_500)
+
+    let endpoint: Endpoint
+    private unowned(unsafe) let worker: Worker
+    private var idle: [UpstreamConnection] = []
+    private(set) var openCount = 0
+    private let timer: PoolTimer
+
+    init(endpoint: Endpoint, worker: Worker) {
+        self.endpoint = endpoint
+        self.worker = worker
+        self.timer = PoolTimer()
+        self.timer.pool = self
+    }
+
+    deinit {
+        assert(self.openCount == 0, "a pool was dropped with open connections")
+    }
+
+    /// The warmest idle connection.
+    func takeIdle() -> UpstreamConnection? {
+        while let connection = self.idle.popLast() {
+            if !connection.isClosed, !connection.peerClosed { return connection }
+            connection.close()
+        }
+        return nil
+    }
+
+    /// A new connection that is being made; nil with errno when the kernel refuses at once.
+    func connect() throws(SystemError) -> UpstreamConnection {
+        let descriptor = try Sockets.connect(to: self.endpoint.address)
+        let connection = UpstreamConnection(
+            worker: self.worker, pool: self, descriptor: descriptor)
+        self.openCount += 1
+        connection.start()
+        return connection
+    }
+
+    func put(_ connection: UpstreamConnection) {
+        if self.endpoint.isRetired.load(ordering: .relaxed) || self.idle.count >= Self.idleMax {
+            connection.close()
+            return
+        }
+        connection.idleSince = self.worker.loop.now
+        self.idle.append(connection)
+        if self.timer.deadline == .distantFuture {
+            self.worker.wheel.arm(self.timer, at: self.worker.loop.now + Self.idleTime)
+        }
+    }
+
+    func closed(_ connection: UpstreamConnection) {
+        self.openCount -= 1
+        if let index = self.idle.firstIndex(where: { $0 === connection }) {
+            self.idle.remove(at: index)
+        }
+        self.worker.poolMayBeDone(self)
+    }
+
+    func closeIdle() {
+        let connections = self.idle
+        self.idle = []
+        for connection in connections { connection.close() }
+        self.worker.wheel.remove(self.timer)
+    }
+
+    /// Closes what has idled too long; the stack's bottom is the oldest.
+    func expireIdle() {
+        let now = self.worker.loop.now
+        let expired = self.idle.prefix { $0.idleSince + Self.idleTime <= now }
+        self.idle.removeFirst(expired.count)
+        for connection in expired { connection.close() }
+        if let oldest = self.idle.first {
+            self.worker.wheel.arm(self.timer, at: oldest.idleSince + Self.idleTime)
+        }
+    }
+}
+
+private final class PoolTimer: WheelTimer {
+    unowned(unsafe) var pool: UpstreamPool?
+
+    override func expired() {
+        self.pool?.expireIdle()
+    }
+}

@@ -1,0 +1,309 @@
+import Core
+import EventLoop
+import Glibc
+import HTTP
+import Synchronization
+import Telemetry
+import Traffic
+
+/// One event loop with its listeners, connections, pools and counters. Nothing here is shared with
+/// other workers but what a snapshot carries (`Endpoint`, `ModelShared`) and `GatewayShared`.
+final class Worker {
+    /// Bytes read from a socket at once.
+    static let readSize = 64 * 1024
+
+    let index: Int
+    let loop: EventLoop
+    let wheel: TimerWheel
+    let shared: GatewayShared
+    private(set) var snapshot: TrafficSnapshot
+    private(set) var limits: GatewayLimits
+    private(set) var headLimits: HeadLimits
+    private(set) var isDraining = false
+    let stats = ConnectionCounters()
+    var buffers = BufferPool()
+    var random: RandomSource
+
+    // Scratch memory and parsers that live for one call only.
+    let scratch = UnsafeMutableRawPointer.allocate(byteCount: readSize, alignment: 64)
+    let upstreamScratch = UnsafeMutableRawPointer.allocate(byteCount: readSize, alignment: 64)
+    let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: 4)
+    let requestHead = RequestHead()
+    let responseHead = ResponseHead()
+    /// For looking into a request's canonical head after its bytes are gone.
+    let lookupHead = RequestHead()
+
+    private var listeners: [Listener] = []
+    private var connections: [Connection?] = []
+    private var freeSlots: [Int] = []
+    private var pools: [UpstreamPool?] = []
+    private var models: [WorkerModel?] = []
+    private var exchanges: [Exchange] = []
+    private var deferred: [Connection] = []
+    private var handling: [Connection] = []
+    /// Exchanges under way; a drain is done at 0.
+    private(set) var activeExchanges = 0
+    private var onDrained: (() -> Void)?
+
+    init(index: Int, loop: EventLoop, shared: GatewayShared, snapshot: TrafficSnapshot) {
+        self.index = index
+        self.loop = loop
+        self.wheel = TimerWheel(loop: loop)
+        self.shared = shared
+        self.snapshot = snapshot
+        self.limits = snapshot.limits
+        self.headLimits = HeadLimits(snapshot.limits)
+        self.random = RandomSource(seed: shared.seed &+ UInt64(index))
+        self.models = Array(repeating: nil, count: snapshot.models.count)
+        loop.afterTurn = { [unowned self] in self.afterTurn() }
+    }
+
+    deinit {
+        self.scratch.deallocate()
+        self.upstreamScratch.deallocate()
+        self.vectors.deallocate()
+    }
+
+    var handle: WorkerHandle { WorkerHandle(index: self.index, loop: self.loop) }
+
+    // MARK: Connections
+
+    func listen(_ descriptor: Int32) {
+        self.listeners.append(Listener(worker: self, descriptor: descriptor))
+    }
+
+    func accepted(_ descriptor: Int32, peer: SocketAddress?) {
+        Sockets.disableNagle(descriptor)
+        let connection = ServerConnection(worker: self, descriptor: descriptor, peer: peer)
+        connection.open()
+    }
+
+    func insert(_ connection: Connection) {
+        if let slot = self.freeSlots.popLast() {
+            connection.slot = slot
+            self.connections[slot] = connection
+        } else {
+            connection.slot = self.connections.count
+            self.connections.append(connection)
+        }
+    }
+
+    /// Lets go of a closed connection at the end of the turn: its methods may be on the stack.
+    func remove(_ connection: Connection) {
+        let slot = connection.slot
+        precondition(slot >= 0, "a connection was removed twice")
+        connection.slot = -1
+        self.deferred.append(connection)
+        self.connections[slot] = nil
+        self.freeSlots.append(slot)
+    }
+
+    /// Calls the connection again at the end of this turn: a failed write, or more to read.
+    func deliverLater(_ connection: Connection) {
+        self.deferred.append(connection)
+    }
+
+    func pumpLater(_ connection: Connection) {
+        self.deferred.append(connection)
+    }
+
+    func willHandleEvents() {}
+
+    @inline(__always)
+    func bytesRead(_ count: Int) {
+        self.stats.bytesRead &+= UInt64(count)
+    }
+
+    @inline(__always)
+    func bytesWritten(_ count: Int) {
+        self.stats.bytesWritten &+= UInt64(count)
+    }
+
+    private func afterTurn() {
+        if self.deferred.isEmpty { return }
+        swap(&self.deferred, &self.handling)
+        for connection in self.handling where !connection.isClosed {
+            connection.deliverWriteFailure()
+            if !connection.isClosed { connection.readReady() }
+        }
+        self.handling.removeAll(keepingCapacity: true)
+        if !self.deferred.isEmpty { self.loop.continueWithoutWaiting() }
+    }
+
+    // MARK: Exchanges
+
+    func takeExchange() -> Exchange {
+        self.activeExchanges += 1
+        return self.exchanges.popLast() ?? Exchange(worker: self)
+    }
+
+    func giveExchange(_ exchange: Exchange) {
+        exchange.reset()
+        self.activeExchanges -= 1
+        if self.exchanges.count < Self.exchangesKeptMax {
+            self.exchanges.append(exchange)
+        } else {
+            self.wheel.remove(exchange)
+        }
+        if self.activeExchanges == 0, self.isDraining { self.finishDrain() }
+    }
+
+    private static let exchangesKeptMax = 1_024
+
+    // MARK: Snapshots
+
+    /// Takes over a new snapshot; state of unused models is made when they are first used.
+    func adopt(_ snapshot: TrafficSnapshot) {
+        self.snapshot = snapshot
+        self.limits = snapshot.limits
+        self.headLimits = HeadLimits(snapshot.limits)
+        if self.models.count < snapshot.models.count {
+            let missing = snapshot.models.count - self.models.count
+            self.models.append(contentsOf: repeatElement(nil, count: missing))
+        }
+        for pool in self.pools {
+            if let pool, pool.endpoint.isRetired.load(ordering: .relaxed) {
+                pool.closeIdle()
+                self.poolMayBeDone(pool)
+            }
+        }
+        for index in self.models.indices {
+            guard let model = self.models[index] else { continue }
+            guard let route = snapshot.models[index] else { continue }
+            model.adopt(route)
+            self.pumpQueue(model)
+        }
+    }
+
+    /// This worker's state of a model.
+    func model(at index: Int) -> WorkerModel? {
+        if let model = self.models[index] { return model }
+        guard let route = self.snapshot.models[index] else { return nil }
+        let model = WorkerModel(route: route, seed: self.random.next())
+        self.models[index] = model
+        return model
+    }
+
+    func pool(for endpoint: Endpoint) -> UpstreamPool {
+        let slot = endpoint.slot
+        if slot >= self.pools.count {
+            self.pools.append(contentsOf: repeatElement(nil, count: slot + 1 - self.pools.count))
+        }
+        if let pool = self.pools[slot], pool.endpoint === endpoint { return pool }
+        let pool = UpstreamPool(endpoint: endpoint, worker: self)
+        self.pools[slot] = pool
+        return pool
+    }
+
+    func poolMayBeDone(_ pool: UpstreamPool) {
+        guard pool.openCount == 0, pool.endpoint.isRetired.load(ordering: .relaxed) else { return }
+        let slot = pool.endpoint.slot
+        if slot < self.pools.count, self.pools[slot] === pool {
+            pool.closeIdle()
+            self.pools[slot] = nil
+        }
+    }
+
+    // MARK: Queues
+
+    /// A slot of the model came free: whoever waits longest gets it.
+    @inline(__always)
+    func slotReleased(_ model: WorkerModel) {
+        if model.route.shared.hasWaiters { self.pumpQueue(model) }
+    }
+
+    /// Hands free slots to waiting requests, here or on other workers.
+    func pumpQueue(_ model: WorkerModel) {
+        let shared = model.route.shared
+        let now = self.loop.now
+        while shared.hasWaiters {
+            let grant = shared.nextGrant { pinned, excluded in
+                model.pick(pinned: pinned, excludingSlots: excluded, now: now)
+            }
+            guard let (waiter, choice) = grant else { return }
+            self.deliver(waiter, choice)
+        }
+    }
+
+    private func deliver(_ waiter: Waiter, _ choice: EndpointChoice) {
+        let modelIndex = choice.modelIndex
+        if waiter.worker.index == self.index {
+            self.receive(waiter, choice, modelIndex: modelIndex)
+            return
+        }
+        let peer = self.shared.worker(waiter.worker.index)
+        waiter.worker.loop.post {
+            peer.value.receive(waiter, choice, modelIndex: modelIndex)
+        }
+    }
+
+    private func receive(_ waiter: Waiter, _ choice: EndpointChoice, modelIndex: Int) {
+        let exchange = waiter.exchange.value
+        if exchange.ticket == waiter.ticket, exchange.phase == .queued {
+            exchange.granted(choice)
+            return
+        }
+        // The request left while its slot was on the way.
+        choice.endpoint.release()
+        if let model = self.model(at: modelIndex) { self.slotReleased(model) }
+    }
+
+    // MARK: Draining
+
+    /// Stops accepting, closes idle connections, and calls back when the last request is done.
+    func drain(_ completion: @escaping () -> Void) {
+        self.isDraining = true
+        self.onDrained = completion
+        for listener in self.listeners { listener.stop() }
+        self.listeners = []
+        for connection in self.connections {
+            (connection as? ServerConnection)?.drain()
+        }
+        if self.activeExchanges == 0 { self.finishDrain() }
+    }
+
+    private func finishDrain() {
+        guard let completion = self.onDrained else { return }
+        self.onDrained = nil
+        completion()
+    }
+
+    /// Ends everything at once. The worker is of no use afterwards.
+    func shutDown() {
+        self.isDraining = true
+        for listener in self.listeners { listener.stop() }
+        self.listeners = []
+        for connection in self.connections {
+            switch connection {
+            case let client as ServerConnection: client.abort()
+            case let other?: other.close()
+            case nil: break
+            }
+        }
+        for pool in self.pools { pool?.closeIdle() }
+        self.pools = []
+        for exchange in self.exchanges { self.wheel.remove(exchange) }
+        self.exchanges = []
+        self.deferred = []
+        self.wheel.stop()
+    }
+
+    // MARK: Statistics
+
+    func collect() -> GatewayStatistics {
+        var result = GatewayStatistics()
+        result.workers = self.stats.snapshot()
+        result.workers.upstreamConnections = self.pools.reduce(0) { $0 + ($1?.openCount ?? 0) }
+        result.workers.upstreamConnectionsIdle = self.pools.reduce(0) { $0 + ($1?.idleCount ?? 0) }
+        for model in self.models {
+            if let model { result.models[model.route.name] = model.statistics }
+        }
+        return result
+    }
+}
+
+/// Names a worker to others: where to post what is meant for it.
+package struct WorkerHandle: Sendable {
+    let index: Int
+    let loop: EventLoop
+}
