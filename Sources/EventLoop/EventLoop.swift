@@ -28,6 +28,7 @@ package final class EventLoop: @unchecked Sendable {
     private var jobs: [@Sendable () -> Void] = []
     private var cachedNow = Instant.zero
     private var hasCachedNow = false
+    private var mustNotWait = false
     /// Runs after the events and jobs of each turn, on the loop's thread.
     package var afterTurn: (() -> Void)?
 
@@ -94,7 +95,9 @@ package final class EventLoop: @unchecked Sendable {
         if self.thread.load(ordering: .relaxed) == 0 {
             self.thread.store(Self.currentThread, ordering: .relaxed)
         }
-        self.blockingWaitForWork(mayBlock: mayBlock)
+        let waits = mayBlock && !self.mustNotWait
+        self.mustNotWait = false
+        self.blockingWaitForWork(mayBlock: waits)
         self.runJobs()
         self.afterTurn?()
         self.hasCachedNow = false
@@ -154,6 +157,11 @@ package final class EventLoop: @unchecked Sendable {
     }
 
     var eventBase: OpaquePointer { self.base }
+
+    /// Makes the next turn look for events without waiting: there is work left over.
+    package func continueWithoutWaiting() {
+        self.mustNotWait = true
+    }
 
     // MARK: Helpers
 

@@ -3,7 +3,7 @@
 /// Only the loop's own thread may look inside; another one traps. That is what makes it sound to
 /// call it `Sendable` although the value is not.
 package struct LoopBound<Value>: @unchecked Sendable {
-    private let loop: EventLoop
+    package let loop: EventLoop
     private let storage: Value
 
     package init(_ value: Value, loop: EventLoop) {

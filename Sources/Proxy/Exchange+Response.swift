@@ -18,7 +18,7 @@ extension Exchange {
         self.phase = .responding
         self.status = head.status
         self.hasBegunResponse = true
-        model.noteResponse(head.status, of: self.endpoint, variant: self.variant)
+        model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: self.now)
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
         self.observer = ResponseObserver(head, bytes, framing)
@@ -112,7 +112,7 @@ extension Exchange {
         let model = self.model
         let endpoint = self.endpoint
         let client = self.client
-        if let model, self.variant >= 0 { model.leave(self.variant) }
+        self.meter?.statistics.inFlight -= 1
         self.worker.giveExchange(self)
         if let endpoint {
             endpoint.release()

@@ -63,9 +63,11 @@ extension Exchange {
                 nanoseconds: self.queuedAt == .zero
                     ? 0 : self.now.nanoseconds(since: self.queuedAt))
         }
-        if self.variant >= 0 { model.leave(self.variant) }
+        self.meter?.statistics.inFlight -= 1
+        let meter = model.meter(choice.variant)
+        meter.statistics.inFlight += 1
+        self.meter = meter
         self.variant = choice.variant
-        model.enter(choice.variant)
         self.endpoint = choice.endpoint
         self.attempt += 1
         self.worker.mirrorIfAsked(self)
@@ -140,7 +142,8 @@ extension Exchange {
         guard let model = self.model, let endpoint = self.endpoint else {
             return self.fail(error)
         }
-        model.noteFailure(kind, of: endpoint, variant: self.variant, now: self.now)
+        self.meter?.statistics.upstreamErrors[kind, default: 0] += 1
+        model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
         if self.attempt > 1 { model.statistics.retries[.failure, default: 0] += 1 }
         self.releaseEndpoint()
         let decision = self.mayRetry(model, occasion)
@@ -202,7 +205,8 @@ extension Exchange {
     private func timeOut(_ kind: UpstreamErrorKind, _ error: ProxyError) {
         self.leaveQueue()
         if let model = self.model, let endpoint = self.endpoint {
-            model.noteFailure(kind, of: endpoint, variant: self.variant, now: self.now)
+            self.meter?.statistics.upstreamErrors[kind, default: 0] += 1
+            model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
         }
         self.fail(error)
     }

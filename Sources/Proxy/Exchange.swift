@@ -40,8 +40,6 @@ final class Exchange: WheelTimer {
         case fleet(FleetEndpoint)
     }
 
-    /// A body up to this size is kept until the response begins, so that it can be sent again.
-    static let replayBytesMax = 64 * 1024
     /// Bodies are handed to the upstream in pieces of this size.
     static let sendSliceBytes = 64 * 1024
 
@@ -81,6 +79,7 @@ final class Exchange: WheelTimer {
     // Where it goes.
     var model: WorkerModel?
     var variant = -1
+    var meter: VariantMeter?
     var pinnedVariant = -1
     /// Set when the sticky cookie must be given to the client.
     var setsCookie = false
@@ -144,6 +143,7 @@ final class Exchange: WheelTimer {
         self.prefixHashed = false
         self.model = nil
         self.variant = -1
+        self.meter = nil
         self.pinnedVariant = -1
         self.setsCookie = false
         self.hashKey = nil
@@ -238,7 +238,7 @@ final class Exchange: WheelTimer {
     /// Sends bytes of a streaming body on, straight from where they were read where possible.
     private func forward(_ bytes: UnsafeRawBufferPointer) {
         guard let upstream = self.upstream, let start = bytes.baseAddress else { return }
-        if self.isReplayable, self.bodyCount + bytes.count > Self.replayBytesMax {
+        if self.isReplayable, self.bodyCount + bytes.count > self.worker.limits.maxReplayBody {
             self.isReplayable = false
         }
         if self.isReplayable || self.bodySent < self.bodyCount {

@@ -16,6 +16,8 @@ package struct VariantStatistics: Sendable {
     package var upstreamErrors: [UpstreamErrorKind: UInt64] = [:]
     package var mirrored: UInt64 = 0
     package var mirrorDropped: UInt64 = 0
+    /// Times an endpoint was ejected as an outlier.
+    package var ejections: UInt64 = 0
 
     package init(name: String) {
         self.name = name
@@ -32,6 +34,7 @@ package struct VariantStatistics: Sendable {
         self.upstreamErrors.merge(other.upstreamErrors, uniquingKeysWith: +)
         self.mirrored += other.mirrored
         self.mirrorDropped += other.mirrorDropped
+        self.ejections += other.ejections
     }
 }
 
@@ -60,7 +63,7 @@ package enum RetryOutcome: String, Sendable, CaseIterable {
 /// What one worker measured of one model.
 package struct ModelStatistics: Sendable {
     package var name: String
-    package var variants: [VariantStatistics]
+    package var variants: [VariantStatistics] = []
     /// Requests that reached no variant, by the status they were answered with.
     package var unrouted: [UInt16: UInt64] = [:]
     package var queueWait = LatencyHistogram()
@@ -70,9 +73,8 @@ package struct ModelStatistics: Sendable {
     package var retries: [RetryOutcome: UInt64] = [:]
     package var arrivals: UInt64 = 0
 
-    package init(name: String, variants: [String]) {
+    package init(name: String) {
         self.name = name
-        self.variants = variants.map { VariantStatistics(name: $0) }
     }
 
     package mutating func merge(_ other: ModelStatistics) {

@@ -29,13 +29,21 @@ package struct GatewayLimits: Sendable, Equatable {
     package var maxConnections = 10_000
     package var maxHeaderBytes = 32 * 1024
     package var maxHeaders = 100
+    package var maxTargetBytes = 8 * 1024
     /// Most bytes of one body held to find the model's name or while the request waits.
     package var maxBufferedBody = 1024 * 1024
+    /// A body up to this size is kept until its response begins, so that it can be sent again.
+    package var maxReplayBody = 64 * 1024
     package var maxRequestBody: UInt64 = 512 * 1024 * 1024
     /// From the first byte of a request head to its last, and from accept to the first request.
     package var headerTimeout = Duration.seconds(10)
     /// Between requests on a kept connection, and between two reads of a request body.
     package var idleTimeout = Duration.seconds(60)
+    /// Idle connections kept per worker and endpoint.
+    package var maxIdleUpstreams = 256
+    /// Below the 5 s after which common model servers (uvicorn) close an idle connection themselves,
+    /// so that few requests meet a connection that is being closed.
+    package var upstreamIdleTimeout = Duration.milliseconds(4_500)
 
     package init() {}
 }
@@ -71,6 +79,9 @@ package struct ModelSettings: Sendable {
     /// Index of the variant that gets copies, and the share of requests copied.
     package var mirror: (variant: Int, share: Double)?
     package var balancing = BalancingPolicy.leastLoaded
+    /// For consistent hashing: the lower-case name of the header whose value is the key. Without
+    /// one it is the sticky key, else the client's address.
+    package var hashHeader: [UInt8]?
     package var queueCapacity = 1_000
     package var queueBytes = 64 * 1024 * 1024
     package var queueTimeout = Duration.seconds(30)

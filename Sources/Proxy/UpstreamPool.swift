@@ -4,16 +4,11 @@ import EventLoop
 /// One worker's connections to one endpoint. The idle ones are a stack: the warmest is used first
 /// and the coldest age out.
 final class UpstreamPool {
-    /// Idle connections kept per worker and endpoint.
-    private static let idleMax = 256
-    /// Below the 5 s after which common model servers (uvicorn) close an idle connection themselves,
-    /// so that few requests meet a connection that is being closed.
-    private static let idleTime = Duration.milliseconds(4_500)
-
     let endpoint: Endpoint
     private unowned(unsafe) let worker: Worker
     private var idle: [UpstreamConnection] = []
     private(set) var openCount = 0
+    var idleCount: Int { self.idle.count }
     private let timer: PoolTimer
 
     init(endpoint: Endpoint, worker: Worker) {
@@ -47,14 +42,14 @@ final class UpstreamPool {
     }
 
     func put(_ connection: UpstreamConnection) {
-        if self.endpoint.isRetired.load(ordering: .relaxed) || self.idle.count >= Self.idleMax {
+        if self.endpoint.isRetired.load(ordering: .relaxed) || self.idle.count >= self.worker.limits.maxIdleUpstreams {
             connection.close()
             return
         }
         connection.idleSince = self.worker.loop.now
         self.idle.append(connection)
         if self.timer.deadline == .distantFuture {
-            self.worker.wheel.arm(self.timer, at: self.worker.loop.now + Self.idleTime)
+            self.worker.wheel.arm(self.timer, at: self.worker.loop.now + self.worker.limits.upstreamIdleTimeout)
         }
     }
 
@@ -76,11 +71,11 @@ final class UpstreamPool {
     /// Closes what has idled too long; the stack's bottom is the oldest.
     func expireIdle() {
         let now = self.worker.loop.now
-        let expired = self.idle.prefix { $0.idleSince + Self.idleTime <= now }
+        let expired = self.idle.prefix { $0.idleSince + self.worker.limits.upstreamIdleTimeout <= now }
         self.idle.removeFirst(expired.count)
         for connection in expired { connection.close() }
         if let oldest = self.idle.first {
-            self.worker.wheel.arm(self.timer, at: oldest.idleSince + Self.idleTime)
+            self.worker.wheel.arm(self.timer, at: oldest.idleSince + self.worker.limits.upstreamIdleTimeout)
         }
     }
 }

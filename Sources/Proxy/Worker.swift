@@ -296,7 +296,7 @@ final class Worker {
         result.workers.upstreamConnections = self.pools.reduce(0) { $0 + ($1?.openCount ?? 0) }
         result.workers.upstreamConnectionsIdle = self.pools.reduce(0) { $0 + ($1?.idleCount ?? 0) }
         for model in self.models {
-            if let model { result.models[model.route.name] = model.statistics }
+            if let model { result.models[model.route.name] = model.collect() }
         }
         return result
     }

@@ -1,0 +1,328 @@
+import Clusters
+import Configuration
+import Core
+import EventLoop
+import Logging
+import Proxy
+
+/// Gathers what is (configuration, replicas), decides what the workers should know, and tells them.
+///
+/// Confined to the control loop's thread. One writer: nobody else publishes snapshots or scales.
+/// Changes are gathered within a turn and published once: a hundred replicas becoming ready at once
+/// are one snapshot.
+package final class ControlPlane {
+    /// How often draining replicas are looked at.
+    private static let drainCheckPeriod = Duration.milliseconds(20)
+
+    package let loop: EventLoop
+    package private(set) var configuration: Configuration
+    package let processes: ProcessCluster?
+    package let endpoints: StaticCluster
+    package private(set) var gateway: Gateway?
+    package private(set) var generation: UInt64 = 0
+    /// Configurations that were refused since the start.
+    package private(set) var configurationErrors: UInt64 = 0
+    /// What the last refused configuration had wrong; nil once one was accepted.
+    package private(set) var lastProblem: String?
+    package private(set) var isDraining = false
+
+    private let logger: Logger
+    private var builder: SnapshotBuilder?
+    private var isPublishScheduled = false
+    private var drainTimer: LoopTimer?
+    private var wakes: Set<String> = []
+
+    package init(
+        loop: EventLoop, configuration: Configuration, processes: ProcessCluster?, logger: Logger
+    ) {
+        self.loop = loop
+        self.configuration = configuration
+        self.processes = processes
+        self.endpoints = StaticCluster(loop: loop)
+        self.logger = logger
+        let bound = LoopBound(Weak(self), loop: loop)
+        self.builder = SnapshotBuilder { model in
+            loop.post { bound.value.object?.wake(model) }
+        }
+        processes?.onChange = { [unowned self] in self.replicaChanged($0) }
+        self.endpoints.onChange = { [unowned self] in self.replicaChanged($0) }
+        processes?.inFlight = { [unowned self] in self.requestsInFlight($0) }
+        self.endpoints.inFlight = { [unowned self] in self.requestsInFlight($0) }
+    }
+
+    // MARK: Start
+
+    /// Opens the listeners. Replicas are started by `startReplicas`, so that ports answer first.
+    package func startGateway(_ options: Gateway.Options) throws(SystemError) {
+        let gateway = try Gateway(
+            options: options, snapshot: self.buildSnapshot(), control: self.loop)
+        self.gateway = gateway
+        for listener in gateway.addresses {
+            self.logger.info(
+                "listening",
+                metadata: ["listener": "\(listener.name)", "address": "\(listener.address)"])
+        }
+    }
+
+    /// Brings the clusters to what the configuration says.
+    package func startReplicas() {
+        self.applyWorkloads(removing: [])
+    }
+
+    // MARK: Configuration
+
+    /// Takes over a new configuration: routes and weights at once, replicas as they come.
+    package func apply(_ configuration: Configuration) {
+        let before = self.workloadNames(self.configuration)
+        self.configuration = configuration
+        self.lastProblem = nil
+        self.applyWorkloads(removing: before.subtracting(self.workloadNames(configuration)))
+        self.publishSoon()
+    }
+
+    /// Keeps the old configuration and says why.
+    package func refuse(_ problem: String) {
+        self.configurationErrors += 1
+        self.lastProblem = problem
+        self.logger.error(
+            "configuration refused, the old one stays", metadata: ["problem": "\(problem)"])
+    }
+
+    private func workloadNames(_ configuration: Configuration) -> Set<String> {
+        var names = Set(configuration.processDeployments.map(\.name))
+        for model in configuration.models {
+            for variant in model.spec.variants {
+                if case .endpoints = variant.backend {
+                    names.insert(Self.fixedGroup(model.name, variant.name))
+                }
+            }
+        }
+        return names
+    }
+
+    private func applyWorkloads(removing gone: Set<String>) {
+        for name in gone {
+            self.processes?.remove(group: name)
+            self.endpoints.remove(group: name)
+        }
+        for deployment in self.configuration.processDeployments {
+            self.attempt("start \(deployment.name)") { () throws(ClusterError) in
+                try self.processes?.apply(ProcessGroupSpec(deployment))
+            }
+        }
+        for model in self.configuration.models {
+            for variant in model.spec.variants {
+                guard case .endpoints(let urls) = variant.backend else { continue }
+                let spec = FixedGroupSpec(
+                    name: Self.fixedGroup(model.name, variant.name), urls: urls,
+                    probe: model.spec.healthCheck)
+                self.attempt("use the endpoints of \(spec.name)") { () throws(ClusterError) in
+                    try self.endpoints.apply(spec)
+                }
+            }
+        }
+    }
+
+    private func attempt(_ what: String, _ body: () throws(ClusterError) -> Void) {
+        do throws(ClusterError) {
+            try body()
+        } catch {
+            self.logger.error("cannot \(what)", metadata: ["reason": "\(error)"])
+            self.lastProblem = error.description
+        }
+    }
+
+    private static func fixedGroup(_ model: String, _ variant: String) -> String {
+        "\(model).\(variant)"
+    }
+
+    /// The name of the group a variant's replicas belong to.
+    package func groupName(_ model: String, _ variant: VariantSpec) -> String {
+        switch variant.backend {
+        case .workload(let reference): reference.name
+        case .endpoints: Self.fixedGroup(model, variant.name)
+        }
+    }
+
+    package func groupStatus(_ model: String, _ variant: VariantSpec) -> GroupStatus? {
+        let name = self.groupName(model, variant)
+        switch variant.backend {
+        case .workload: return self.processes?.group(name)
+        case .endpoints: return self.endpoints.group(name)
+        }
+    }
+
+    // MARK: Scaling
+
+    /// Asks for a number of replicas of a workload.
+    package func scale(_ group: String, to count: Int) throws(ClusterError) {
+        guard let processes = self.processes, processes.group(group) != nil else {
+            let known = self.configuration.processDeployments.map(\.name)
+            throw ClusterError(
+                "there is no ProcessDeployment `\(group)`; there are \(known.joined(separator: ", "))"
+            )
+        }
+        try processes.scale(group, to: count)
+        self.logger.info(
+            "scaled", metadata: ["deployment": "\(group)", "replicas": "\(count)"])
+    }
+
+    /// A request waits for a model none of whose variants has a replica: start one.
+    private func wake(_ model: String) {
+        if self.isDraining { return }
+        guard let resource = self.configuration.models.first(where: { $0.name == model }) else {
+            return
+        }
+        for (variant, weight) in zip(resource.spec.variants, resource.spec.variantWeights)
+        where weight > 0 {
+            guard case .workload(let reference) = variant.backend,
+                let group = self.processes?.group(reference.name), group.desired == 0
+            else { continue }
+            self.logger.info(
+                "woken by a request", metadata: ["model": "\(model)", "deployment": "\(group.name)"]
+            )
+            self.attempt("wake \(group.name)") { () throws(ClusterError) in
+                try self.processes?.scale(group.name, to: 1)
+            }
+        }
+    }
+
+    // MARK: Replicas
+
+    private func replicaChanged(_ change: ReplicaChange) {
+        switch change {
+        case .updated(let status):
+            self.logger.info(
+                "replica",
+                metadata: [
+                    "replica": "\(status.id)", "state": "\(status.state.rawValue)",
+                    "reason": "\(status.message)",
+                ])
+            if status.state == .draining { self.watchDrains() }
+        case .removed(let id):
+            self.logger.info("replica", metadata: ["replica": "\(id)", "state": "removed"])
+        }
+        self.publishSoon()
+    }
+
+    private func requestsInFlight(_ id: ReplicaID) -> Int {
+        guard let status = self.status(of: id), let target = Self.target(of: status) else {
+            return 0
+        }
+        return self.builder?.endpoint(for: target)?.inFlight.load(ordering: .relaxed) ?? 0
+    }
+
+    private func status(of id: ReplicaID) -> ReplicaStatus? {
+        let group = self.processes?.group(id.group) ?? self.endpoints.group(id.group)
+        return group?.replicas.first { $0.id == id }
+    }
+
+    /// Tells the cluster which draining replicas are idle: no worker can choose them any more and
+    /// no request is in flight.
+    private func watchDrains() {
+        if self.drainTimer?.isArmed == true { return }
+        self.drainTimer = self.loop.scheduleRepeating(every: Self.drainCheckPeriod) {
+            [unowned self] in self.checkDrains()
+        }
+    }
+
+    private func checkDrains() {
+        guard let builder = self.builder, let gateway = self.gateway else { return }
+        let current = !self.isPublishScheduled && gateway.acknowledgedGeneration == self.generation
+        var draining = 0
+        let groups = (self.processes?.groups ?? []) + self.endpoints.groups
+        for status in groups.flatMap(\.replicas) where status.state == .draining {
+            draining += 1
+            guard current, builder.requestsDraining(status.id.description) == 0 else { continue }
+            self.processes?.drained(status.id)
+            self.endpoints.drained(status.id)
+        }
+        builder.acknowledged(gateway.acknowledgedGeneration)
+        if draining == 0 {
+            self.drainTimer?.cancel()
+            self.drainTimer = nil
+        }
+    }
+
+    // MARK: Snapshots
+
+    private func publishSoon() {
+        if self.isPublishScheduled { return }
+        self.isPublishScheduled = true
+        let bound = LoopBound(Weak(self), loop: self.loop)
+        self.loop.post { bound.value.object?.publish() }
+    }
+
+    private func publish() {
+        self.isPublishScheduled = false
+        let snapshot = self.buildSnapshot()
+        self.gateway?.publish(snapshot) { [weak self] in
+            self?.builder?.acknowledged(snapshot.generation)
+        }
+    }
+
+    private func buildSnapshot() -> TrafficSnapshot {
+        guard let builder = self.builder else { preconditionFailure("no snapshot builder") }
+        let snapshot = builder.build(self.configuration) { [unowned self] model, variant in
+            (self.groupStatus(model, variant)?.replicas ?? []).compactMap {
+                $0.state.takesRequests ? Self.target(of: $0) : nil
+            }
+        }
+        self.generation = snapshot.generation
+        return snapshot
+    }
+
+    /// A restart makes a new target: what was learned of the old process does not hold for it.
+    static func target(of status: ReplicaStatus) -> SnapshotBuilder.Target? {
+        guard let address = status.address,
+            let socket = SocketAddress(host: address.host, port: address.port)
+        else { return nil }
+        return SnapshotBuilder.Target(
+            id: status.id.description, incarnation: UInt64(status.restarts) &+ status.id.serial << 32,
+            address: socket)
+    }
+
+    package func queueDepth(of model: String) -> Int { self.builder?.queueDepth(of: model) ?? 0 }
+
+    /// Requests in flight at a replica, over all workers.
+    package func inFlight(at status: ReplicaStatus) -> Int { self.requestsInFlight(status.id) }
+
+    // MARK: The end
+
+    /// Drains the gateway, then stops the replicas; `completion` runs when nothing is left.
+    package func shutDown(within deadline: Duration, completion: @escaping () -> Void) {
+        if self.isDraining { return }
+        self.isDraining = true
+        self.logger.info("draining", metadata: ["deadline": "\(deadline)"])
+        var isDone = false
+        let conclude = { [self] in
+            if isDone { return }
+            isDone = true
+            self.stopReplicas(completion)
+        }
+        guard let gateway = self.gateway else { return conclude() }
+        gateway.drain(conclude)
+        self.loop.schedule(after: deadline) { [self] in
+            if !isDone { self.logger.warning("drain deadline passed, requests are cut off") }
+            conclude()
+        }
+    }
+
+    private func stopReplicas(_ completion: @escaping () -> Void) {
+        self.gateway?.stop()
+        self.gateway = nil
+        self.drainTimer?.cancel()
+        guard let processes = self.processes else { return completion() }
+        processes.onChange = nil
+        processes.shutdown(within: .seconds(0), completion: completion)
+    }
+}
+
+/// Lets the loop's jobs name an object without keeping it.
+private struct Weak<Object: AnyObject> {
+    weak var object: Object?
+
+    init(_ object: Object) {
+        self.object = object
+    }
+}

@@ -1,0 +1,226 @@
+import Clusters
+import Configuration
+import Core
+import EventLoop
+import Proxy
+import Synchronization
+import Traffic
+
+/// Turns (configuration, replicas as observed) into a `TrafficSnapshot`.
+///
+/// It keeps what must outlive a snapshot: model indices, endpoint slots and objects (with their
+/// in-flight counts), and each model's shared queue. Pure but for those; the control thread's alone.
+package final class SnapshotBuilder {
+    /// One replica a variant may send requests to.
+    package struct Target: Hashable {
+        package var id: String
+        /// Differs between one process and its successor at the same address.
+        package var incarnation: UInt64
+        package var address: SocketAddress
+
+        package init(id: String, incarnation: UInt64 = 0, address: SocketAddress) {
+            self.id = id
+            self.incarnation = incarnation
+            self.address = address
+        }
+    }
+
+    /// The ready replicas of a variant's backend.
+    package typealias TargetLookup = (_ model: String, _ variant: VariantSpec) -> [Target]
+
+    private var generation: UInt64 = 0
+    private var modelIndices: [String: Int] = [:]
+    private var freeModelIndices: [Int] = []
+    private var shared: [String: ModelShared] = [:]
+    private var endpoints: [Target: Endpoint] = [:]
+    private var freeSlots: [Int] = []
+    private var slotCount = 0
+    /// Retired endpoints whose slot waits for the acknowledgement of a generation.
+    private var retired: [(generation: UInt64, endpoint: Endpoint)] = []
+    private let wake: @Sendable (String) -> Void
+
+    /// `wake` is called, from any thread, when a request waits for a model without a replica.
+    package init(wake: @escaping @Sendable (_ model: String) -> Void) {
+        self.wake = wake
+    }
+
+    /// The endpoint of a replica, if the last snapshot has it.
+    package func endpoint(for target: Target) -> Endpoint? { self.endpoints[target] }
+
+    /// Requests in flight at a replica that has left the snapshot.
+    package func requestsDraining(_ id: String) -> Int {
+        self.retired.reduce(0) {
+            $1.endpoint.name == id ? $0 + $1.endpoint.inFlight.load(ordering: .acquiring) : $0
+        }
+    }
+
+    package func queueDepth(of model: String) -> Int { self.shared[model]?.depth ?? 0 }
+
+    package func build(_ configuration: Configuration, targets: TargetLookup) -> TrafficSnapshot {
+        self.generation += 1
+        var unused = Set(self.endpoints.keys)
+        var routes: [ModelRoute?] = []
+        var names: [(name: String, index: Int)] = []
+        self.forgetModels(except: Set(configuration.models.map(\.name)))
+        for model in configuration.models {
+            let route = self.route(model, targets, &unused)
+            while routes.count <= route.index { routes.append(nil) }
+            routes[route.index] = route
+            names.append((model.name, route.index))
+            for alias in model.spec.aliases { names.append((alias, route.index)) }
+        }
+        for target in unused { self.retire(target) }
+        return TrafficSnapshot(
+            generation: self.generation, models: routes,
+            table: Self.table(configuration, names), limits: Self.limits(configuration))
+    }
+
+    /// Every worker uses `generation` or a later one: slots retired before it may be used again,
+    /// once no request is in flight there.
+    package func acknowledged(_ generation: UInt64) {
+        self.retired.removeAll { entry in
+            guard entry.generation <= generation,
+                entry.endpoint.inFlight.load(ordering: .acquiring) == 0
+            else { return false }
+            self.freeSlots.append(entry.endpoint.slot)
+            return true
+        }
+    }
+
+    // MARK: Models
+
+    private func route(
+        _ model: ModelResource, _ targets: TargetLookup, _ unused: inout Set<Target>
+    ) -> ModelRoute {
+        let name = model.name
+        let shared = self.shared[name] ?? ModelShared { [wake] in wake(name) }
+        self.shared[name] = shared
+        let limit = Self.concurrencyLimit(model.spec.concurrency)
+        var variants: [VariantRoute] = []
+        for (variant, weight) in zip(model.spec.variants, model.spec.variantWeights) {
+            var endpoints: [Endpoint] = []
+            for target in targets(name, variant) {
+                unused.remove(target)
+                endpoints.append(self.endpoint(target, limit: limit))
+            }
+            variants.append(VariantRoute(name: variant.name, weight: weight, endpoints: endpoints))
+        }
+        return ModelRoute(
+            index: self.index(of: name), name: name, settings: ModelSettings(model.spec),
+            variants: variants, shared: shared)
+    }
+
+    private static func concurrencyLimit(_ concurrency: ConcurrencySpec) -> Int {
+        switch concurrency {
+        case .perReplica(let limit): limit
+        case .unlimited, .adaptive: .max
+        }
+    }
+
+    private func index(of name: String) -> Int {
+        if let index = self.modelIndices[name] { return index }
+        let index = self.freeModelIndices.popLast() ?? self.modelIndices.count
+        self.modelIndices[name] = index
+        return index
+    }
+
+    private func forgetModels(except names: Set<String>) {
+        for (name, index) in self.modelIndices where !names.contains(name) {
+            self.modelIndices[name] = nil
+            self.shared[name] = nil
+            self.freeModelIndices.append(index)
+        }
+    }
+
+    // MARK: Endpoints
+
+    private func endpoint(_ target: Target, limit: Int) -> Endpoint {
+        if let endpoint = self.endpoints[target] {
+            endpoint.limit.store(limit, ordering: .relaxed)
+            return endpoint
+        }
+        let slot: Int
+        if let free = self.freeSlots.popLast() {
+            slot = free
+        } else {
+            slot = self.slotCount
+            self.slotCount += 1
+        }
+        let endpoint = Endpoint(
+            slot: slot, name: target.id, address: target.address, limit: limit)
+        self.endpoints[target] = endpoint
+        return endpoint
+    }
+
+    private func retire(_ target: Target) {
+        guard let endpoint = self.endpoints.removeValue(forKey: target) else { return }
+        endpoint.isRetired.store(true, ordering: .releasing)
+        self.retired.append((self.generation, endpoint))
+    }
+
+    // MARK: Tables
+
+    private static func limits(_ configuration: Configuration) -> GatewayLimits {
+        let spec = configuration.gateway.spec.limits
+        var limits = GatewayLimits()
+        limits.maxConnections = spec.maxConnections
+        limits.maxHeaderBytes = spec.maxHeaderBytes
+        limits.maxHeaders = spec.maxHeaders
+        limits.maxTargetBytes = spec.maxTargetBytes
+        limits.maxBufferedBody = spec.maxBufferedBody
+        limits.maxReplayBody = spec.maxRetryBody
+        limits.maxRequestBody = UInt64(spec.maxRequestBody)
+        limits.headerTimeout = spec.headerTimeout
+        limits.idleTimeout = spec.idleTimeout
+        let upstream = configuration.gateway.spec.upstream
+        limits.maxIdleUpstreams = upstream.maxIdleConnections
+        limits.upstreamIdleTimeout = upstream.idleTimeout
+        return limits
+    }
+}
+
+extension ModelSettings {
+    /// What the request path reads of a model's resource.
+    init(_ spec: ModelSpec) {
+        self.init()
+        self.kind =
+            switch spec.protocol {
+            case .openAI: .openAI
+            case .openInference: .openInference
+            case .http: .http
+            case .grpc: .grpc
+            }
+        self.overrideHeader = spec.overrideHeader.map { Array($0.utf8) }
+        self.sticky = spec.sticky.map {
+            switch $0 {
+            case .header(let name): .header(Array(name.utf8))
+            case .cookie(let name): .cookie(Array(name.utf8))
+            }
+        }
+        if let mirror = spec.mirror,
+            let index = spec.variants.firstIndex(where: { $0.name == mirror.to })
+        {
+            self.mirror = (index, mirror.sample.fraction)
+        }
+        self.balancing =
+            switch spec.loadBalancing.policy {
+            case .leastLoaded: .leastLoaded
+            case .roundRobin: .roundRobin
+            case .prefixAffinity: .prefixAffinity
+            case .consistentHash: .consistentHash
+            }
+        self.hashHeader = spec.loadBalancing.header.map { Array($0.utf8) }
+        self.queueCapacity = spec.queue.capacity
+        self.queueBytes = spec.queue.maxBytes
+        self.queueTimeout = spec.queue.timeout
+        self.connectTimeout = spec.timeouts.connect
+        self.firstByteTimeout = spec.timeouts.firstByte
+        self.requestTimeout = spec.timeouts.request
+        self.streamIdleTimeout = spec.timeouts.streamIdle
+        self.attempts = spec.retry.attempts
+        self.retryBudget = spec.retry.budget.fraction
+        self.outlier.consecutiveErrors = spec.outlier.consecutiveErrors
+        self.outlier.ejectFor = spec.outlier.ejectFor
+        self.outlier.maxEjected = spec.outlier.maxEjected.fraction
+    }
+}

@@ -1,0 +1,35 @@
+import Clusters
+import Configuration
+import Core
+
+extension ProcessGroupSpec {
+    /// What a `ProcessDeployment` asks of the process cluster.
+    init(_ deployment: ProcessDeploymentResource) {
+        let spec = deployment.spec
+        self.init(
+            name: deployment.name, replicas: spec.replicas, command: spec.command,
+            workingDirectory: spec.workingDirectory,
+            environment: spec.environment.map { .init(name: $0.name, value: $0.value) },
+            readiness: ReadinessSpec(spec.readiness), startupTimeout: spec.startupTimeout,
+            terminationGracePeriod: spec.terminationGracePeriod,
+            drainDeadline: spec.drainTimeout, outputLimit: spec.outputLimit)
+    }
+}
+
+extension ReadinessSpec {
+    init(_ probe: ProbeSpec) {
+        self.init(
+            path: probe.path, period: probe.period, timeout: probe.timeout,
+            successThreshold: probe.successThreshold, failureThreshold: probe.failureThreshold)
+    }
+}
+
+extension FixedGroupSpec {
+    /// A variant with fixed addresses. Without a health check an open port is enough.
+    init(name: String, urls: [EndpointURL], probe: ProbeSpec?) {
+        self.init(
+            name: name,
+            endpoints: urls.map { ReplicaAddress(host: $0.host, port: UInt16(clamping: $0.port)) },
+            readiness: probe.map { ReadinessSpec($0) } ?? ReadinessSpec(period: .seconds(2)))
+    }
+}

@@ -1,0 +1,97 @@
+import Core
+import HTTP
+
+/// The `x-request-id` of a request: the client's own where it is usable, else 128 random bits.
+struct RequestID {
+    /// A client's identifier is taken over up to this size; longer ones are replaced.
+    static let bytesMax = 64
+
+    private var inline: InlineArray<64, UInt8> = .init(repeating: 0)
+    private var count = 0
+
+    init() {}
+
+    /// Takes the client's identifier if it is made of visible ASCII only, else makes one.
+    init(_ head: RequestHead, _ bytes: RawSpan, random: inout RandomSource) {
+        if let field = head.first(.xRequestID) {
+            let value = bytes.slice(field.valueRange)
+            if Self.isUsable(value) {
+                for index in 0..<value.byteCount {
+                    self.inline[index] = value.unsafeLoad(fromByteOffset: index, as: UInt8.self)
+                }
+                self.count = value.byteCount
+                return
+            }
+        }
+        self.append(hexadecimal: random.next())
+        self.append(hexadecimal: random.next())
+    }
+
+    private static func isUsable(_ value: RawSpan) -> Bool {
+        guard value.byteCount > 0, value.byteCount <= self.bytesMax else { return false }
+        for index in 0..<value.byteCount {
+            let byte = value.unsafeLoad(fromByteOffset: index, as: UInt8.self)
+            if byte < 0x21 || byte > 0x7E { return false }
+        }
+        return true
+    }
+
+    private mutating func append(hexadecimal value: UInt64) {
+        for shift in stride(from: 60, through: 0, by: -4) {
+            let digit = UInt8(truncatingIfNeeded: (value >> UInt64(shift)) & 15)
+            self.inline[self.count] = digit < 10 ? 48 + digit : 87 + digit
+            self.count += 1
+        }
+    }
+
+    func write(into output: ByteBuffer) {
+        withUnsafeBytes(of: self.inline) { output.append($0.baseAddress, count: self.count) }
+    }
+
+    var text: String {
+        withUnsafeBytes(of: self.inline) {
+            String(decoding: $0.prefix(self.count), as: UTF8.self)
+        }
+    }
+}
+
+/// W3C Trace Context, `traceparent` (https://www.w3.org/TR/trace-context/, section 3.2).
+enum TraceParent {
+    private static let byteCount = 55
+
+    /// Version 00, lower-case hexadecimal, and neither identifier all zeros.
+    static func isValid(_ value: RawSpan) -> Bool {
+        guard value.byteCount == self.byteCount else { return false }
+        var traceID: UInt8 = 0
+        var parentID: UInt8 = 0
+        for index in 0..<self.byteCount {
+            let byte = value.unsafeLoad(fromByteOffset: index, as: UInt8.self)
+            if index == 2 || index == 35 || index == 52 {
+                if byte != UInt8(ascii: "-") { return false }
+                continue
+            }
+            guard byte &- 48 < 10 || byte &- 97 < 6 else { return false }
+            if index < 2, byte != 48 { return false }
+            if index > 2, index < 35 { traceID |= byte ^ 48 }
+            if index > 35, index < 52 { parentID |= byte ^ 48 }
+        }
+        return traceID != 0 && parentID != 0
+    }
+
+    /// A new trace, not sampled.
+    static func start(random: inout RandomSource, into output: ByteBuffer) {
+        output.append("00-")
+        self.write(random.next() | 1, into: output)
+        self.write(random.next(), into: output)
+        output.append("-")
+        self.write(random.next() | 1, into: output)
+        output.append("-00")
+    }
+
+    private static func write(_ value: UInt64, into output: ByteBuffer) {
+        for shift in stride(from: 60, through: 0, by: -4) {
+            let digit = UInt8(truncatingIfNeeded: (value >> UInt64(shift)) & 15)
+            output.append(byte: digit < 10 ? 48 + digit : 87 + digit)
+        }
+    }
+}

@@ -1,0 +1,285 @@
+import Core
+import EventLoop
+import HTTP
+import Traffic
+
+/// One worker's state of one model: what its decisions remember, and what it measured.
+final class WorkerModel {
+    private(set) var route: ModelRoute
+    /// Of the model as a whole; the variants' own are in `meters`.
+    var statistics: ModelStatistics
+    /// By variant of the route at hand, and behind them those of variants that have left.
+    private var meters: [VariantMeter]
+    private var picker: WeightedPicker
+    private var sticky: StickyHash
+    private var balancers: [Balancer]
+    private var retryBudget: RetryBudget
+    private(set) var mirror: MirrorPolicy?
+    var mirrorsInFlight = 0
+    private var random: RandomSource
+
+    /// How one variant's requests are spread.
+    private struct Balancer {
+        var leastLoaded: LeastLoaded
+        var roundRobin: RoundRobin
+    }
+
+    init(route: ModelRoute, seed: UInt64) {
+        self.route = route
+        var random = RandomSource(seed: seed)
+        self.statistics = ModelStatistics(name: route.name)
+        self.meters = route.variants.map { VariantMeter($0.name) }
+        self.picker = WeightedPicker(
+            weights: route.variants.map(\.weight), phase: Int(random.next() % 100))
+        self.sticky = Self.stickyHash(route)
+        self.balancers = route.variants.map { _ in Self.balancer(&random) }
+        self.retryBudget = RetryBudget(share: route.settings.retryBudget)
+        self.mirror = route.settings.mirror.map {
+            MirrorPolicy(sampler: PercentSampler(share: $0.share))
+        }
+        self.random = random
+    }
+
+    private static func balancer(_ random: inout RandomSource) -> Balancer {
+        Balancer(
+            leastLoaded: LeastLoaded(random: random.split()),
+            roundRobin: RoundRobin(start: Int(truncatingIfNeeded: random.next())))
+    }
+
+    private static func stickyHash(_ route: ModelRoute) -> StickyHash {
+        StickyHash(
+            identities: route.variants.map { variant in
+                var name = variant.name
+                return name.withUTF8 { ByteHash.hash(UnsafeRawBufferPointer($0).bytes) }
+            }, weights: route.variants.map(\.weight), salt: 0)
+    }
+
+    /// Takes over the model as a new snapshot has it. Counters go by the variants' names.
+    func adopt(_ route: ModelRoute) {
+        let old = self.route
+        if old === route { return }
+        self.route = route
+        if old.shared !== route.shared {
+            // Another model took this index.
+            self.statistics = ModelStatistics(name: route.name)
+            self.meters = []
+        }
+        let names = route.variants.map(\.name)
+        let oldNames = old.variants.map(\.name)
+        self.picker.update(weights: route.variants.map(\.weight)) { index in
+            oldNames.firstIndex(of: names[index])
+        }
+        self.sticky = Self.stickyHash(route)
+        if names != oldNames || self.meters.count < names.count {
+            self.balancers = names.map { _ in Self.balancer(&self.random) }
+            self.arrangeMeters(names)
+        }
+        self.retryBudget.update(share: route.settings.retryBudget)
+        self.adoptMirror(route.settings)
+    }
+
+    /// Puts the meters in the order of the new route, those of variants that left behind them.
+    private func arrangeMeters(_ names: [String]) {
+        let old = self.meters
+        self.meters = names.map { name in
+            old.first { $0.statistics.name == name } ?? VariantMeter(name)
+        }
+        self.meters += old.filter { !names.contains($0.statistics.name) }
+    }
+
+    func meter(_ variant: Int) -> VariantMeter { self.meters[variant] }
+
+    /// A copy of everything measured.
+    func collect() -> ModelStatistics {
+        var result = self.statistics
+        result.variants = self.meters.map(\.statistics)
+        return result
+    }
+
+    private func adoptMirror(_ settings: ModelSettings) {
+        guard let mirror = settings.mirror else {
+            self.mirror = nil
+            return
+        }
+        if self.mirror == nil {
+            self.mirror = MirrorPolicy(sampler: PercentSampler(share: mirror.share))
+        } else {
+            self.mirror?.update(share: mirror.share)
+        }
+    }
+
+    // MARK: Choosing
+
+    /// The route looks at more of the head than its target.
+    var needsHead: Bool {
+        let settings = self.route.settings
+        return settings.overrideHeader != nil || settings.sticky != nil
+            || settings.balancing == .consistentHash
+    }
+
+    var needsPrefix: Bool { self.route.settings.balancing == .prefixAffinity }
+
+    var hasEndpoints: Bool { self.route.variants.contains { !$0.endpoints.isEmpty } }
+
+    /// Nobody can serve a waiting request until a replica is started.
+    func needsWake(pinned: Int) -> Bool {
+        if pinned >= 0 { return self.route.variants[pinned].endpoints.isEmpty }
+        return self.route.variants.allSatisfy { $0.weight == 0 || $0.endpoints.isEmpty }
+    }
+
+    func stickyVariant(keyHash: UInt64) -> Int? {
+        self.sticky.pick(keyHash: keyHash)
+    }
+
+    /// A replica with a free slot, which is taken; nil when the request has to wait.
+    func pick(
+        pinned: Int, excluding: [Endpoint], key: UInt64?, now: Instant
+    ) -> EndpointChoice? {
+        if pinned >= 0 {
+            return self.pick(in: pinned, excluding: excluding, key: key, now: now)
+        }
+        if self.route.variants.count == 1 {
+            guard self.route.variants[0].weight > 0 else { return nil }
+            return self.pick(in: 0, excluding: excluding, key: key, now: now)
+        }
+        // A variant whose replicas are all busy passes its turn; it is not owed the request.
+        var tried = 0
+        while true {
+            let variant = self.picker.next { index in
+                tried & (1 << index) == 0
+                    && self.canServe(index, excluding: excluding, now: now)
+            }
+            guard let variant else { return nil }
+            if let choice = self.pick(in: variant, excluding: excluding, key: key, now: now) {
+                return choice
+            }
+            tried |= 1 << variant
+        }
+    }
+
+    private func canServe(_ variant: Int, excluding: [Endpoint], now: Instant) -> Bool {
+        let view = EndpointView(
+            endpoints: self.route.variants[variant].endpoints, excluded: excluding, now: now)
+        for index in 0..<view.count
+        where view.isEligible(index) && view.inFlight(index) < view.limit(index) {
+            return true
+        }
+        return false
+    }
+
+    private func pick(
+        in variant: Int, excluding: [Endpoint], key: UInt64?, now: Instant
+    ) -> EndpointChoice? {
+        let view = EndpointView(
+            endpoints: self.route.variants[variant].endpoints, excluded: excluding, now: now)
+        // A slot may be lost to another worker between the choice and the taking.
+        for _ in 0..<Self.raceAttemptsMax {
+            guard case .free(let index) = self.balance(variant, view, key: key) else { return nil }
+            let endpoint = view.endpoints[index]
+            if endpoint.tryAcquire() {
+                return EndpointChoice(
+                    modelIndex: self.route.index, variant: variant, endpoint: endpoint)
+            }
+        }
+        return nil
+    }
+
+    private static let raceAttemptsMax = 8
+
+    private func balance(_ variant: Int, _ view: EndpointView, key: UInt64?) -> BalancerChoice {
+        switch self.route.settings.balancing {
+        case .leastLoaded:
+            return self.balancers[variant].leastLoaded.pick(view)
+        case .roundRobin:
+            return self.balancers[variant].roundRobin.pick(view)
+        case .consistentHash, .prefixAffinity:
+            guard let key else { return self.balancers[variant].leastLoaded.pick(view) }
+            return ConsistentHash(loadFloor: Self.affinityFloor).pick(keyHash: key, view)
+        }
+    }
+
+    /// Requests at one replica below which affinity is never given up for balance.
+    private static let affinityFloor = 4
+
+    // MARK: Measuring
+
+    /// Counts a failed try and ejects the endpoint when it has failed too often in a row.
+    func noteFailure(of endpoint: Endpoint, variant: Int, now: Instant) {
+        let settings = self.route.settings.outlier
+        guard settings.consecutiveErrors > 0 else { return }
+        let errors = endpoint.consecutiveErrors.add(1, ordering: .relaxed).newValue
+        guard errors >= settings.consecutiveErrors, variant < self.route.variants.count else {
+            return
+        }
+        let endpoints = self.route.variants[variant].endpoints
+        let ejected = endpoints.count { $0.isEjected(at: now) }
+        // At least one always stays, however bad: an ejected fleet answers nobody.
+        let most = min(endpoints.count - 1, Int(settings.maxEjected * Double(endpoints.count)))
+        guard ejected < most, !endpoint.isEjected(at: now) else { return }
+        let until = now + settings.ejectFor
+        endpoint.ejectedUntil.store(until.nanoseconds, ordering: .relaxed)
+        // One more failure after its return ejects it again.
+        endpoint.consecutiveErrors.store(settings.consecutiveErrors - 1, ordering: .relaxed)
+        self.meters[variant].statistics.ejections += 1
+    }
+
+    /// An answer: a server error of its own making counts against the endpoint, others clear it.
+    func noteResponse(_ status: UInt16, of endpoint: Endpoint?, variant: Int, now: Instant) {
+        guard let endpoint else { return }
+        if status >= 500, status != 501, status != 503 {
+            self.noteFailure(of: endpoint, variant: variant, now: now)
+        } else if endpoint.consecutiveErrors.load(ordering: .relaxed) != 0 {
+            endpoint.consecutiveErrors.store(0, ordering: .relaxed)
+        }
+    }
+
+    // MARK: Retries and mirroring
+
+    func noteRequest(now: Instant) {
+        self.retryBudget.noteRequest(now: now)
+    }
+
+    func takeRetry(now: Instant) -> Bool {
+        self.retryBudget.takeRetry(now: now)
+    }
+
+    /// Whether this request is copied to the mirror.
+    func decideMirror(hasWholeBody: Bool) -> MirrorPolicy.Decision? {
+        self.mirror?.decide(inFlight: self.mirrorsInFlight, hasWholeBody: hasWholeBody)
+    }
+}
+
+/// What one worker measures of one variant. An object, so that a request under way keeps its own
+/// through a reload that reorders the variants.
+final class VariantMeter {
+    var statistics: VariantStatistics
+
+    init(_ name: String) {
+        self.statistics = VariantStatistics(name: name)
+    }
+}
+
+/// A variant's endpoints as a balancer sees them.
+struct EndpointView: BalancedEndpoints {
+    let endpoints: [Endpoint]
+    let excluded: [Endpoint]
+    let now: Instant
+
+    var count: Int { self.endpoints.count }
+
+    func inFlight(_ index: Int) -> Int {
+        self.endpoints[index].inFlight.load(ordering: .relaxed)
+    }
+
+    func limit(_ index: Int) -> Int {
+        self.endpoints[index].limit.load(ordering: .relaxed)
+    }
+
+    func isEligible(_ index: Int) -> Bool {
+        let endpoint = self.endpoints[index]
+        if endpoint.isEjected(at: self.now) { return false }
+        return self.excluded.isEmpty || !self.excluded.contains { $0 === endpoint }
+    }
+
+    func identity(_ index: Int) -> UInt64 { self.endpoints[index].hash }
+}
