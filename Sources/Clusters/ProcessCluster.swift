@@ -204,7 +204,8 @@ package final class ProcessCluster: Cluster {
     }
 
     /// Leaves everything as SIGKILL would: processes run on, nothing is watched, the lock is free.
-    // swift-format-ignore: AlwaysUseLowerCamelCase (marks what is for tests alone)
+    // The underscore marks what is for tests alone.
+    // swift-format-ignore: AlwaysUseLowerCamelCase
     package func testOnly_abandon() {
         for group in self.groupsByName.values {
             for replica in group.replicas { replica.abandon() }
