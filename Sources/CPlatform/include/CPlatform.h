@@ -11,10 +11,12 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -37,6 +39,51 @@ static inline int weir_set_nonblocking(int fd) {
 /// pidfd_open(2): a descriptor that becomes readable when the process ends.
 static inline int weir_pidfd_open(pid_t pid) {
     return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/// pidfd_send_signal(2): reaches the process the descriptor was opened for, or nobody.
+static inline int weir_pidfd_send_signal(int pidfd, int number) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+}
+
+/// waitid(2) without blocking and without collecting: 1 when the child has ended, 0 when it has
+/// not, -1 with errno. `code` is a CLD_ value; `status` the exit code or the signal's number.
+static inline int weir_peek_exit(pid_t pid, int *code, int *status) {
+    siginfo_t info = {0};
+    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0) return -1;
+    *code = info.si_code;
+    *status = info.si_status;
+    return info.si_pid != 0;
+}
+
+/// pipe2(2) with O_CLOEXEC: the reading end first.
+static inline int weir_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+/// getrandom(2): 0 when all of `buffer` was filled, else -1 with errno.
+static inline int weir_fill_random(void *buffer, size_t count) {
+    return getrandom(buffer, count, 0) == (ssize_t)count ? 0 : -1;
+}
+
+/// posix_spawn(3): the child gets no descriptor from `lowest` on.
+static inline int weir_spawn_close_from(posix_spawn_file_actions_t *actions, int lowest) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, lowest);
+}
+
+/// posix_spawn(3): the child starts in `path`.
+static inline int weir_spawn_change_directory(
+    posix_spawn_file_actions_t *actions, const char *path) {
+    return posix_spawn_file_actions_addchdir_np(actions, path);
+}
+
+/// posix_spawn(3): a session of its own, an empty signal mask, all signals at their defaults.
+static inline int weir_spawn_isolate(posix_spawnattr_t *attributes) {
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_setsigmask(attributes, &none);
+    posix_spawnattr_setsigdefault(attributes, &all);
+    return posix_spawnattr_setflags(
+        attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 }
 
 /// prctl(PR_SET_NAME) for the calling thread; at most 15 bytes count.

@@ -1,0 +1,218 @@
+import CPlatform
+import Core
+import EventLoop
+import Glibc
+
+/// Asks an address once whether it is ready: connects and, where there is a path, sends a GET and
+/// reads the status line. Ready is 200…399, as for the kubelet.
+///
+/// It reads at most `ClusterLimits.probeAnswerBytesMax` and closes: the body is nobody's concern.
+/// Explicitly cancelled or finished; it keeps itself alive in between through its timer.
+final class ReadinessProbe: IOHandler {
+    private let address: ReplicaAddress
+    private let spec: ReadinessSpec
+    private let completion: (ProbeResult) -> Void
+    private weak var loop: EventLoop?
+    private var timer: LoopTimer?
+    private var request: ArraySlice<UInt8>
+    private var answer: [UInt8] = []
+    private var isConnected = false
+    private var isFinished = false
+
+    /// - Parameter address: numeric.
+    /// - Parameter completion: called once and never from within `start`, unless cancelled.
+    init(
+        _ address: ReplicaAddress,
+        spec: ReadinessSpec,
+        completion: @escaping (ProbeResult) -> Void
+    ) {
+        self.address = address
+        self.spec = spec
+        self.completion = completion
+        self.request = Self.request(path: spec.path, address: address)
+    }
+
+    func start(on loop: EventLoop) {
+        let (descriptor, code) = Self.connect(self.address)
+        guard descriptor >= 0 else {
+            let reason = "cannot connect to \(self.address): \(errorText(code))"
+            self.timer = loop.schedule(after: .zero) { self.finish(.bad(reason)) }
+            return
+        }
+        self.register(descriptor: descriptor, on: loop, interest: .write)
+        self.timer = loop.schedule(after: self.spec.timeout) { self.timedOut() }
+        self.loop = loop
+    }
+
+    func cancel() {
+        self.isFinished = true
+        self.timer?.cancel()
+        self.timer = nil
+        self.close()
+    }
+
+    override func ready(_ events: IOEvents) {
+        if !self.isConnected {
+            guard self.checkConnected() else { return }
+            if self.spec.path == nil { return self.finish(.good) }
+        }
+        if self.request.isEmpty { self.receive() } else { self.send() }
+    }
+
+    // MARK: Steps
+
+    private func checkConnected() -> Bool {
+        var code: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        getsockopt(self.descriptor, SOL_SOCKET, SO_ERROR, &code, &length)
+        guard code == 0 else {
+            self.finish(.bad("cannot connect to \(self.address): \(errorText(code))"))
+            return false
+        }
+        self.isConnected = true
+        return true
+    }
+
+    private func send() {
+        let count = self.request.withUnsafeBytes {
+            Glibc.send(self.descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+        }
+        if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count >= 0 else {
+            return self.finish(.bad("the connection broke: \(errorText(errno))"))
+        }
+        self.request = self.request.dropFirst(count)
+        guard self.request.isEmpty, let loop = self.loop else { return }
+        let descriptor = self.descriptor
+        self.deregister()
+        self.register(descriptor: descriptor, on: loop, interest: .read)
+    }
+
+    private func receive() {
+        var chunk = [UInt8](repeating: 0, count: 1_024)
+        let count = recv(self.descriptor, &chunk, chunk.count, 0)
+        if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count > 0 else {
+            let cause = count == 0 ? "without an answer" : "(\(errorText(errno)))"
+            return self.finish(.bad("the connection was closed \(cause)"))
+        }
+        self.answer += chunk[..<count]
+        if let result = StatusLine.judge(self.answer, path: self.spec.path ?? "/") {
+            self.finish(result)
+        }
+    }
+
+    private func timedOut() {
+        let limit = describe(self.spec.timeout)
+        let what = self.isConnected ? "no answer" : "no connection to \(self.address)"
+        self.finish(.bad("\(what) within \(limit)"))
+    }
+
+    private func finish(_ result: ProbeResult) {
+        if self.isFinished { return }
+        self.cancel()
+        self.completion(result)
+    }
+
+    private func close() {
+        guard self.isRegistered else { return }
+        let descriptor = self.descriptor
+        self.deregister()
+        Glibc.close(descriptor)
+    }
+
+    // MARK: Helpers
+
+    private static func request(path: String?, address: ReplicaAddress) -> ArraySlice<UInt8> {
+        guard let path else { return [] }
+        let text =
+            "GET \(path) HTTP/1.1\r\nHost: \(address)\r\nUser-Agent: weir-readiness\r\n"
+            + "Accept: */*\r\nConnection: close\r\n\r\n"
+        return Array(text.utf8)[...]
+    }
+
+    /// A descriptor that is connecting, or -1 and errno.
+    private static func connect(_ address: ReplicaAddress) -> (descriptor: Int32, code: Int32) {
+        guard let target = NumericAddress(address) else { return (-1, EADDRNOTAVAIL) }
+        let flags = Int32(SOCK_STREAM.rawValue) | weirNonblocking | Int32(SOCK_CLOEXEC.rawValue)
+        let descriptor = socket(target.family, flags, 0)
+        guard descriptor >= 0 else { return (-1, errno) }
+        let result = target.withPointer { Glibc.connect(descriptor, $0, $1) }
+        if result == 0 || errno == EINPROGRESS { return (descriptor, 0) }
+        let code = errno
+        Glibc.close(descriptor)
+        return (-1, code)
+    }
+}
+
+private let weirNonblocking = Int32(SOCK_NONBLOCK.rawValue)
+
+/// Judges the first line of an answer (RFC 9112, section 4).
+enum StatusLine {
+    /// Nil: more bytes are needed.
+    static func judge(_ bytes: [UInt8], path: String) -> ProbeResult? {
+        let prefix = Array("HTTP/1.".utf8)
+        guard bytes.starts(with: prefix) || prefix.starts(with: bytes) else {
+            return .bad("\(path) is not answered in HTTP/1.x")
+        }
+        // HTTP/1.x SP 3DIGIT and whatever follows it.
+        guard bytes.count > 12 else { return nil }
+        let digits = bytes[9..<12]
+        let isNumber = digits.allSatisfy { $0 >= 0x30 && $0 <= 0x39 }
+        let isDelimited = bytes[8] == 0x20 && [0x20, 0x0D, 0x0A].contains(bytes[12])
+        guard isNumber, isDelimited, (0x30...0x39).contains(bytes[7]) else {
+            return .bad("\(path) is answered with a malformed status line")
+        }
+        let status = digits.reduce(0) { $0 * 10 + Int($1 - 0x30) }
+        if status >= 100, status < 200 { return self.afterInterim(bytes, path: path) }
+        return (200..<400).contains(status) ? .good : .bad("\(path) is answered with \(status)")
+    }
+
+    /// A 1xx answer goes before the real one (RFC 9110, section 15.2): skip its head.
+    private static func afterInterim(_ bytes: [UInt8], path: String) -> ProbeResult? {
+        guard bytes.count <= ClusterLimits.probeAnswerBytesMax else {
+            return .bad("\(path) is answered with too many interim responses")
+        }
+        let end: [UInt8] = [0x0D, 0x0A, 0x0D, 0x0A]
+        var index = 12
+        while index + end.count <= bytes.count {
+            if bytes[index..<index + end.count].elementsEqual(end) {
+                return self.judge(Array(bytes[(index + end.count)...]), path: path)
+            }
+            index += 1
+        }
+        return nil
+    }
+}
+
+/// An IP address and port in the kernel's form.
+struct NumericAddress {
+    let family: Int32
+    private var four = sockaddr_in()
+    private var six = sockaddr_in6()
+
+    /// Nil when the host is not numeric.
+    init?(_ address: ReplicaAddress) {
+        self.four.sin_family = sa_family_t(AF_INET)
+        self.four.sin_port = address.port.bigEndian
+        if inet_pton(AF_INET, address.host, &self.four.sin_addr) == 1 {
+            self.family = AF_INET
+            return
+        }
+        self.six.sin6_family = sa_family_t(AF_INET6)
+        self.six.sin6_port = address.port.bigEndian
+        guard inet_pton(AF_INET6, address.host, &self.six.sin6_addr) == 1 else { return nil }
+        self.family = AF_INET6
+    }
+
+    func withPointer<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
+        func rebound<Address>(_ address: Address) -> Result {
+            withUnsafePointer(to: address) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    body($0, socklen_t(MemoryLayout<Address>.size))
+                }
+            }
+        }
+        return self.family == AF_INET ? rebound(self.four) : rebound(self.six)
+    }
+}

@@ -1,0 +1,316 @@
+import Core
+import EventLoop
+import Glibc
+
+/// Fixed addresses of one group, run by somebody else.
+package struct FixedGroupSpec: Hashable, Sendable {
+    package var name: String
+    /// In order; each is one replica. Hosts may be names.
+    package var endpoints: [ReplicaAddress]
+    /// Nil: they are not asked, and taken to be ready. For TLS endpoints leave out the path.
+    package var readiness: ReadinessSpec?
+    /// How long requests in flight may hold up the removal of an endpoint.
+    package var drainDeadline: Duration
+
+    package init(
+        name: String,
+        endpoints: [ReplicaAddress],
+        readiness: ReadinessSpec? = ReadinessSpec(period: .seconds(2)),
+        drainDeadline: Duration = .seconds(30)
+    ) {
+        self.name = name
+        self.endpoints = endpoints
+        self.readiness = readiness
+        self.drainDeadline = drainDeadline
+    }
+
+    package func validate() throws(ClusterError) {
+        try validateGroupName(self.name)
+        guard self.endpoints.count <= ClusterLimits.replicasMax else {
+            throw ClusterError(
+                "\(self.name): more than \(ClusterLimits.replicasMax) endpoints are given"
+            )
+        }
+        guard Set(self.endpoints).count == self.endpoints.count else {
+            throw ClusterError("\(self.name): an endpoint is given twice")
+        }
+        for endpoint in self.endpoints {
+            let isPlain = endpoint.host.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
+            guard !endpoint.host.isEmpty, isPlain, endpoint.host.utf8.count <= 253,
+                endpoint.port > 0
+            else {
+                throw ClusterError("\(self.name): \(quoted("\(endpoint)")) is no address")
+            }
+        }
+        guard self.drainDeadline >= .zero else {
+            throw ClusterError("\(self.name): the drain deadline cannot be negative")
+        }
+        try self.readiness?.validate(self.name)
+    }
+}
+
+/// Groups of fixed addresses with active health checks. Nothing is started or stopped; an endpoint
+/// that is taken out of its group is drained like any replica.
+package final class StaticCluster: Cluster {
+    package var onChange: ((ReplicaChange) -> Void)?
+    package var inFlight: (ReplicaID) -> Int = { _ in 0 }
+
+    private final class Endpoint {
+        let id: ReplicaID
+        let address: ReplicaAddress
+        var machine: EndpointMachine
+        var probe: ReadinessProbe?
+        var timer: LoopTimer?
+        var reported: ReplicaStatus?
+
+        init(id: ReplicaID, address: ReplicaAddress, machine: EndpointMachine) {
+            self.id = id
+            self.address = address
+            self.machine = machine
+        }
+
+        /// The numeric address and the port, once there is one.
+        var target: ReplicaAddress? {
+            self.machine.host.map { ReplicaAddress(host: $0, port: self.address.port) }
+        }
+
+        var status: ReplicaStatus {
+            ReplicaStatus(
+                id: self.id,
+                state: self.machine.state,
+                address: self.target,
+                since: self.machine.since,
+                restarts: 0,
+                message: self.machine.message,
+                revision: 1
+            )
+        }
+    }
+
+    private final class Group {
+        var spec: FixedGroupSpec
+        var isRemoved = false
+        var endpoints: [Endpoint] = []
+
+        init(_ spec: FixedGroupSpec) { self.spec = spec }
+    }
+
+    private let loop: EventLoop
+    private let resolver: NameResolver
+    private var groupsByName: [String: Group] = [:]
+    private var nextSerial: UInt64 = 1
+    private var pendingChanges: [ReplicaChange] = []
+    private var isDelivering = false
+    private var shutdownCompletion: (() -> Void)?
+    private var shutdownTimer: LoopTimer?
+    private var isShuttingDown = false
+
+    package init(loop: EventLoop) {
+        self.loop = loop
+        self.resolver = NameResolver(loop: loop)
+    }
+
+    // MARK: Cluster
+
+    package func apply(_ workload: FixedGroupSpec) throws(ClusterError) {
+        self.loop.assertOnLoop()
+        if self.isShuttingDown { throw ClusterError("Weir is shutting down") }
+        try workload.validate()
+        let known = self.groupsByName[workload.name]
+        guard known != nil || self.groupsByName.count < ClusterLimits.groupsMax else {
+            throw ClusterError(
+                "\(workload.name): there are \(ClusterLimits.groupsMax) groups already"
+            )
+        }
+        let group = known ?? Group(workload)
+        self.groupsByName[workload.name] = group
+        group.spec = workload
+        group.isRemoved = false
+        self.match(group)
+        self.deliver()
+    }
+
+    package func remove(group name: String) {
+        self.loop.assertOnLoop()
+        guard let group = self.groupsByName[name] else { return }
+        group.isRemoved = true
+        self.send(.drain, to: group)
+        if group.endpoints.isEmpty { self.groupsByName[name] = nil }
+    }
+
+    /// Refuses anything but the number there is.
+    package func scale(_ name: String, to count: Int) throws(ClusterError) {
+        guard let group = self.groupsByName[name], !group.isRemoved else {
+            throw ClusterError("there is no group \(quoted(name))")
+        }
+        guard count == group.spec.endpoints.count else {
+            throw ClusterError(
+                "\(name) has \(group.spec.endpoints.count) fixed endpoints and cannot be scaled to "
+                    + "\(count): change its `endpoints`"
+            )
+        }
+    }
+
+    package func drained(_ id: ReplicaID) {
+        self.loop.assertOnLoop()
+        guard let endpoint = self.endpoint(id) else { return }
+        self.step(endpoint, .drained)
+        self.deliver()
+    }
+
+    package var groups: [GroupStatus] {
+        self.groupsByName.keys.sorted().compactMap { self.group($0) }
+    }
+
+    package func group(_ name: String) -> GroupStatus? {
+        guard let group = self.groupsByName[name] else { return nil }
+        return GroupStatus(
+            name: name,
+            desired: group.isRemoved ? 0 : group.spec.endpoints.count,
+            replicas: group.endpoints.sorted { $0.id < $1.id }.map(\.status),
+            coldStarts: ColdStarts()
+        )
+    }
+
+    package func output(of replica: ReplicaID) -> String? { nil }
+
+    package func shutdown(within deadline: Duration, completion: @escaping () -> Void) {
+        self.loop.assertOnLoop()
+        precondition(!self.isShuttingDown, "shut down twice")
+        self.isShuttingDown = true
+        self.shutdownCompletion = completion
+        // Held strongly: the cluster lives until it is empty.
+        self.shutdownTimer = self.loop.schedule(after: deadline) {
+            for group in self.groupsByName.values { self.send(.kill, to: group) }
+        }
+        for group in self.groupsByName.values { self.send(.drain, to: group) }
+        self.finishIfEmpty()
+    }
+
+    // MARK: Endpoints
+
+    /// Makes the group's endpoints those of its specification: keeps, takes back, adds, drains.
+    private func match(_ group: Group) {
+        for endpoint in group.endpoints {
+            endpoint.machine.readiness = group.spec.readiness
+            endpoint.machine.drainDeadline = group.spec.drainDeadline
+            let isWanted = group.spec.endpoints.contains(endpoint.address)
+            self.step(endpoint, isWanted ? .takeBack : .drain)
+        }
+        for address in group.spec.endpoints
+        where !group.endpoints.contains(where: { $0.address == address }) {
+            self.add(address, to: group)
+        }
+    }
+
+    private func add(_ address: ReplicaAddress, to group: Group) {
+        let taken = Set(group.endpoints.map(\.id.index))
+        var index = 0
+        while taken.contains(index) { index += 1 }
+        let isNumeric = NumericAddress(address) != nil
+        let endpoint = Endpoint(
+            id: ReplicaID(group: group.spec.name, index: index, serial: self.nextSerial),
+            address: address,
+            machine: EndpointMachine(
+                numericHost: isNumeric ? address.host : nil,
+                readiness: group.spec.readiness,
+                drainDeadline: group.spec.drainDeadline,
+                now: self.loop.refreshNow()
+            )
+        )
+        self.nextSerial += 1
+        group.endpoints.append(endpoint)
+        self.step(endpoint, .tick)
+    }
+
+    private func endpoint(_ id: ReplicaID) -> Endpoint? {
+        self.groupsByName[id.group]?.endpoints.first { $0.id == id }
+    }
+
+    private func send(_ event: EndpointMachine.Event, to group: Group) {
+        for endpoint in group.endpoints { self.step(endpoint, event) }
+        self.deliver()
+    }
+
+    private func step(_ endpoint: Endpoint, _ event: EndpointMachine.Event) {
+        let now = self.loop.refreshNow()
+        for action in endpoint.machine.handle(event, now: now) { self.perform(action, endpoint) }
+        endpoint.timer?.cancel()
+        endpoint.timer = endpoint.machine.deadline.map { deadline in
+            self.loop.schedule(after: (deadline - now) + .microseconds(1)) {
+                [weak self, weak endpoint] in
+                guard let self, let endpoint else { return }
+                self.step(endpoint, .tick)
+                self.deliver()
+            }
+        }
+        self.note(endpoint)
+    }
+
+    private func perform(_ action: EndpointMachine.Action, _ endpoint: Endpoint) {
+        switch action {
+        case .resolve:
+            self.resolver.resolve(endpoint.address.host) { [weak self, weak endpoint] answer in
+                guard let self, let endpoint else { return }
+                switch answer {
+                case .address(let host): self.step(endpoint, .resolved(host))
+                case .failure(let reason): self.step(endpoint, .notResolved(reason))
+                }
+                self.deliver()
+            }
+        case .probe:
+            guard let target = endpoint.target, let readiness = endpoint.machine.readiness
+            else { preconditionFailure("nothing to probe at \(endpoint.address)") }
+            let probe = ReadinessProbe(target, spec: readiness) {
+                [weak self, weak endpoint] result in
+                guard let self, let endpoint else { return }
+                endpoint.probe = nil
+                self.step(endpoint, .probed(result))
+                self.deliver()
+            }
+            endpoint.probe = probe
+            probe.start(on: self.loop)
+        case .cancelProbe:
+            endpoint.probe?.cancel()
+            endpoint.probe = nil
+        }
+    }
+
+    private func note(_ endpoint: Endpoint) {
+        guard let group = self.groupsByName[endpoint.id.group] else { return }
+        if endpoint.machine.isGone {
+            guard group.endpoints.contains(where: { $0 === endpoint }) else { return }
+            group.endpoints.removeAll { $0 === endpoint }
+            self.pendingChanges.append(.removed(endpoint.id))
+        } else if endpoint.reported != endpoint.status {
+            endpoint.reported = endpoint.status
+            self.pendingChanges.append(.updated(endpoint.status))
+        }
+    }
+
+    /// Tells of what changed, now that everything fits together again.
+    private func deliver() {
+        if self.isDelivering { return }
+        self.isDelivering = true
+        while !self.pendingChanges.isEmpty {
+            let changes = self.pendingChanges
+            self.pendingChanges = []
+            for change in changes { self.onChange?(change) }
+        }
+        self.isDelivering = false
+        for (name, group) in self.groupsByName where group.isRemoved && group.endpoints.isEmpty {
+            self.groupsByName[name] = nil
+        }
+        self.finishIfEmpty()
+    }
+
+    private func finishIfEmpty() {
+        guard let completion = self.shutdownCompletion,
+            self.groupsByName.values.allSatisfy(\.endpoints.isEmpty)
+        else { return }
+        self.shutdownCompletion = nil
+        self.shutdownTimer?.cancel()
+        self.shutdownTimer = nil
+        completion()
+    }
+}
