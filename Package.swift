@@ -105,7 +105,13 @@ let package = Package(
             swiftSettings: base
         ),
         test("CoreTests", ["Core"]),
-        test("HTTPTests", ["HTTP", "Core"]),
+        .target(
+            name: "TestSupport",
+            dependencies: ["HTTP", "Core"],
+            path: "Tests/TestSupport",
+            swiftSettings: base
+        ),
+        test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform"]),

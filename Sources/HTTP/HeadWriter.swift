@@ -160,6 +160,24 @@ package enum HeadWriter {
         }
     }
 
+    /// The Host field for the next hop: the target's authority, which wins over the client's own Host
+    /// (RFC 9112, section 3.2.2), so drop that one when copying fields. `fallback`, a valid
+    /// authority, is for HTTP/1.0 clients that named none.
+    package static func host(
+        of head: RequestHead,
+        _ bytes: RawSpan,
+        fallback: RawSpan,
+        into buffer: ByteBuffer
+    ) {
+        guard let authority = head.authorityRange else {
+            self.field("Host", fallback, into: buffer)
+            return
+        }
+        buffer.append("Host: ")
+        buffer.append(bytes.slice(authority))
+        buffer.append("\r\n")
+    }
+
     package static func contentLength(_ length: UInt64, into buffer: ByteBuffer) {
         buffer.append("Content-Length: ")
         buffer.append(decimal: length)
