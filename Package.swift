@@ -104,19 +104,28 @@ let package = Package(
             ],
             swiftSettings: base
         ),
+        .target(
+            name: "LoopTestSupport",
+            dependencies: ["Core", "EventLoop"],
+            path: "Tests/LoopTestSupport",
+            swiftSettings: base
+        ),
         test("CoreTests", ["Core"]),
         test("HTTPTests", ["HTTP", "Core"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform"]),
         test("TelemetryTests", ["Telemetry", "Core"]),
-        test("HTTPServiceTests", ["HTTPService", "EventLoop", "HTTP", "Core"]),
+        test(
+            "HTTPServiceTests",
+            ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
         test("ProxyTests", ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "CPlatform"]),
         test("ClustersTests", ["Clusters", "Configuration", "EventLoop", "Core"]),
         test("ControlTests", ["Control", "Configuration", "Clusters", "Core"]),
         test(
             "ModelSimulatorTests",
-            ["ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core"]
+            ["ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core", "LoopTestSupport"]
         ),
     ]
 )
