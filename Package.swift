@@ -104,6 +104,12 @@ let package = Package(
             ],
             swiftSettings: base
         ),
+        .target(
+            name: "LoopTestSupport",
+            dependencies: ["Core", "EventLoop"],
+            path: "Tests/LoopTestSupport",
+            swiftSettings: base
+        ),
         test("CoreTests", ["Core"]),
         .target(
             name: "TestSupport",
@@ -116,13 +122,16 @@ let package = Package(
         test("ConfigurationTests", ["Configuration", "Core"]),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform"]),
         test("TelemetryTests", ["Telemetry", "Core"]),
-        test("HTTPServiceTests", ["HTTPService", "EventLoop", "HTTP", "Core"]),
+        test(
+            "HTTPServiceTests",
+            ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
         test("ProxyTests", ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "CPlatform"]),
         test("ClustersTests", ["Clusters", "Configuration", "EventLoop", "Core"]),
         test("ControlTests", ["Control", "Configuration", "Clusters", "Core"]),
         test(
             "ModelSimulatorTests",
-            ["ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core"]
+            ["ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core", "LoopTestSupport"]
         ),
     ]
 )
