@@ -1,1 +1,1 @@
-// Filled by its first file.
+/// Reads, checks and compares what users write.

@@ -1,0 +1,186 @@
+extension Schemas {
+    static let gateway = ResourceSchema(
+        kind: .gateway,
+        documentation: """
+            Process-wide settings: where Weir listens, what it bounds, what it logs. At most one per \
+            configuration; every field has a default.
+            """,
+        spec: ObjectSchema([
+            field(
+                "listeners",
+                .list(Self.listener, 1...64, unique: .field("name")),
+                .standard("[{name: http, address: \"127.0.0.1:8080\"}]"),
+                "Where clients connect.",
+                change: .restart
+            ),
+            field(
+                "admin",
+                Self.admin,
+                .standard("{}"),
+                "Metrics, health, API and dashboard.",
+                change: .restart
+            ),
+            field(
+                "workers",
+                .integer(0...1_024),
+                .standard("0"),
+                "Threads that serve; 0 is one per core.",
+                change: .restart
+            ),
+            field("limits", Self.gatewayLimits, .standard("{}"), "Bounds of the data listeners."),
+            field("upstream", Self.upstream, .standard("{}"), "Kept connections to replicas."),
+            field("accessLog", Self.accessLog, .optional, "One line per request. Absent: none."),
+            field(
+                "recorder",
+                Self.recorder,
+                .optional,
+                "Compressed traffic records for simulation and replay. Absent: none."
+            ),
+            field("tracing", Self.tracing, .optional, "Where spans are sent. Absent: nowhere."),
+            field(
+                "drainTimeout",
+                Self.timeout,
+                .standard("30s"),
+                "How long streams may run on after SIGTERM."
+            ),
+            field(
+                "stateDirectory",
+                .text(.filePath),
+                .standard(".weir"),
+                "What must survive a restart of a standalone Weir.",
+                change: .restart
+            ),
+        ]),
+        isSpecOptional: true
+    )
+
+    private static let listener = Schema.object([
+        field("name", .text(.label), .required, "Unique among the listeners."),
+        field(
+            "address",
+            .text(.listenAddress),
+            .required,
+            "`host:port`; port 0 lets the system choose, no host means every address."
+        ),
+        field(
+            "tls",
+            .object([
+                field("certificate", .text(.filePath), .required, "Certificate chain, PEM."),
+                field("key", .text(.filePath), .required, "Private key, PEM."),
+                field(
+                    "clientCA",
+                    .text(.filePath),
+                    .optional,
+                    "Clients must show a certificate that this authority signed, PEM."
+                ),
+            ]),
+            .optional,
+            "Files are read again when they change. Absent: plain text."
+        ),
+    ])
+
+    private static let admin = Schema.object([
+        field(
+            "address",
+            .text(.listenAddress),
+            .standard("127.0.0.1:9901"),
+            "`host:port`; port 0 lets the system choose."
+        ),
+        field(
+            "tokenFile",
+            .text(.filePath),
+            .optional,
+            "File with the token for writes; needed where the address is not loopback."
+        ),
+    ])
+
+    private static let gatewayLimits = Schema.object([
+        field(
+            "maxConnections",
+            .integer(1...10_000_000),
+            .standard("10000"),
+            "Open client connections; one more gets 503."
+        ),
+        field(
+            "maxHeaderBytes",
+            .bytes(1_024...16_777_216),
+            .standard("32KiB"),
+            "Bytes of a request's head; more get 431."
+        ),
+        field(
+            "maxHeaders",
+            .integer(8...10_000),
+            .standard("100"),
+            "Fields of a request's head; more get 431."
+        ),
+        field(
+            "maxTargetBytes",
+            .bytes(256...1_048_576),
+            .standard("8KiB"),
+            "Bytes of a request's target; more get 414."
+        ),
+        field(
+            "maxBufferedBody",
+            .bytes(0...1_073_741_824),
+            .standard("1MiB"),
+            "Bytes of a body held to find the model's name in it; more get 413."
+        ),
+        field(
+            "maxRetryBody",
+            .bytes(0...1_073_741_824),
+            .standard("64KiB"),
+            "Bytes of a body kept for a retry; a longer request is not retried."
+        ),
+        field(
+            "maxRequestBody",
+            .bytes(0...1_099_511_627_776),
+            .standard("512MiB"),
+            "Bytes of a request's body; more get 413."
+        ),
+        field("headerTimeout", Self.timeout, .standard("10s"), "For a whole head; then 408."),
+        field(
+            "idleTimeout",
+            Self.timeout,
+            .standard("60s"),
+            "Between requests of a connection, and between two pieces of a body."
+        ),
+    ])
+
+    private static let upstream = Schema.object([
+        field(
+            "maxIdleConnections",
+            .integer(0...10_000),
+            .standard("64"),
+            "Kept per worker and endpoint."
+        ),
+        field("idleTimeout", Self.timeout, .standard("30s"), "How long one is kept."),
+    ])
+
+    private static let accessLog = Schema.object([
+        field(
+            "format",
+            .choice([
+                Choice("json", "One JSON object per line."), Choice("text", "Words for people."),
+            ]),
+            .standard("json"),
+            "How lines are written."
+        ),
+        field(
+            "path",
+            .text(.filePath),
+            .standard("\"-\""),
+            "A file, opened again on SIGHUP; `-` is standard output."
+        ),
+        field("sample", Self.percent, .standard("100%"), "The share of requests that is logged."),
+    ])
+
+    private static let recorder = Schema.object([
+        field("path", .text(.filePath), .required, "The folder the records go to."),
+        field("sample", Self.percent, .standard("100%"), "The share of requests that is recorded."),
+    ])
+
+    private static let tracing = Schema.object([
+        field("endpoint", .text(.url), .required, "An OTLP receiver that speaks HTTP."),
+        field("sample", Self.percent, .standard("1%"), "The share of requests that is traced."),
+    ])
+}

@@ -1,0 +1,340 @@
+extension Schemas {
+    // MARK: ScalingPolicy
+
+    static let scalingPolicy = ResourceSchema(
+        kind: .scalingPolicy,
+        documentation: "How the number of a model's replicas follows its load.",
+        spec: ObjectSchema([
+            field(
+                "targets",
+                .list(.union(Self.scalingTarget), 1...16),
+                .required,
+                "Each recommends a number of replicas; the largest wins."
+            ),
+            field(
+                "windows",
+                .object([
+                    field("stable", Self.window, .standard("60s"), "Followed in calm times."),
+                    field("burst", Self.window, .standard("6s"), "Followed in a burst."),
+                ]),
+                .standard("{}"),
+                "Over what time load is averaged."
+            ),
+            field(
+                "forecast",
+                .object([
+                    field(
+                        "horizon",
+                        .duration(.seconds(1) ... .seconds(86_400), keywords: [.auto, .off]),
+                        .standard("auto"),
+                        "`auto` is the measured cold start; `off` disables it."
+                    )
+                ]),
+                .standard("{}"),
+                "How far ahead demand is forecast."
+            ),
+            field(
+                "scaleUp",
+                Self.scalingRate(stabilization: "0s", perMinute: "100"),
+                .standard("{}"),
+                "How fast replicas are added."
+            ),
+            field(
+                "scaleDown",
+                Self.scalingRate(stabilization: "auto", perMinute: "10"),
+                .standard("{}"),
+                "How fast replicas are taken away."
+            ),
+            field(
+                "scaleToZero",
+                .object([
+                    field("idleAfter", Self.timeout, .standard("5m"), "Idle for this long.")
+                ]),
+                .optional,
+                "Takes the last replica of an idle model, if `minReplicas` is 0. Absent: never."
+            ),
+            field("dryRun", .boolean, .standard("false"), "Decide and explain, never write."),
+        ]),
+        isSpecOptional: false
+    )
+
+    private static let window = Schema.duration(.seconds(1) ... .seconds(3_600))
+
+    private static func scalingRate(stabilization: String, perMinute: String) -> Schema {
+        .object([
+            field(
+                "stabilization",
+                .duration(.zero ... .seconds(86_400), keywords: [.auto]),
+                .standard(stabilization),
+                "How long a change must have been wanted; `auto`: until a cold start breaks even."
+            ),
+            field(
+                "maxPerMinute",
+                .integer(1...maxReplicas),
+                .standard(perMinute),
+                "Replicas per minute."
+            ),
+        ])
+    }
+
+    private static let scalingTarget = UnionSchema(
+        discriminator: "type",
+        documentation: "What is held at a value.",
+        cases: [
+            Self.target("Concurrency", "Requests in flight and queued, per replica.", Self.positive),
+            UnionCase(
+                name: "QueueWait",
+                documentation: "The time requests wait in the queue.",
+                object: ObjectSchema([
+                    field("quantile", Self.quantile, .standard("0.95"), "Of the waits."),
+                    field("value", Self.timeout, .required, "The longest at that quantile."),
+                ])
+            ),
+            UnionCase(
+                name: "Objective",
+                documentation: "The model's objectives, with a capacity learned online.",
+                object: ObjectSchema([])
+            ),
+            Self.target("RequestRate", "Requests per second, per replica.", Self.positive),
+            Self.target("TokenRate", "Tokens per second, per replica.", Self.positive),
+            Self.target("KVCache", "Use of the KV cache (vLLM, SGLang, Triton).", Self.percent),
+            Self.target("GPUUtilization", "Use of the GPU, from the DCGM exporter.", Self.percent),
+            UnionCase(
+                name: "Prometheus",
+                documentation: "The result of a PromQL query, per replica.",
+                object: ObjectSchema([
+                    field("server", .text(.url), .required, "The Prometheus server."),
+                    field("query", Self.query, .required, "Must give one number."),
+                    field("value", Self.positive, .required, "What a replica should have."),
+                ])
+            ),
+            UnionCase(
+                name: "Schedule",
+                documentation: "A number of replicas at given times.",
+                object: ObjectSchema([
+                    field("cron", .text(.cron), .required, "When it begins, in local time."),
+                    field("duration", Self.scheduleDuration, .required, "How long it lasts."),
+                    field("replicas", .integer(0...maxReplicas), .required, "How many at least."),
+                ])
+            ),
+        ]
+    )
+
+    private static let scheduleDuration = Schema.duration(.seconds(1) ... .seconds(31 * 86_400))
+
+    private static func target(_ name: String, _ documentation: String, _ value: Schema) -> UnionCase {
+        UnionCase(
+            name: name,
+            documentation: documentation,
+            object: ObjectSchema([field("value", value, .required, "What a replica should have.")])
+        )
+    }
+
+    // MARK: RolloutPolicy
+
+    static let rolloutPolicy = ResourceSchema(
+        kind: .rolloutPolicy,
+        documentation: "How a model moves from one live variant to the next.",
+        spec: ObjectSchema([
+            field(
+                "steps",
+                .list(Self.rolloutStep, 1...64),
+                .required,
+                "Taken one after the other; after the last one all requests go to the new variant."
+            ),
+            field("analysis", Self.analysis, .standard("{}"), "What is compared at every step."),
+            field("guardrails", Self.guardrails, .standard("{}"), "What ends a rollout at once."),
+            field(
+                "onInconclusive",
+                .choice([
+                    Choice("Pause", "Wait for a decision by hand."),
+                    Choice("Promote", "Go on."),
+                    Choice("Rollback", "Go back."),
+                ]),
+                .standard("Pause"),
+                "What to do where the data decides nothing."
+            ),
+            field(
+                "webhooks",
+                .list(Self.webhook, 0...32),
+                .standard("[]"),
+                "Asked or told along the way."
+            ),
+            field(
+                "scaleDownDelay",
+                Self.anyDuration,
+                .standard("30s"),
+                "How long the old variant's replicas stay after the last step."
+            ),
+        ]),
+        isSpecOptional: false
+    )
+
+    private static let rolloutStep = Schema.object(
+        [
+            field("weight", .integer(0...100), .optional, "The new variant's share in percent."),
+            field("hold", Self.anyDuration, .optional, "How long the share is watched."),
+            field("pause", .boolean, .optional, "Wait for `weir rollout promote`."),
+        ],
+        [.exactlyOne("weight", "pause")]
+    )
+
+    private static let analysis = Schema.object([
+        field(
+            "alpha",
+            .decimal(0.000_001...0.5),
+            .standard("0.01"),
+            "Bound on a false rollback, over all looks and metrics."
+        ),
+        field("minRequests", .integer(0...1_000_000_000), .standard("50"), "Before any verdict."),
+        field(
+            "metrics",
+            .list(.union(Self.analysisMetric), 0...16),
+            .standard("[{name: successRate, maxDrop: 0.5%}]"),
+            "What must not become worse."
+        ),
+        field(
+            "warmup",
+            Self.anyDuration,
+            .standard("30s"),
+            "Ignored on both arms after a replica becomes ready."
+        ),
+    ])
+
+    private static let analysisMetric = UnionSchema(
+        discriminator: "name",
+        documentation: "What is compared.",
+        cases: [
+            UnionCase(
+                name: "successRate",
+                documentation: "The share of requests that do not fail.",
+                object: ObjectSchema([
+                    field("maxDrop", Self.percent, .required, "The largest drop, in percent points.")
+                ])
+            ),
+            Self.latencyMetric("latency", "The time to the last byte."),
+            Self.latencyMetric("timeToFirstToken", "The time to a stream's first token."),
+            UnionCase(
+                name: "custom",
+                documentation: "The result of a PromQL query.",
+                object: ObjectSchema(
+                    [
+                        field("server", .text(.url), .required, "The Prometheus server."),
+                        field("query", Self.query, .required, "Must give one number."),
+                        field("below", Self.anyNumber, .optional, "It must be below this."),
+                        field("above", Self.anyNumber, .optional, "It must be above this."),
+                    ],
+                    alternatives: [.exactlyOne("below", "above")]
+                )
+            ),
+        ]
+    )
+
+    private static let anyNumber = Schema.decimal(0...1_000_000_000)
+
+    private static func latencyMetric(_ name: String, _ documentation: String) -> UnionCase {
+        UnionCase(
+            name: name,
+            documentation: documentation,
+            object: ObjectSchema([
+                field("quantile", Self.quantile, .standard("0.95"), "Which quantile."),
+                field(
+                    "maxIncrease",
+                    .percent(.zero ... Percent(millionths: 100_000_000)),
+                    .required,
+                    "The largest increase."
+                ),
+            ])
+        )
+    }
+
+    private static let guardrails = Schema.object([
+        field(
+            "consecutiveErrors",
+            .integer(1...1_000_000),
+            .standard("20"),
+            "Failures in a row of the new variant."
+        ),
+        field("errorRate", Self.percent, .standard("20%"), "Failures of the new variant."),
+        field("latency", Self.latencyObjective, .optional, "A ceiling for the new variant."),
+        field("progressDeadline", Self.timeout, .standard("10m"), "For its replicas to be ready."),
+    ])
+
+    private static let webhook = Schema.object([
+        field(
+            "when",
+            .choice([
+                Choice("BeforeStep", "Must answer 2xx before a step is taken."),
+                Choice("AfterStep", "Told that a step passed."),
+                Choice("OnRollback", "Told about a rollback."),
+                Choice("OnComplete", "Told about the end."),
+            ]),
+            .required,
+            "The moment."
+        ),
+        field("url", .text(.url), .required, "Gets a POST with the rollout's state."),
+        field("timeout", Self.timeout, .standard("10s"), "For its answer."),
+    ])
+
+    // MARK: Tenant and ResourceBudget
+
+    static let tenant = ResourceSchema(
+        kind: .tenant,
+        documentation: """
+            Who may use the gateway, and how much. Without any tenant the gateway is open; with one or \
+            more every request needs a key.
+            """,
+        spec: ObjectSchema([
+            field("keys", .list(Self.tenantKey, 1...1_000), .required, "Any of them will do."),
+            field(
+                "models",
+                .list(.text(.subdomain), 0...maxModels, unique: .value),
+                .standard("[]"),
+                "What it may use; empty means all."
+            ),
+            field(
+                "priority",
+                .integer(-1_000...1_000),
+                .standard("0"),
+                "Higher goes first; negative is shed first."
+            ),
+            field(
+                "limits",
+                .object([
+                    field("requestsPerSecond", Self.count, .optional, "Absent: any number."),
+                    field("tokensPerMinute", Self.count, .optional, "Absent: any number."),
+                    field("concurrency", Self.count, .optional, "At a time. Absent: any number."),
+                ]),
+                .standard("{}"),
+                "How much it may use."
+            ),
+        ]),
+        isSpecOptional: false
+    )
+
+    private static let tenantKey = Schema.object(
+        [
+            field("sha256", .text(.sha256), .optional, "The key's hash; `weir key` makes one."),
+            field(
+                "secretRef",
+                .object([
+                    field("name", .text(.subdomain), .required, "A Secret on the cluster."),
+                    field("key", .text(.free(maxBytes: 253)), .standard("key"), "The entry in it."),
+                ]),
+                .optional,
+                "Where the key is kept on a cluster."
+            ),
+        ],
+        [.exactlyOne("sha256", "secretRef")]
+    )
+
+    static let resourceBudget = ResourceSchema(
+        kind: .resourceBudget,
+        documentation: "What autoscaling may share out among models, such as the GPUs of a namespace.",
+        spec: ObjectSchema([
+            field("resource", .text(.qualifiedName), .required, "Its name on a cluster."),
+            field("total", .integer(0...1_000_000_000), .required, "How many units there are."),
+        ]),
+        isSpecOptional: false
+    )
+}

@@ -1,0 +1,33 @@
+/// A YAML node with where it stands, aliases resolved and mappings with text keys only.
+indirect enum SourceNode: Equatable {
+    case scalar(text: String, isPlain: Bool, Position)
+    case sequence([SourceNode], Position)
+    case mapping([Entry], Position)
+
+    struct Entry: Equatable {
+        var key: String
+        var keyPosition: Position
+        var value: SourceNode
+    }
+
+    var position: Position {
+        switch self {
+        case .scalar(_, _, let position), .sequence(_, let position), .mapping(_, let position):
+            position
+        }
+    }
+
+    /// An empty value, `~` or `null`, which mean the same as an absent field.
+    var isNull: Bool {
+        guard case .scalar(let text, let isPlain, _) = self else { return false }
+        return PlainScalar(text, isPlain: isPlain) == .null
+    }
+
+    var typeName: String {
+        switch self {
+        case .scalar(let text, let isPlain, _): PlainScalar(text, isPlain: isPlain).typeName
+        case .sequence: "a list"
+        case .mapping: "a mapping"
+        }
+    }
+}

@@ -1,0 +1,375 @@
+import Yams
+
+/// Reads the documents of one YAML file into `SourceNode`s, with every problem on the way.
+///
+/// Yams does the parsing; three things it cannot do by itself are arranged around it, by standing
+/// characters that no sane file contains in for others (`Marker`), which keeps every column true:
+///
+/// * An alias is turned into a plain scalar before parsing and resolved here afterwards, counted. Yams
+///   would copy the anchored node, and hashing a mapping's keys then takes time exponential in the
+///   nesting of aliases: a file of 1 KB stops the process for hours.
+/// * A duplicate key ends Yams's parsing of the file. It is renamed and the file parsed again, so that
+///   what follows is checked as well.
+/// * A syntax error ends it too. Reading goes on at the next `---`.
+///
+/// Limits: bytes of a file, documents, depth, nodes (aliases count as often as they are used), and
+/// reparses. Merge keys (`<<`) and keys that are not text are refused.
+struct YAMLReader {
+    struct Limits: Sendable {
+        var maxBytes = 4 * 1_024 * 1_024
+        var maxDocuments = 10_000
+        var maxDepth = 64
+        var maxNodes = 500_000
+        var maxReparses = 20
+    }
+
+    /// Characters that stand in for others while Yams parses: noncharacters of plane 16, which YAML
+    /// allows and nobody uses.
+    enum Marker {
+        /// For the `*` of an alias.
+        static let alias: Unicode.Scalar = "\u{10FFFE}"
+        /// For the first character of a key that occurs twice.
+        static let duplicate: Unicode.Scalar = "\u{10FFFF}"
+    }
+
+    let file: String
+    let limits: Limits
+    private let text: String
+    private(set) var problems: [Problem] = []
+    private(set) var documents: [SourceNode] = []
+    private var nodeCount = 0
+    /// The original first character of each key that was renamed, by where it stands.
+    private var renamed: [Position: Unicode.Scalar] = [:]
+    private var isExhausted = false
+
+    /// - Parameter text: checked by `TextCheck`: valid UTF-8 without control characters.
+    init(file: String, text: String, limits: Limits = Limits()) {
+        self.file = file
+        self.text = text
+        self.limits = limits
+    }
+
+    mutating func read() {
+        if self.text.utf8.count > self.limits.maxBytes {
+            self.problem(
+                nil,
+                "the file has \(self.text.utf8.count) bytes",
+                hint: "the largest allowed is \(SizeText.format(self.limits.maxBytes))"
+            )
+            return
+        }
+        if let failure = TextCheck.failure(in: self.text) {
+            self.problem(failure.position, failure.message, hint: failure.hint)
+            return
+        }
+        var lines = AliasMarking.mark(self.text).split(
+            separator: "\n",
+            omittingEmptySubsequences: false
+        ).map(String.init)
+        var firstLine = 0
+        var reparses = 0
+        while firstLine < lines.count, !self.isExhausted {
+            let stop = self.parse(lines[firstLine...], lineOffset: firstLine)
+            switch stop {
+            case .end: return
+            case .duplicateKey(let position, let key):
+                reparses += 1
+                let isMarked =
+                    reparses <= self.limits.maxReparses
+                    && self.renameKey(at: position, in: &lines)
+                if !isMarked {
+                    self.problem(position, "`\(Excerpt.of(key))` appears twice in this mapping")
+                    firstLine = Self.nextDocument(after: position.line, in: lines)
+                }
+            case .syntax(let position):
+                firstLine = Self.nextDocument(after: position.line, in: lines)
+            }
+        }
+    }
+
+    // MARK: Parsing
+
+    private enum Stop {
+        case end
+        case duplicateKey(Position, String)
+        case syntax(Position)
+    }
+
+    /// Parses one run of lines. Documents count only if the run needs no second parse.
+    private mutating func parse(_ lines: ArraySlice<String>, lineOffset: Int) -> Stop {
+        // Yams hands libyaml a pointer into the string; a short one has no memory of its own.
+        let text = lines.joined(separator: "\n") + String(repeating: "\n", count: 16)
+        var nodes: [Node] = []
+        var stop = Stop.end
+        var syntaxProblem: (Position, String)?
+        // Keeps the anchors of the nodes, which refer to them weakly, until they are converted.
+        var parser: Parser?
+        do {
+            // Without a resolver's regular expressions: the schema decides what a scalar is.
+            let made = try Parser(yaml: text, resolver: .basic, encoding: .utf8)
+            parser = made
+            while let node = try made.nextRoot() {
+                if nodes.count >= self.limits.maxDocuments {
+                    self.problem(
+                        nil,
+                        "the file has more than \(self.limits.maxDocuments) documents"
+                    )
+                    self.isExhausted = true
+                    break
+                }
+                nodes.append(node)
+            }
+        } catch let error as YamlError {
+            let failure = YAMLFailure(error, text: text, lineOffset: lineOffset)
+            if let key = failure.duplicateKey {
+                return .duplicateKey(failure.position, key)
+            }
+            syntaxProblem = (failure.position, failure.message)
+            stop = .syntax(failure.position)
+        } catch {
+            syntaxProblem = (Position(line: lineOffset + 1, column: 1), "\(error)")
+            stop = .syntax(Position(line: lineOffset + 1, column: 1))
+        }
+        withExtendedLifetime(parser) {
+            for node in nodes where !self.isExhausted { self.convertDocument(node, lineOffset) }
+        }
+        if let (position, message) = syntaxProblem {
+            self.problem(position, message, hint: self.syntaxHint(at: position))
+        }
+        return stop
+    }
+
+    private func syntaxHint(at position: Position) -> String? {
+        let line = SourceText.line(position.line, of: self.text)
+        let indentation = line.prefix { $0 == " " || $0 == "\t" }
+        return indentation.contains("\t") ? "indent with spaces; YAML allows no tabs there" : nil
+    }
+
+    /// The index of the first line after line `line` (from 1) that begins a document.
+    private static func nextDocument(after line: Int, in lines: [String]) -> Int {
+        var index = max(line, 1)
+        while index < lines.count {
+            let text = lines[index]
+            if text == "---" || text.hasPrefix("--- ") || text.hasPrefix("---\t")
+                || text.hasPrefix("---\r")
+            {
+                return index
+            }
+            index += 1
+        }
+        return lines.count
+    }
+
+    /// Puts the marker in place of the first character of the key at `position`.
+    private mutating func renameKey(at position: Position, in lines: inout [String]) -> Bool {
+        guard position.line >= 1, position.line <= lines.count else { return false }
+        var scalars = Array(lines[position.line - 1].unicodeScalars)
+        var index = position.column - 1
+        if index < scalars.count, scalars[index] == "\"" || scalars[index] == "'" { index += 1 }
+        guard index < scalars.count, self.renamed[position] == nil else { return false }
+        let original = scalars[index]
+        guard NameText.isTokenScalar(original) else { return false }
+        scalars[index] = Marker.duplicate
+        self.renamed[position] = original
+        var line = ""
+        line.unicodeScalars.append(contentsOf: scalars)
+        lines[position.line - 1] = line
+        return true
+    }
+
+    // MARK: Converting
+
+    private mutating func convertDocument(_ node: Node, _ lineOffset: Int) {
+        var anchors: [String: SourceNode] = [:]
+        if let converted = self.convert(node, depth: 0, lineOffset, &anchors), !converted.isNull {
+            self.documents.append(converted)
+        }
+    }
+
+    private mutating func convert(
+        _ node: Node,
+        depth: Int,
+        _ lineOffset: Int,
+        _ anchors: inout [String: SourceNode]
+    ) -> SourceNode? {
+        let position = Self.position(of: node, lineOffset)
+        guard depth <= self.limits.maxDepth else {
+            self.problem(position, "nested more than \(self.limits.maxDepth) levels deep")
+            return nil
+        }
+        guard self.countNodes(1, at: position) else { return nil }
+        var converted: SourceNode?
+        switch node {
+        case .scalar(let scalar):
+            converted = self.convertScalar(scalar, position, anchors)
+        case .sequence(let sequence):
+            var elements: [SourceNode] = []
+            for element in sequence {
+                if let value = self.convert(element, depth: depth + 1, lineOffset, &anchors) {
+                    elements.append(value)
+                } else if self.isExhausted {
+                    return nil
+                } else {
+                    // Keeps the numbers of the elements after it true.
+                    elements.append(.scalar(text: "", isPlain: true, position))
+                }
+            }
+            converted = .sequence(elements, position)
+        case .mapping(let mapping):
+            converted = self.convertMapping(mapping, position, depth, lineOffset, &anchors)
+        case .alias:
+            // Only Yams's encoder makes these.
+            self.problem(position, "an alias was not resolved")
+        }
+        if let anchor = node.anchor, let converted { anchors[anchor.rawValue] = converted }
+        return converted
+    }
+
+    private mutating func convertMapping(
+        _ mapping: Node.Mapping,
+        _ position: Position,
+        _ depth: Int,
+        _ lineOffset: Int,
+        _ anchors: inout [String: SourceNode]
+    ) -> SourceNode? {
+        var entries: [SourceNode.Entry] = []
+        var hidden: [(key: String, position: Position)] = []
+        for (keyNode, valueNode) in mapping {
+            let keyPosition = Self.position(of: keyNode, lineOffset)
+            let value = self.convert(valueNode, depth: depth + 1, lineOffset, &anchors)
+            if self.isExhausted { return nil }
+            guard case .scalar(let scalar) = keyNode, !Self.isAlias(scalar) else {
+                self.problem(keyPosition, "a key must be text", hint: "quote it")
+                continue
+            }
+            if let original = self.renamed[keyPosition] {
+                var key = ""
+                for part in scalar.string.unicodeScalars {
+                    key.unicodeScalars.append(part == Marker.duplicate ? original : part)
+                }
+                hidden.append((Self.unmarked(key), keyPosition))
+                continue
+            }
+            let key = Self.unmarked(scalar.string)
+            if key == "<<" && scalar.style == .plain {
+                self.problem(
+                    keyPosition,
+                    "merge keys are not supported",
+                    hint: "write the fields out, or use an alias for a whole value"
+                )
+                continue
+            }
+            guard let value else { continue }
+            entries.append(SourceNode.Entry(key: key, keyPosition: keyPosition, value: value))
+        }
+        self.reportDuplicates(entries, hidden)
+        return .mapping(entries, position)
+    }
+
+    private mutating func reportDuplicates(
+        _ entries: [SourceNode.Entry],
+        _ hidden: [(key: String, position: Position)]
+    ) {
+        for duplicate in hidden {
+            let others =
+                entries.filter { $0.key == duplicate.key }.map(\.keyPosition)
+                + hidden.filter { $0.key == duplicate.key }.map(\.position)
+            guard let first = others.min(), let last = others.max(), duplicate.position == first
+            else { continue }
+            self.problem(
+                last,
+                "`\(Excerpt.of(duplicate.key))` appears twice in this mapping",
+                hint: "it is also on line \(first.line); keep one of them"
+            )
+        }
+    }
+
+    private mutating func convertScalar(
+        _ scalar: Node.Scalar,
+        _ position: Position,
+        _ anchors: [String: SourceNode]
+    ) -> SourceNode? {
+        guard Self.isAlias(scalar) else {
+            let isPlain = scalar.style == .plain
+            return .scalar(text: Self.unmarked(scalar.string), isPlain: isPlain, position)
+        }
+        let name = String(scalar.string.unicodeScalars.dropFirst())
+        guard name.utf8.allSatisfy(AliasMarking.isNameByte) else {
+            self.problem(
+                position,
+                "`\(Excerpt.of("*" + name))` is not an alias",
+                hint: "put text that begins with `*` in quotes"
+            )
+            return nil
+        }
+        guard let target = anchors[name] else {
+            self.problem(
+                position,
+                "no anchor `&\(name)` stands before this alias",
+                hint: Words.suggestion(for: name, among: Array(anchors.keys))
+                    ?? "put text that begins with `*` in quotes"
+            )
+            return nil
+        }
+        return self.countNodes(target.nodeCount(upTo: self.limits.maxNodes), at: position)
+            ? target : nil
+    }
+
+    private mutating func countNodes(_ count: Int, at position: Position) -> Bool {
+        self.nodeCount += count
+        if self.nodeCount <= self.limits.maxNodes { return true }
+        if !self.isExhausted {
+            self.problem(
+                position,
+                "more than \(self.limits.maxNodes) values, aliases included",
+                hint: "split the file, or use fewer aliases"
+            )
+            self.isExhausted = true
+        }
+        return false
+    }
+
+    private static func isAlias(_ scalar: Node.Scalar) -> Bool {
+        scalar.style == .plain && scalar.string.unicodeScalars.first == Marker.alias
+    }
+
+    /// Text as it stands in the file, with `*` back in its places.
+    private static func unmarked(_ text: String) -> String {
+        guard text.unicodeScalars.contains(Marker.alias) else { return text }
+        var result = ""
+        for scalar in text.unicodeScalars {
+            result.unicodeScalars.append(scalar == Marker.alias ? "*" : scalar)
+        }
+        return result
+    }
+
+    private static func position(of node: Node, _ lineOffset: Int) -> Position {
+        guard let mark = node.mark else { return Position(line: lineOffset + 1, column: 1) }
+        return Position(line: mark.line + lineOffset, column: mark.column)
+    }
+
+    private mutating func problem(_ position: Position?, _ message: String, hint: String? = nil) {
+        self.problems.append(
+            Problem(
+                file: self.file,
+                position: position,
+                message: message,
+                hint: hint,
+                sourceLine: position.map { SourceText.line($0.line, of: self.text) }
+            )
+        )
+    }
+}
+
+extension SourceNode {
+    /// The nodes of the tree, or some number past `limit`.
+    fileprivate func nodeCount(upTo limit: Int) -> Int {
+        switch self {
+        case .scalar: return 1
+        case .sequence(let elements, _):
+            return elements.reduce(1) { $0 > limit ? $0 : $0 + $1.nodeCount(upTo: limit) }
+        case .mapping(let entries, _):
+            return entries.reduce(1) { $0 > limit ? $0 : $0 + 1 + $1.value.nodeCount(upTo: limit) }
+        }
+    }
+}
