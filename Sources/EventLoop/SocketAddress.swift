@@ -1,3 +1,4 @@
+import Core
 import Glibc
 
 /// An IPv4 or IPv6 address with a port, numeric: it is never looked up.
@@ -96,6 +97,12 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     /// The four octets of an IPv4 address, first octet in the lowest byte; nil for IPv6.
     package var octets: UInt32? {
         self.isIPv6 ? nil : UInt32(truncatingIfNeeded: self.high)
+    }
+
+    /// The same for the same host whatever the port, on every machine; well spread.
+    package var hostHash: UInt64 {
+        var mixer = RandomSource(seed: self.high &* 31 &+ self.low)
+        return mixer.next()
     }
 
     /// Whether only this machine can reach it (127.0.0.0/8 or ::1).

@@ -47,6 +47,11 @@ package struct ProxyError: Error, Equatable, Sendable {
         package var label: StaticString
         package var message: StaticString
 
+        package init(label: StaticString, message: StaticString) {
+            self.label = label
+            self.message = message
+        }
+
         /// Labels are unique, so they decide.
         package static func == (left: Detail, right: Detail) -> Bool {
             left.label.description == right.label.description

@@ -31,6 +31,7 @@ class Connection: IOHandler {
     final private(set) var peerClosed = false
     final private(set) var isClosed = false
     private final var hasWriteFailed = false
+    private final var endsAfterOutput = false
 
     init(worker: Worker, descriptor: Int32) {
         self.worker = worker
@@ -73,7 +74,10 @@ class Connection: IOHandler {
             if self.connectFinished() { return }
             if self.isWriteBlocked {
                 self.isWriteBlocked = false
-                if self.flush() { self.drained() }
+                if self.flush() {
+                    if self.endsAfterOutput { self.transport.shutdownWriting() }
+                    self.drained()
+                }
                 if self.isClosed { return }
             }
         }
@@ -225,6 +229,12 @@ class Connection: IOHandler {
             self.noteWriteFailure()
         }
         return 0
+    }
+
+    /// Sends FIN once everything that waits has gone out.
+    final func endAfterOutput() {
+        self.endsAfterOutput = true
+        if self.flush() { self.transport.shutdownWriting() }
     }
 
     /// Bytes wait that the socket did not take.

@@ -21,11 +21,21 @@ extension Exchange {
         model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: self.now)
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
-        self.observer = ResponseObserver(head, bytes, framing)
+        self.observer.reset(kind: self.observedKind(head, bytes))
         self.arm(after: model.route.settings.streamIdleTimeout)
         if case .http1(let connection) = self.client {
             connection.sendHead(head, bytes, framing: framing, exchange: self)
         }
+    }
+
+    /// What the answer's bytes are looked at for: events of a stream, or the usage in a JSON answer.
+    private func observedKind(_ head: ResponseHead, _ bytes: RawSpan) -> ResponseObserver.Kind {
+        guard self.style == .openAI, head.status == 200, !head.contains(.contentEncoding),
+            let field = head.first(.contentType)
+        else { return .opaque }
+        let type = bytes.slice(field.valueRange)
+        if type.hasPrefix("text/event-stream") { return .eventStream }
+        return type.hasPrefix("application/json") ? .json : .opaque
     }
 
     func responseBody(_ bytes: UnsafeRawBufferPointer) {
@@ -84,6 +94,7 @@ extension Exchange {
     func clientGone() {
         if self.phase == .free { return }
         self.error = ProxyError(.clientGone)
+        self.isClientGone = true
         if !self.hasBegunResponse { self.status = 499 }
         self.client = .shadow
         self.leaveQueue()
@@ -92,12 +103,12 @@ extension Exchange {
     }
 
     /// Answers from the gateway itself.
-    func answer(status: UInt16, contentType: StaticString, body: [UInt8]) {
-        self.status = status
+    func answer(json body: ByteBuffer) {
+        self.status = 200
         self.finish {
             if case .http1(let connection) = self.client {
                 connection.sendLocal(
-                    status: status, contentType: contentType, body: body, exchange: self)
+                    status: 200, contentType: "application/json", body: body, exchange: self)
             }
         }
     }
@@ -107,7 +118,8 @@ extension Exchange {
     /// Records, frees the slot, lets the client's side go on, and returns to the pool.
     private func finish(_ conclude: () -> Void) {
         let isComplete = self.isRequestEnded
-        self.worker.record(self)
+        self.count(self.now)
+        self.worker.logAccess(self)
         conclude()
         let model = self.model
         let endpoint = self.endpoint

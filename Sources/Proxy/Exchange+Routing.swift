@@ -118,45 +118,86 @@ extension Exchange {
     // MARK: Where it goes
 
     private func decideTarget(_ head: RequestHead, _ bytes: RawSpan) {
-        let decision = RequestRouting.decide(head, bytes)
+        let decision = RequestRouting.decide(
+            bytes, path: head.pathRange, method: head.method,
+            weirModel: head.first(.xWeirModel)?.valueRange,
+            gatewayModelName: head.first(.xGatewayModelName)?.valueRange)
         self.style = decision.style
-        self.isIdempotent = decision.isIdempotent
+        self.isRepeatable = decision.isRepeatable
         switch decision.target {
-        case .model(let range, let isEncoded):
-            self.resolve(bytes.slice(range), isEncoded: isEncoded)
+        case .name(let range, let isEncoded):
             self.target = .model
+            self.resolve(bytes.slice(range), isEncoded: isEncoded)
         case .body:
             self.target = .scanning
             self.scanner.reset()
         case .fleet(let endpoint):
             self.target = .fleet(endpoint)
-        case .route:
-            self.resolveByHostAndPath(head, bytes)
+        case .hostAndPath:
             self.target = .model
+            self.resolveByHostAndPath(head, bytes)
         }
     }
 
     private func resolve(_ name: RawSpan, isEncoded: Bool) {
-        if isEncoded, let decoded = PercentEncoding.decode(name, whole: name) {
-            return self.resolve(decoded.span.bytes)
+        guard isEncoded else { return self.resolve(name) }
+        guard let decoded = NameBuffer(percentEncoded: name) else {
+            return self.fail(ProxyError(.unknownModel))
         }
-        self.resolve(name)
+        self.resolve(decoded.bytes)
     }
 
     private func resolve(_ name: RawSpan) {
-        guard let index = self.worker.snapshot.table.lookup(name),
+        if let index = self.worker.snapshot.table.lookup(name),
             let model = self.worker.model(at: index)
-        else {
-            self.unknownName = String(decoding: name, limit: Self.namedBytesMax)
-            return self.fail(ProxyError(.unknownModel))
+        {
+            return self.assign(model)
         }
-        self.assign(model)
+        self.unknownName = Self.text(name)
+        self.fail(ProxyError(.unknownModel))
+    }
+
+    private func resolveByHostAndPath(_ head: RequestHead, _ bytes: RawSpan) {
+        let host = bytes.slice(head.authorityRange ?? ByteRange(start: 0, count: 0))
+        let routes = self.worker.snapshot.routes
+        if let index = routes.lookup(host: host, path: bytes.slice(head.pathRange)),
+            let model = self.worker.model(at: index)
+        {
+            return self.assign(model)
+        }
+        self.fail(ProxyError(.notFound))
     }
 
     private func assign(_ model: WorkerModel) {
         self.model = model
-        model.statistics.arrivals += 1
+        model.noteRequest(now: self.arrivedAt)
         self.totalDeadline = self.arrivedAt + model.route.settings.requestTimeout
+    }
+
+    /// Names shown in errors are cut to this size.
+    private static let shownNameBytesMax = 128
+
+    private static func text(_ bytes: RawSpan) -> String {
+        let shown = bytes.extracting(first: self.shownNameBytesMax)
+        return shown.withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// What an error says beyond its kind: an unknown name is told which names there are.
+    var errorMessage: String? {
+        guard let error = self.error else { return nil }
+        switch error.kind {
+        case .unknownModel:
+            let known = self.worker.snapshot.knownNames
+            let name = self.unknownName.map { " `\($0)`" } ?? ""
+            return "There is no model\(name); there \(known)."
+        case .unknownVariant:
+            guard let model = self.model else { return nil }
+            let names = model.route.variants.map(\.name).joined(separator: ", ")
+            return "Model `\(model.route.name)` has no variant `\(self.unknownName ?? "")`; "
+                + "there are \(names)."
+        default:
+            return nil
+        }
     }
 
     // MARK: The body
@@ -180,21 +221,26 @@ extension Exchange {
             if self.isRequestEnded { self.fail(ProxyError(.noModel)) }
             return
         }
-        let fresh = body.readable.extracting(droppingFirst: self.scannedBytes)
+        let fresh = body.readable.extracting(self.scannedBytes..<body.count)
         self.scannedBytes = body.count
-        switch self.scanner.scan(fresh, isLast: self.isRequestEnded) {
-        case .done:
+        var found = self.scanner.scan(fresh)
+        if self.isRequestEnded, found == .needMore || found == .found {
+            found = self.scanner.finish()
+        }
+        switch found {
+        case .found, .complete:
+            guard self.scanner.hasModel else { return self.fail(ProxyError(.noModel)) }
             self.target = .model
-            self.resolve(self.scanner.model.span.bytes)
+            self.resolve(self.scanner.model.bytes)
             if self.phase == .receiving { self.pinAndAdmit() }
         case .needMore:
-            if self.isRequestEnded {
-                self.fail(ProxyError(.noModel))
-            } else if body.count > self.worker.limits.maxBufferedBody {
+            if body.count > self.worker.limits.maxBufferedBody {
                 self.fail(ProxyError(.ambiguousModel))
             }
         case .invalid(let problem):
-            self.fail(problem.error)
+            let kind: ProxyError.Kind = problem.kind == .notAnObject ? .noModel : .badRequest
+            self.fail(
+                ProxyError(kind, detail: .init(label: "invalid-json", message: problem.message)))
         }
     }
 
@@ -204,5 +250,94 @@ extension Exchange {
         if self.phase != .receiving { return }
         if model.needsPrefix, !self.hashPrefix() { return }
         self.admit()
+    }
+
+    /// Hashes the beginning of the prompt for prefix affinity. False while more of the body is needed
+    /// and may be waited for. A request without a prompt goes to the least loaded replica.
+    private func hashPrefix() -> Bool {
+        if self.prefixHashed { return true }
+        var found = JSONKeyScanner.OnScan.complete
+        if let body = self.body {
+            self.scanner.reset(needs: .prompt, stopsEarly: true)
+            found = self.scanner.scan(body.readable)
+        }
+        if found == .needMore, !self.isRequestEnded,
+            self.bodyCount < self.worker.limits.maxReplayBody
+        {
+            return false
+        }
+        self.prefixHashed = true
+        self.hashKey = PrefixAffinity.key(self.scanner.prompt)
+        return true
+    }
+
+    // MARK: Variants
+
+    /// Looks into the head for what pins the request to a variant or an endpoint. The bytes it came
+    /// in may be gone: the canonical head has all that is needed.
+    private func pin(_ model: WorkerModel) {
+        guard let head = self.head else { return }
+        let lookup = self.worker.lookupHead
+        lookup.reset()
+        let bytes = UnsafeRawBufferPointer(start: head.readablePointer, count: head.count).bytes
+        guard case .complete = lookup.parse(bytes, limits: Self.canonicalLimits) else {
+            return assertionFailure("our own head does not parse")
+        }
+        let settings = model.route.settings
+        if let name = settings.overrideHeader,
+            let range = lookup.valueRange(of: name, in: bytes), !range.isEmpty
+        {
+            guard let variant = model.route.variant(named: bytes.slice(range)) else {
+                self.unknownName = Self.text(bytes.slice(range))
+                return self.fail(ProxyError(.unknownVariant))
+            }
+            self.pinnedVariant = variant
+        }
+        self.pinSticky(model, lookup, bytes)
+        if settings.balancing == .consistentHash { self.hashKey = self.key(model, lookup, bytes) }
+    }
+
+    private static let canonicalLimits = HeadLimits(
+        maxHeadBytes: HeadLimits.maxHeadBytesCeiling, maxFields: 4_096,
+        maxTargetBytes: HeadLimits.maxHeadBytesCeiling)
+
+    private func pinSticky(_ model: WorkerModel, _ head: RequestHead, _ bytes: RawSpan) {
+        guard self.pinnedVariant < 0, let sticky = model.route.settings.sticky else { return }
+        switch sticky {
+        case .header(let name):
+            guard let range = head.valueRange(of: name, in: bytes), !range.isEmpty else { return }
+            let hash = ByteHash.hash(bytes.slice(range))
+            self.hashKey = hash
+            if let variant = model.stickyVariant(keyHash: hash) { self.pinnedVariant = variant }
+        case .cookie(let name):
+            if let range = Cookies.value(named: name, head, bytes),
+                let variant = model.route.variant(named: bytes.slice(range)),
+                model.route.variants[variant].weight > 0
+            {
+                self.pinnedVariant = variant
+            } else {
+                self.setsCookie = true
+            }
+        }
+    }
+
+    /// The key of consistent hashing: the named header, else the sticky key, else the client.
+    private func key(_ model: WorkerModel, _ head: RequestHead, _ bytes: RawSpan) -> UInt64? {
+        if let name = model.route.settings.hashHeader {
+            return head.valueRange(of: name, in: bytes).map { ByteHash.hash(bytes.slice($0)) }
+        }
+        if let hashKey = self.hashKey { return hashKey }
+        guard case .http1(let connection) = self.client else { return nil }
+        return connection.peer.map(\.hostHash)
+    }
+}
+
+extension RequestHead {
+    /// Where the value of the first field of that name (in lower case) stands.
+    func valueRange(of name: [UInt8], in bytes: RawSpan) -> ByteRange? {
+        self.fields.first { field in
+            field.nameRange.count == name.count
+                && bytes.slice(field.nameRange).isEqualIgnoringCase(to: name)
+        }?.valueRange
     }
 }

@@ -28,9 +28,12 @@ extension Exchange {
         let waiter = Waiter(
             exchange: LoopBound(self, loop: self.worker.loop), ticket: self.ticket,
             worker: self.worker.handle, pinned: self.pinnedVariant,
-            excluded: self.failedEndpoints.map(\.slot))
+            excluded: self.failedEndpoints)
         let bytes = self.bodyCount + (self.head?.count ?? 0)
-        guard let handle = shared.enqueue(waiter, bytes: bytes, settings: model.route.settings)
+        let deadline = self.now + model.route.settings.queueTimeout
+        guard
+            let handle = shared.enqueue(
+                waiter, bytes: bytes, deadline: deadline, now: self.now)
         else { return self.fail(ProxyError(.queueFull)) }
         self.phase = .queued
         self.queuedAt = self.now
@@ -51,6 +54,31 @@ extension Exchange {
         guard let handle = self.queueHandle else { return }
         self.queueHandle = nil
         self.model?.route.shared.remove(handle)
+    }
+
+    // MARK: Mirroring
+
+    /// Becomes a copy of a request that is being sent, bound for the replica chosen. Its answer is
+    /// thrown away and its failures touch nobody.
+    func beginShadow(of original: Exchange, _ model: WorkerModel, _ choice: EndpointChoice) {
+        self.open(.shadow)
+        self.method = original.method
+        self.isChunked = original.isChunked
+        self.isRepeatable = original.isRepeatable
+        self.requestID = original.requestID
+        self.model = model
+        self.totalDeadline = self.arrivedAt + model.route.settings.requestTimeout
+        self.head = self.worker.buffers.take()
+        if let head = original.head { self.head?.append(head.readable) }
+        if let body = original.body {
+            let copy = self.worker.buffers.take()
+            copy.append(body.readable)
+            self.body = copy
+        }
+        self.trailers = original.trailers
+        self.isRequestEnded = true
+        self.readyAt = self.now
+        self.dispatch(choice)
     }
 
     // MARK: Dispatch
@@ -90,7 +118,7 @@ extension Exchange {
                 self.arm(after: settings.connectTimeout)
             }
         } catch {
-            self.tryFailed(.connect, ProxyError(.connectFailed), retry: .neverSent)
+            self.tryFailed(.connect, ProxyError(.connectFailed), wasNeverSent: true)
         }
     }
 
@@ -118,11 +146,9 @@ extension Exchange {
             return
         }
         let (kind, error) = Self.describe(context)
-        let sent: RetryOccasion =
-            context.wasConnecting
-            ? .neverSent : context.hadResponseBytes ? .afterResponseBytes : .sent
         self.tryFailed(
-            kind, error, retry: sent == .sent && context.wasReused ? .sentOnReused : sent)
+            kind, error, wasNeverSent: context.wasConnecting, wasReused: context.wasReused,
+            hadResponseBytes: context.hadResponseBytes)
     }
 
     private static func describe(
@@ -138,37 +164,62 @@ extension Exchange {
     }
 
     /// One try failed: count it, let the outlier detector know, and try again where allowed.
-    func tryFailed(_ kind: UpstreamErrorKind, _ error: ProxyError, retry occasion: RetryOccasion) {
+    func tryFailed(
+        _ kind: UpstreamErrorKind, _ error: ProxyError, wasNeverSent: Bool,
+        wasReused: Bool = false, hadResponseBytes: Bool = false
+    ) {
         guard let model = self.model, let endpoint = self.endpoint else {
             return self.fail(error)
         }
         self.meter?.statistics.upstreamErrors[kind, default: 0] += 1
         model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
         if self.attempt > 1 { model.statistics.retries[.failure, default: 0] += 1 }
+        let facts = self.retryFacts(
+            error, wasNeverSent: wasNeverSent, wasReused: wasReused,
+            hadResponseBytes: hadResponseBytes)
+        let decision = model.decideRetry(facts, now: self.now)
         self.releaseEndpoint()
-        let decision = self.mayRetry(model, occasion)
         switch decision {
-        case .retry:
+        case .retryElsewhere:
             self.failedEndpoints.append(endpoint)
-            self.phase = .receiving
-            self.bodySent = 0
-            self.hasSentEnd = false
-            self.admit()
-        case .budgetExhausted:
-            model.statistics.retries[.budgetExhausted, default: 0] += 1
-            self.fail(error)
-        case .no:
+            self.retry()
+        case .retryPreferablyElsewhere:
+            if model.hasAlternative(to: endpoint) { self.failedEndpoints.append(endpoint) }
+            self.retry()
+        case .giveUp(let reason):
+            if reason == .budgetExhausted {
+                model.statistics.retries[.budgetExhausted, default: 0] += 1
+            }
             self.fail(error)
         }
     }
 
-    private func mayRetry(_ model: WorkerModel, _ occasion: RetryOccasion) -> RetryDecision {
-        guard !self.hasBegunResponse, self.isReplayable, self.head != nil,
-            self.attempt < model.route.settings.attempts, !self.acceptsUpgrade
-        else { return .no }
-        if case .shadow = self.client { return .no }
-        return model.decideRetry(
-            occasion, attempt: self.attempt, isIdempotent: self.isIdempotent, now: self.now)
+    private func retry() {
+        self.phase = .receiving
+        self.bodySent = 0
+        self.hasSentEnd = false
+        self.admit()
+    }
+
+    private func retryFacts(
+        _ error: ProxyError, wasNeverSent: Bool, wasReused: Bool, hadResponseBytes: Bool
+    ) -> RetryFacts {
+        let isShadow: Bool = if case .shadow = self.client { true } else { false }
+        // A reset says that the replica went away, not that it refused: repeating is safe where the
+        // request only computes, whatever the connection's history.
+        let retryability: Retryability =
+            switch error.retryable {
+            case .yes: .yes
+            case .onlyIfReused: self.isRepeatable ? .yes : .onlyIfReused
+            case .no: .no
+            }
+        return RetryFacts(
+            retryability: hadResponseBytes || isShadow || self.acceptsUpgrade ? .no : retryability,
+            isRepeatable: self.isRepeatable, wasNeverSent: wasNeverSent,
+            connectionWasReused: wasReused,
+            bodyIsReplayable: self.isReplayable && self.head != nil,
+            responseHasBegun: self.hasBegunResponse, attempts: self.attempt,
+            attemptsMax: self.model?.route.settings.attempts ?? 1)
     }
 
     func releaseEndpoint() {
@@ -182,7 +233,7 @@ extension Exchange {
 
     func deadlinePassed() {
         if self.now >= self.totalDeadline, self.phase != .free {
-            return self.timeOut(.requestTimeout, ProxyError(.upstreamRequestTimeout))
+            return self.timeOut(.requestTimeout, ProxyError(.upstreamTimeout))
         }
         switch self.phase {
         case .free, .receiving, .tunnel:
@@ -192,7 +243,7 @@ extension Exchange {
             self.fail(ProxyError(self.model?.hasEndpoints == true ? .queueTimeout : .noReplica))
         case .connecting:
             self.cancelUpstream()
-            self.tryFailed(.connectTimeout, ProxyError(.connectTimeout), retry: .neverSent)
+            self.tryFailed(.connectTimeout, ProxyError(.connectTimeout), wasNeverSent: true)
         case .forwarding:
             self.timeOut(.firstByteTimeout, ProxyError(.firstByteTimeout))
         case .responding:

@@ -55,7 +55,7 @@ final class Exchange: WheelTimer {
     var style = APIStyle.plain
     var acceptsUpgrade = false
     var isChunked = false
-    var isIdempotent = false
+    var isRepeatable = false
     var wantsServerTiming = false
     var awaitsContinue = false
     /// Canonical HTTP/1 head as it goes upstream; nil once it can no longer be needed.
@@ -83,6 +83,8 @@ final class Exchange: WheelTimer {
     var pinnedVariant = -1
     /// Set when the sticky cookie must be given to the client.
     var setsCookie = false
+    /// A name the client gave that nothing here has.
+    var unknownName: String?
     var hashKey: UInt64?
     var endpoint: Endpoint?
     var failedEndpoints: [Endpoint] = []
@@ -98,6 +100,7 @@ final class Exchange: WheelTimer {
     var isClientPaused = false
     var responseBytes: UInt64 = 0
     var error: ProxyError?
+    var isClientGone = false
 
     // When.
     var arrivedAt = Instant.zero
@@ -146,6 +149,7 @@ final class Exchange: WheelTimer {
         self.meter = nil
         self.pinnedVariant = -1
         self.setsCookie = false
+        self.unknownName = nil
         self.hashKey = nil
         self.endpoint = nil
         if !self.failedEndpoints.isEmpty { self.failedEndpoints = [] }
@@ -158,11 +162,14 @@ final class Exchange: WheelTimer {
         self.isClientPaused = false
         self.responseBytes = 0
         self.error = nil
+        self.isClientGone = false
         self.acceptsUpgrade = false
         self.awaitsContinue = false
         self.wantsServerTiming = false
+        self.readyAt = .zero
         self.queuedAt = .zero
         self.admittedAt = .zero
+        self.connectedAt = .zero
         self.sentAt = .zero
         self.firstByteAt = .zero
         self.worker.wheel.arm(self, at: .distantFuture)

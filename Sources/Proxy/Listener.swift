@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import Glibc
+import HTTP
 
 /// Accepts connections for one worker, within the gateway's connection limit.
 final class Listener: IOHandler {
@@ -75,6 +76,11 @@ final class ConnectionCounters {
     var acceptErrors: UInt64 = 0
     var refusedRequests: [String: UInt64] = [:]
     var localAnswers: [UInt16: UInt64] = [:]
+
+    func refused(_ error: ProxyError) {
+        let label = (error.detail?.label ?? error.label).description
+        self.refusedRequests[label, default: 0] += 1
+    }
 
     func snapshot() -> WorkerStatistics {
         var result = WorkerStatistics()

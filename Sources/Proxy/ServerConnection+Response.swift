@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import HTTP
+import Traffic
 
 /// Writing responses: re-framed canonically, whatever the upstream sent.
 extension ServerConnection {
@@ -122,7 +123,7 @@ extension ServerConnection {
     }
 
     func sendLocal(
-        status: UInt16, contentType: StaticString, body: [UInt8], exchange: Exchange
+        status: UInt16, contentType: StaticString, body: ByteBuffer, exchange: Exchange
     ) {
         self.hasBegunResponse = true
         let output = self.compose()
@@ -133,7 +134,7 @@ extension ServerConnection {
         exchange.writeResponseFields(into: output)
         self.writeConnection(into: output)
         HeadWriter.end(into: output)
-        if self.requestMethod != .head { output.append(body) }
+        if self.requestMethod != .head { output.append(body.readable) }
         self.flush()
     }
 

@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import HTTP
+import Traffic
 
 /// A client's HTTP/1 connection: reads requests one at a time, writes their responses in order.
 ///
@@ -29,7 +30,10 @@ final class ServerConnection: Connection {
     private static let halfCloseGrace = Duration.milliseconds(100)
 
     let peer: SocketAddress?
-    let scheme: StaticString = "http"
+    /// The client as upstreams are told of it; made for the first request.
+    private(set) lazy var hop = self.peer.flatMap {
+        ForwardedHop(clientAddress: Array($0.host.utf8), isSecure: false)
+    }
     private(set) var state = State.head
     private var input: ByteBuffer?
     /// Own parser while a head arrives in pieces; a head in one piece uses the worker's.
@@ -59,7 +63,8 @@ final class ServerConnection: Connection {
     func open() {
         self.start()
         self.arm(after: self.worker.limits.headerTimeout)
-        self.worker.stats.clientConnectionOpened()
+        self.worker.stats.clientConnections += 1
+        self.worker.stats.connectionsAccepted += 1
     }
 
     private func arm(after duration: Duration) {
@@ -331,7 +336,8 @@ final class ServerConnection: Connection {
             self.input = nil
             self.worker.buffers.give(input)
         }
-        self.worker.stats.clientConnectionClosed()
+        self.worker.stats.clientConnections -= 1
+        self.worker.shared.connectionClosed()
         assert(self.exchange == nil, "closed under a request")
     }
 

@@ -23,6 +23,11 @@ package struct VariantStatistics: Sendable {
         self.name = name
     }
 
+    /// Counts one answer.
+    mutating func count(_ status: UInt16) {
+        self.requestsByCode[status, default: 0] += 1
+    }
+
     package mutating func merge(_ other: VariantStatistics) {
         self.requestsByCode.merge(other.requestsByCode, uniquingKeysWith: +)
         self.inFlight += other.inFlight

@@ -1,4 +1,5 @@
 import Core
+import HTTP
 import Synchronization
 import Traffic
 
@@ -11,15 +12,31 @@ package final class TrafficSnapshot: Sendable {
     /// Models by dense index; a removed model leaves a hole until its index is used again.
     package let models: [ModelRoute?]
     package let table: ModelTable
+    /// Routes by host and path, for models of protocol HTTP.
+    package let routes: HostPathTable
     package let limits: GatewayLimits
 
     package init(
-        generation: UInt64, models: [ModelRoute?], table: ModelTable, limits: GatewayLimits
+        generation: UInt64, models: [ModelRoute?], table: ModelTable,
+        routes: HostPathTable = HostPathTable(), limits: GatewayLimits
     ) {
         self.generation = generation
         self.models = models
         self.table = table
+        self.routes = routes
         self.limits = limits
+    }
+
+    /// Names shown in an error message, at most.
+    private static let shownNamesMax = 20
+
+    /// The models there are, as the end of a sentence: "are a, b". For error messages.
+    package var knownNames: String {
+        let names = self.models.compactMap { $0?.name }.sorted()
+        if names.isEmpty { return "are none" }
+        let shown = names.prefix(Self.shownNamesMax).joined(separator: ", ")
+        let more = names.count - Self.shownNamesMax
+        return (names.count == 1 ? "is " : "are ") + shown + (more > 0 ? " and \(more) more" : "")
     }
 }
 
@@ -46,6 +63,12 @@ package struct GatewayLimits: Sendable, Equatable {
     package var upstreamIdleTimeout = Duration.milliseconds(4_500)
 
     package init() {}
+
+    var head: HeadLimits {
+        HeadLimits(
+            maxHeadBytes: self.maxHeaderBytes, maxFields: self.maxHeaders,
+            maxTargetBytes: min(self.maxTargetBytes, self.maxHeaderBytes))
+    }
 }
 
 /// What protocol a model's clients speak: decides routing and the shape of errors.
@@ -115,9 +138,11 @@ package final class VariantRoute: Sendable {
     package let weight: Int
     /// The endpoints that may get new requests now: ready and not draining.
     package let endpoints: [Endpoint]
+    let nameBytes: [UInt8]
 
     package init(name: String, weight: Int, endpoints: [Endpoint]) {
         self.name = name
+        self.nameBytes = Array(name.utf8)
         self.weight = weight
         self.endpoints = endpoints
     }
@@ -141,5 +166,13 @@ package final class ModelRoute: Sendable {
         self.settings = settings
         self.variants = variants
         self.shared = shared
+    }
+
+    /// The index of a variant by the bytes of its name.
+    func variant(named name: RawSpan) -> Int? {
+        self.variants.firstIndex { variant in
+            let bytes = variant.nameBytes
+            return bytes.count == name.byteCount && name.isEqual(to: bytes)
+        }
     }
 }

@@ -244,14 +244,13 @@ final class UpstreamConnection: Connection {
             exchange.interimResponse(head, bytes.bytes)
             return
         }
-        switch head.framing(requestMethod: exchange.method) {
-        case .invalid(let error):
-            self.fail(.invalidResponse(error))
-        case .framing(.tunnel):
+        let framing = head.framing(requestMethod: exchange.method)
+        switch framing {
+        case .tunnel:
             guard exchange.acceptsUpgrade else { return self.fail(.unexpectedUpgrade) }
             self.state = .tunnel
             exchange.upgradeAccepted(head, bytes.bytes)
-        case .framing(let framing):
+        case .none, .length, .chunked, .untilClose:
             self.keepsAlive = head.keepsAlive
             if case .untilClose = framing { self.keepsAlive = false }
             self.decoder = BodyDecoder(framing)

@@ -1,5 +1,6 @@
 import Core
 import EventLoop
+import Synchronization
 
 /// One worker's connections to one endpoint. The idle ones are a stack: the warmest is used first
 /// and the coldest age out.

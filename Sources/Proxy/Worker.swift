@@ -33,6 +33,8 @@ final class Worker {
     /// For looking into a request's canonical head after its bytes are gone.
     let lookupHead = RequestHead()
 
+    var dateReadAt = Instant.zero
+    var dateSeconds: Int64 = 0
     private var listeners: [Listener] = []
     private var connections: [Connection?] = []
     private var freeSlots: [Int] = []
@@ -52,7 +54,7 @@ final class Worker {
         self.shared = shared
         self.snapshot = snapshot
         self.limits = snapshot.limits
-        self.headLimits = HeadLimits(snapshot.limits)
+        self.headLimits = snapshot.limits.head
         self.random = RandomSource(seed: shared.seed &+ UInt64(index))
         self.models = Array(repeating: nil, count: snapshot.models.count)
         loop.afterTurn = { [unowned self] in self.afterTurn() }
@@ -156,7 +158,7 @@ final class Worker {
     func adopt(_ snapshot: TrafficSnapshot) {
         self.snapshot = snapshot
         self.limits = snapshot.limits
-        self.headLimits = HeadLimits(snapshot.limits)
+        self.headLimits = snapshot.limits.head
         if self.models.count < snapshot.models.count {
             let missing = snapshot.models.count - self.models.count
             self.models.append(contentsOf: repeatElement(nil, count: missing))
@@ -217,8 +219,8 @@ final class Worker {
         let shared = model.route.shared
         let now = self.loop.now
         while shared.hasWaiters {
-            let grant = shared.nextGrant { pinned, excluded in
-                model.pick(pinned: pinned, excludingSlots: excluded, now: now)
+            let grant = shared.nextGrant(now: now) { pinned, excluded in
+                model.pick(pinned: pinned, excluding: excluded, key: nil, now: now)
             }
             guard let (waiter, choice) = grant else { return }
             self.deliver(waiter, choice)

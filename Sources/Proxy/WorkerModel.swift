@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import HTTP
+import Synchronization
 import Traffic
 
 /// One worker's state of one model: what its decisions remember, and what it measured.
@@ -33,7 +34,7 @@ final class WorkerModel {
             weights: route.variants.map(\.weight), phase: Int(random.next() % 100))
         self.sticky = Self.stickyHash(route)
         self.balancers = route.variants.map { _ in Self.balancer(&random) }
-        self.retryBudget = RetryBudget(share: route.settings.retryBudget)
+        self.retryBudget = RetryBudget(millionths: Int(route.settings.retryBudget * 1e6))
         self.mirror = route.settings.mirror.map {
             MirrorPolicy(sampler: PercentSampler(share: $0.share))
         }
@@ -74,7 +75,9 @@ final class WorkerModel {
             self.balancers = names.map { _ in Self.balancer(&self.random) }
             self.arrangeMeters(names)
         }
-        self.retryBudget.update(share: route.settings.retryBudget)
+        if old.settings.retryBudget != route.settings.retryBudget {
+            self.retryBudget = RetryBudget(millionths: Int(route.settings.retryBudget * 1e6))
+        }
         self.adoptMirror(route.settings)
     }
 
@@ -101,11 +104,9 @@ final class WorkerModel {
             self.mirror = nil
             return
         }
-        if self.mirror == nil {
-            self.mirror = MirrorPolicy(sampler: PercentSampler(share: mirror.share))
-        } else {
-            self.mirror?.update(share: mirror.share)
-        }
+        let millionths = Int((mirror.share * 1e6).rounded())
+        if self.mirror?.sampler.millionths == millionths { return }
+        self.mirror = MirrorPolicy(sampler: PercentSampler(millionths: millionths))
     }
 
     // MARK: Choosing
@@ -236,11 +237,19 @@ final class WorkerModel {
     // MARK: Retries and mirroring
 
     func noteRequest(now: Instant) {
-        self.retryBudget.noteRequest(now: now)
+        self.statistics.arrivals += 1
+        self.retryBudget.recordRequest(now: now)
     }
 
-    func takeRetry(now: Instant) -> Bool {
-        self.retryBudget.takeRetry(now: now)
+    func decideRetry(_ facts: RetryFacts, now: Instant) -> RetryDecision {
+        RetryPolicy.decide(facts, budget: &self.retryBudget, now: now)
+    }
+
+    /// Whether another endpoint may take what this one let down.
+    func hasAlternative(to endpoint: Endpoint) -> Bool {
+        self.route.variants.contains { variant in
+            variant.weight > 0 && variant.endpoints.contains { $0 !== endpoint }
+        }
     }
 
     /// Whether this request is copied to the mirror.
@@ -253,9 +262,12 @@ final class WorkerModel {
 /// through a reload that reorders the variants.
 final class VariantMeter {
     var statistics: VariantStatistics
+    /// The variant's name as it goes into headers.
+    let nameBytes: [UInt8]
 
     init(_ name: String) {
         self.statistics = VariantStatistics(name: name)
+        self.nameBytes = Array(name.utf8)
     }
 }
 

@@ -1,0 +1,2 @@
+import Core
+package final class AccessLogWriter: Sendable { package init() {} }
