@@ -27,7 +27,10 @@ extension Problem {
         let scalars = Array(sourceLine.unicodeScalars)
         // A long line is cut around the caret, which may stand one past its end.
         let caret = min(position.column - 1, scalars.count)
-        let first = max(0, min(caret - Self.maxLineColumns / 2, scalars.count - Self.maxLineColumns))
+        let first = max(
+            0,
+            min(caret - Self.maxLineColumns / 2, scalars.count - Self.maxLineColumns)
+        )
         let last = min(scalars.count, first + Self.maxLineColumns)
         var line = ""
         var pad = ""

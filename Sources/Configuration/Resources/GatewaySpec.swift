@@ -26,7 +26,9 @@ package struct GatewaySpec: Sendable, Hashable {
         self.workers = record.integer("workers")
         self.limits = GatewayLimitsSpec(record.record("limits"))
         self.upstream = UpstreamSpec(record.record("upstream"))
-        self.accessLog = record.optionalRecord("accessLog").map { AccessLogSpec($0, source: source) }
+        self.accessLog = record.optionalRecord("accessLog").map {
+            AccessLogSpec($0, source: source)
+        }
         self.recorder = record.optionalRecord("recorder").map { RecorderSpec($0, source: source) }
         self.tracing = record.optionalRecord("tracing").map(TracingSpec.init)
         self.drainTimeout = record.duration("drainTimeout")

@@ -149,7 +149,7 @@ package struct VariantWeight: Sendable, Hashable {
     }
 
     init?(_ entry: MapEntry) {
-        guard case .integer(let weight) = entry.value.value else { return nil }
+        guard entry.isValid, case .integer(let weight) = entry.value.value else { return nil }
         self.init(variant: entry.key, weight: weight)
     }
 }

@@ -49,6 +49,8 @@ package struct MapEntry: Sendable, Equatable {
     package var key: String
     package var keyPosition: Position?
     package var value: Located
+    /// False where the value was wrong and `value` only stands in for it.
+    package var isValid = true
 
     package static func == (left: MapEntry, right: MapEntry) -> Bool {
         left.key == right.key && left.value == right.value

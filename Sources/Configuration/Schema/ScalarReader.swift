@@ -132,7 +132,8 @@ enum ScalarReader {
             let isNumber = DecimalText(text[...].utf8) != nil
             throw Failure(
                 "`\(Excerpt.of(text))` is not a percentage",
-                hint: isNumber ? "write `\"\(text)%\"`" : "write for example `\"5%\"` or `\"99.9%\"`"
+                hint: isNumber
+                    ? "write `\"\(text)%\"`" : "write for example `\"5%\"` or `\"99.9%\"`"
             )
         }
         guard range.contains(percent) else {

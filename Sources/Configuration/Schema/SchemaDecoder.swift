@@ -4,12 +4,10 @@
 /// so that the rest of its object, and the checks across fields that follow, still run.
 struct SchemaDecoder {
     let file: String
-    private let text: String
     var sink = ProblemSink()
 
-    init(file: String, text: String) {
+    init(file: String) {
         self.file = file
-        self.text = text
     }
 
     mutating func decode(
@@ -150,13 +148,21 @@ struct SchemaDecoder {
             if let failure = keys.failure(of: entry.key) {
                 self.problem(entry.keyPosition, place, failure.message, hint: failure.hint)
             }
+            var value: Located?
             if entry.value.isNull {
                 self.problem(entry.keyPosition, place, "has no value")
-            } else if let value = self.decode(entry.value, values, place) {
-                entries.append(
-                    MapEntry(key: entry.key, keyPosition: entry.keyPosition, value: value)
-                )
+            } else {
+                value = self.decode(entry.value, values, place)
             }
+            let standIn = Located(Self.placeholder(values), at: entry.value.position)
+            entries.append(
+                MapEntry(
+                    key: entry.key,
+                    keyPosition: entry.keyPosition,
+                    value: value ?? standIn,
+                    isValid: value != nil
+                )
+            )
         }
         return Located(.map(entries), at: node.position)
     }
@@ -226,7 +232,8 @@ struct SchemaDecoder {
                 position,
                 path.field(union.discriminator),
                 "is missing",
-                hint: "write `\(union.discriminator):` and one of \(Words.list(names, conjunction: "or"))"
+                hint:
+                    "write `\(union.discriminator):` and one of \(Words.list(names, conjunction: "or"))"
             )
             return empty
         }
@@ -330,8 +337,7 @@ struct SchemaDecoder {
                 position: position,
                 path: path,
                 message: message,
-                hint: hint,
-                sourceLine: position.map { SourceText.line($0.line, of: self.text) }
+                hint: hint
             )
         )
     }

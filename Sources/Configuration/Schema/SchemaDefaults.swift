@@ -4,7 +4,9 @@ enum SchemaDefaults {
     static func record(of schema: ObjectSchema) -> Record {
         var record = Record()
         for field in schema.fields {
-            if let value = Self.value(of: field) { record.fields[field.name] = Located(value, at: nil) }
+            if let value = Self.value(of: field) {
+                record.fields[field.name] = Located(value, at: nil)
+            }
         }
         return record
     }
@@ -35,7 +37,7 @@ enum SchemaDefaults {
     private static func composed(_ text: String, _ field: FieldSchema) -> Value {
         var reader = YAMLReader(file: "default", text: text)
         reader.read()
-        var decoder = SchemaDecoder(file: "default", text: text)
+        var decoder = SchemaDecoder(file: "default")
         guard
             let node = reader.documents.first, reader.problems.isEmpty,
             let value = decoder.decode(node, field.schema, ConfigurationPath(field.name)),

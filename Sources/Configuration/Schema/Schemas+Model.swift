@@ -16,7 +16,10 @@ extension Schemas {
             "protocol",
             .choice([
                 Choice("OpenAI", "Chat, completions, embeddings and responses of the OpenAI API."),
-                Choice("OpenInference", "The Open Inference Protocol, V2 (MLServer, Triton, KServe)."),
+                Choice(
+                    "OpenInference",
+                    "The Open Inference Protocol, V2 (MLServer, Triton, KServe)."
+                ),
                 Choice("HTTP", "Any HTTP, chosen by host and path."),
                 Choice("GRPC", "gRPC; Open Inference messages name the model."),
             ]),
@@ -78,7 +81,12 @@ extension Schemas {
     private static let variant = Schema.object(
         [
             field("name", .text(.label), .required, "Unique in the model."),
-            field("workloadRef", Self.workloadReference, .optional, "A workload that can be scaled."),
+            field(
+                "workloadRef",
+                Self.workloadReference,
+                .optional,
+                "A workload that can be scaled."
+            ),
             field(
                 "endpoints",
                 .list(.text(.endpoint), 1...maxEndpoints, unique: .value),
@@ -93,7 +101,10 @@ extension Schemas {
         field(
             "kind",
             .choice([
-                Choice("ProcessDeployment", "A group of local processes in the same configuration."),
+                Choice(
+                    "ProcessDeployment",
+                    "A group of local processes in the same configuration."
+                ),
                 Choice("Deployment", "A Deployment of `apps/v1` on a cluster."),
             ]),
             .required,
@@ -201,7 +212,12 @@ extension Schemas {
         field(
             "retry",
             .object([
-                field("attempts", .integer(1...10), .standard("2"), "Tries in all; 1 means no retry."),
+                field(
+                    "attempts",
+                    .integer(1...10),
+                    .standard("2"),
+                    "Tries in all; 1 means no retry."
+                ),
                 field("budget", Self.percent, .standard("20%"), "The share that may be retries."),
             ]),
             .standard("{}"),
@@ -216,8 +232,18 @@ extension Schemas {
                     .standard("5"),
                     "Failures in a row that eject a replica; 0 turns it off."
                 ),
-                field("ejectFor", Self.timeout, .standard("30s"), "Longer each time it fails again."),
-                field("maxEjected", Self.percent, .standard("50%"), "The share that may be ejected."),
+                field(
+                    "ejectFor",
+                    Self.timeout,
+                    .standard("30s"),
+                    "Longer each time it fails again."
+                ),
+                field(
+                    "maxEjected",
+                    Self.percent,
+                    .standard("50%"),
+                    "The share that may be ejected."
+                ),
             ]),
             .standard("{}"),
             "Keeps requests away from replicas that fail."
@@ -252,7 +278,12 @@ extension Schemas {
                 ),
                 field("minReplicas", .integer(0...maxReplicas), .standard("1"), "Never fewer."),
                 field("maxReplicas", .integer(1...maxReplicas), .standard("1"), "Never more."),
-                field("budget", Self.budgetShare, .optional, "What it takes from a ResourceBudget."),
+                field(
+                    "budget",
+                    Self.budgetShare,
+                    .optional,
+                    "What it takes from a ResourceBudget."
+                ),
             ]),
             .optional,
             "How many replicas the live variant has."

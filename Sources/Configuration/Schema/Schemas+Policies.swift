@@ -81,7 +81,11 @@ extension Schemas {
         discriminator: "type",
         documentation: "What is held at a value.",
         cases: [
-            Self.target("Concurrency", "Requests in flight and queued, per replica.", Self.positive),
+            Self.target(
+                "Concurrency",
+                "Requests in flight and queued, per replica.",
+                Self.positive
+            ),
             UnionCase(
                 name: "QueueWait",
                 documentation: "The time requests wait in the queue.",
@@ -122,7 +126,9 @@ extension Schemas {
 
     private static let scheduleDuration = Schema.duration(.seconds(1) ... .seconds(31 * 86_400))
 
-    private static func target(_ name: String, _ documentation: String, _ value: Schema) -> UnionCase {
+    private static func target(_ name: String, _ documentation: String, _ value: Schema)
+        -> UnionCase
+    {
         UnionCase(
             name: name,
             documentation: documentation,
@@ -209,7 +215,12 @@ extension Schemas {
                 name: "successRate",
                 documentation: "The share of requests that do not fail.",
                 object: ObjectSchema([
-                    field("maxDrop", Self.percent, .required, "The largest drop, in percent points.")
+                    field(
+                        "maxDrop",
+                        Self.percent,
+                        .required,
+                        "The largest drop, in percent points."
+                    )
                 ])
             ),
             Self.latencyMetric("latency", "The time to the last byte."),
@@ -240,7 +251,7 @@ extension Schemas {
                 field("quantile", Self.quantile, .standard("0.95"), "Which quantile."),
                 field(
                     "maxIncrease",
-                    .percent(.zero ... Percent(millionths: 100_000_000)),
+                    .percent(.zero...Percent(millionths: 100_000_000)),
                     .required,
                     "The largest increase."
                 ),
@@ -330,7 +341,8 @@ extension Schemas {
 
     static let resourceBudget = ResourceSchema(
         kind: .resourceBudget,
-        documentation: "What autoscaling may share out among models, such as the GPUs of a namespace.",
+        documentation:
+            "What autoscaling may share out among models, such as the GPUs of a namespace.",
         spec: ObjectSchema([
             field("resource", .text(.qualifiedName), .required, "Its name on a cluster."),
             field("total", .integer(0...1_000_000_000), .required, "How many units there are."),

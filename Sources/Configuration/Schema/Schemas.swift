@@ -48,7 +48,7 @@ package enum Schemas {
     // MARK: Shared parts
 
     static let timeout = Schema.duration(.milliseconds(1) ... .seconds(86_400))
-    static let anyDuration = Schema.duration(.zero ... DurationText.maximum)
+    static let anyDuration = Schema.duration(.zero...DurationText.maximum)
     static let percent = Schema.percent(.zero ... .whole)
     static let quantile = Schema.decimal(0.001...0.9999)
     static let positive = Schema.decimal(0.000_001...1_000_000_000)

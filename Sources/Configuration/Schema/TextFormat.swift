@@ -139,7 +139,8 @@ package enum TextFormat: Sendable, Equatable {
         case .hostPattern: "write a host such as `models.example.com` or `*.example.com`"
         case .headerName, .cookieName: "use letters, digits and `-`"
         case .urlPath: "begin with `/` and escape spaces and other special characters with `%`"
-        case .listenAddress: "write for example `127.0.0.1:8080` or `[::1]:8080`; ports end at 65535"
+        case .listenAddress:
+            "write for example `127.0.0.1:8080` or `[::1]:8080`; ports end at 65535"
         case .endpoint: "write `http://host:port` or `https://host:port` without a path"
         case .url: "write `http://host:port/path` or `https://host:port/path`"
         case .sha256: "write 64 hexadecimal digits; `weir key` makes one"
@@ -158,7 +159,9 @@ enum NameText {
     /// RFC 1123 label in lower case.
     static func isLabel(_ text: Substring) -> Bool {
         let bytes = text.utf8
-        guard let first = bytes.first, let last = bytes.last, bytes.count <= 63 else { return false }
+        guard let first = bytes.first, let last = bytes.last, bytes.count <= 63 else {
+            return false
+        }
         return Self.isLowerOrDigit(first) && Self.isLowerOrDigit(last)
             && bytes.allSatisfy { Self.isLowerOrDigit($0) || $0 == UInt8(ascii: "-") }
     }
@@ -179,7 +182,8 @@ enum NameText {
     static func isTokenByte(_ byte: UInt8) -> Bool {
         if HostText.isDigit(byte) || HostText.isLetter(byte) { return true }
         switch byte {
-        case 0x21, 0x23, 0x24, 0x25, 0x26, 0x27, 0x2A, 0x2B, 0x2D, 0x2E, 0x5E, 0x5F, 0x60, 0x7C, 0x7E:
+        case 0x21, 0x23, 0x24, 0x25, 0x26, 0x27, 0x2A, 0x2B, 0x2D, 0x2E, 0x5E, 0x5F, 0x60, 0x7C,
+            0x7E:
             return true
         default: return false
         }
@@ -200,11 +204,14 @@ enum NameText {
             name = text[text.index(after: slash)...]
         }
         let bytes = name.utf8
-        guard let first = bytes.first, let last = bytes.last, bytes.count <= 63 else { return false }
+        guard let first = bytes.first, let last = bytes.last, bytes.count <= 63 else {
+            return false
+        }
         let isEnd = { (byte: UInt8) in HostText.isLetter(byte) || HostText.isDigit(byte) }
         return isEnd(first) && isEnd(last)
             && bytes.allSatisfy {
-                isEnd($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: ".")
+                isEnd($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_")
+                    || $0 == UInt8(ascii: ".")
             }
     }
 }

@@ -14,7 +14,8 @@ package enum Words {
         if let nearest = Self.nearest(to: text, among: candidates) {
             return "did you mean `\(nearest)`?"
         }
-        return candidates.isEmpty ? nil : "there is \(Self.list(candidates.sorted(), conjunction: "and"))"
+        return candidates.isEmpty
+            ? nil : "there is \(Self.list(candidates.sorted(), conjunction: "and"))"
     }
 
     /// The candidate within a third of the text's length (at least one, at most three edits).
@@ -25,7 +26,9 @@ package enum Words {
         var best: (name: String, distance: Int)?
         for candidate in candidates.sorted() where candidate.utf8.count <= 64 {
             let distance = Self.distance(text.lowercased(), candidate.lowercased())
-            if distance <= limit && distance < (best?.distance ?? .max) { best = (candidate, distance) }
+            if distance <= limit && distance < (best?.distance ?? .max) {
+                best = (candidate, distance)
+            }
         }
         return best?.name
     }
@@ -43,7 +46,9 @@ package enum Words {
                 let isSame = left[row] == right[column]
                 var cost = min(last[column + 1] + 1, current[column] + 1)
                 cost = min(cost, last[column] + (isSame ? 0 : 1))
-                if row > 0, column > 0, left[row] == right[column - 1], left[row - 1] == right[column] {
+                if row > 0, column > 0, left[row] == right[column - 1],
+                    left[row - 1] == right[column]
+                {
                     cost = min(cost, beforeLast[column - 1] + 1)
                 }
                 current.append(cost)

@@ -102,10 +102,13 @@ package struct CronExpression: Sendable, Hashable {
     }
 
     private static func value(_ text: Substring, _ field: Field) throws(Failure) -> Int {
-        if let index = field.names.firstIndex(of: text.lowercased()) { return index + field.firstName }
+        if let index = field.names.firstIndex(of: text.lowercased()) {
+            return index + field.firstName
+        }
         guard let value = Self.number(text), field.range.contains(value) else {
             throw Failure(
-                message: "has `\(text)` for the \(field.name), which is \(field.range.lowerBound) to "
+                message:
+                    "has `\(text)` for the \(field.name), which is \(field.range.lowerBound) to "
                     + "\(field.range.upperBound)"
             )
         }

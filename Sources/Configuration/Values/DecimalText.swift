@@ -15,7 +15,9 @@ struct DecimalText: Equatable {
                 seenPoint = true
                 continue
             }
-            guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9"), digits < 18 else { return nil }
+            guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9"), digits < 18 else {
+                return nil
+            }
             mantissa = mantissa * 10 + Int(byte - UInt8(ascii: "0"))
             digits += 1
             if seenPoint { scale += 1 }
@@ -36,10 +38,13 @@ struct DecimalText: Equatable {
     }
 
     /// Splits `10s` into its number and its unit.
-    static func split(_ text: Substring.UTF8View) -> (number: Substring.UTF8View, rest: Substring.UTF8View) {
+    static func split(_ text: Substring.UTF8View) -> (
+        number: Substring.UTF8View, rest: Substring.UTF8View
+    ) {
         let end =
             text.firstIndex { byte in
-                !(byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9") || byte == UInt8(ascii: "."))
+                !(byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9")
+                    || byte == UInt8(ascii: "."))
             } ?? text.endIndex
         return (text[..<end], text[end...])
     }

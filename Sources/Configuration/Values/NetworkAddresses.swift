@@ -100,7 +100,9 @@ enum HostText {
     }
 
     static func port(_ text: Substring) -> Int? {
-        guard !text.isEmpty, text.utf8.count <= 5, text.utf8.allSatisfy(Self.isDigit) else { return nil }
+        guard !text.isEmpty, text.utf8.count <= 5, text.utf8.allSatisfy(Self.isDigit) else {
+            return nil
+        }
         guard let port = Int(text), port <= 65_535 else { return nil }
         return port
     }
@@ -135,7 +137,9 @@ enum HostText {
         // An empty group at either end belongs to a `::` there and must have an empty neighbour.
         let empty = groups.indices.filter { groups[$0].isEmpty }
         for group in groups where !group.isEmpty {
-            guard group.utf8.count <= 4, group.utf8.allSatisfy(Self.isHexDigit) else { return false }
+            guard group.utf8.count <= 4, group.utf8.allSatisfy(Self.isHexDigit) else {
+                return false
+            }
             count += 1
         }
         if empty.isEmpty { return count == 8 }
@@ -155,7 +159,9 @@ enum HostText {
     private static func isLabel(_ label: Substring) -> Bool {
         let bytes = label.utf8
         guard !bytes.isEmpty, bytes.count <= 63 else { return false }
-        guard bytes.first != UInt8(ascii: "-"), bytes.last != UInt8(ascii: "-") else { return false }
+        guard bytes.first != UInt8(ascii: "-"), bytes.last != UInt8(ascii: "-") else {
+            return false
+        }
         return bytes.allSatisfy { byte in
             Self.isDigit(byte) || Self.isLetter(byte) || byte == UInt8(ascii: "-")
                 || byte == UInt8(ascii: "_")

@@ -20,7 +20,8 @@ struct YAMLReader {
         var maxDocuments = 10_000
         var maxDepth = 64
         var maxNodes = 500_000
-        var maxReparses = 20
+        /// Times that parsing starts again, for a duplicate key or after a syntax error.
+        var maxRestarts = 50
     }
 
     /// Characters that stand in for others while Yams parses: noncharacters of plane 16, which YAML
@@ -35,12 +36,14 @@ struct YAMLReader {
     let file: String
     let limits: Limits
     private let text: String
-    private(set) var problems: [Problem] = []
+    private var sink = ProblemSink()
     private(set) var documents: [SourceNode] = []
     private var nodeCount = 0
     /// The original first character of each key that was renamed, by where it stands.
     private var renamed: [Position: Unicode.Scalar] = [:]
     private var isExhausted = false
+
+    var problems: [Problem] { self.sink.problems }
 
     /// - Parameter text: checked by `TextCheck`: valid UTF-8 without control characters.
     init(file: String, text: String, limits: Limits = Limits()) {
@@ -67,17 +70,21 @@ struct YAMLReader {
             omittingEmptySubsequences: false
         ).map(String.init)
         var firstLine = 0
-        var reparses = 0
+        var restarts = 0
         while firstLine < lines.count, !self.isExhausted {
+            if restarts > self.limits.maxRestarts {
+                self.problem(
+                    Position(line: firstLine + 1, column: 1),
+                    "the rest was not read: too many duplicate keys and syntax errors"
+                )
+                return
+            }
+            restarts += 1
             let stop = self.parse(lines[firstLine...], lineOffset: firstLine)
             switch stop {
             case .end: return
             case .duplicateKey(let position, let key):
-                reparses += 1
-                let isMarked =
-                    reparses <= self.limits.maxReparses
-                    && self.renameKey(at: position, in: &lines)
-                if !isMarked {
+                if !self.renameKey(at: position, in: &lines) {
                     self.problem(position, "`\(Excerpt.of(key))` appears twice in this mapping")
                     firstLine = Self.nextDocument(after: position.line, in: lines)
                 }
@@ -349,15 +356,7 @@ struct YAMLReader {
     }
 
     private mutating func problem(_ position: Position?, _ message: String, hint: String? = nil) {
-        self.problems.append(
-            Problem(
-                file: self.file,
-                position: position,
-                message: message,
-                hint: hint,
-                sourceLine: position.map { SourceText.line($0.line, of: self.text) }
-            )
-        )
+        self.sink.add(Problem(file: self.file, position: position, message: message, hint: hint))
     }
 }
 

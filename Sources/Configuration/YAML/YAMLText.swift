@@ -78,14 +78,23 @@ enum AliasMarking {
 extension NameText {
     /// Whether a character may begin a key and be replaced without changing how the line is parsed.
     static func isTokenScalar(_ scalar: Unicode.Scalar) -> Bool {
-        scalar.isASCII && (HostText.isLetter(UInt8(scalar.value)) || HostText.isDigit(UInt8(scalar.value)))
+        scalar.isASCII
+            && (HostText.isLetter(UInt8(scalar.value)) || HostText.isDigit(UInt8(scalar.value)))
     }
 }
 
-/// Lines of a text.
+/// One line of a text, by its number from 1.
 enum SourceText {
     /// Bytes of a line that a problem keeps.
     static let maxLineBytes = 2_000
+
+    /// All lines, each of at most `maxLineBytes`.
+    static func lines(of text: String) -> [String] {
+        text.utf8.split(separator: 0x0A, omittingEmptySubsequences: false).map { line in
+            let bytes = line.last == 0x0D ? line.dropLast() : line
+            return String(decoding: bytes.prefix(Self.maxLineBytes), as: UTF8.self)
+        }
+    }
 
     static func line(_ number: Int, of text: String) -> String {
         var rest = text[...].utf8
@@ -132,6 +141,7 @@ struct YAMLFailure {
         _ lineOffset: Int
     ) -> String {
         guard let context else { return "not valid YAML: \(problem)" }
-        return "not valid YAML: \(problem) \(context.text) from line \(context.mark.line + lineOffset)"
+        return
+            "not valid YAML: \(problem) \(context.text) from line \(context.mark.line + lineOffset)"
     }
 }

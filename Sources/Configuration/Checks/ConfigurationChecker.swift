@@ -1,0 +1,254 @@
+/// The checks that span several fields or resources.
+///
+/// They run on resources that may have had problems before: a text that was wrong is empty here and is
+/// skipped, so that one mistake is told once.
+struct ConfigurationChecker {
+    let set: ResourceSet
+    private var sink = ProblemSink()
+
+    init(_ set: ResourceSet) {
+        self.set = set
+    }
+
+    var problems: [Problem] { self.sink.problems }
+
+    mutating func check() {
+        self.checkDuplicates()
+        self.checkGateways()
+        self.checkModels()
+        self.checkProcessDeployments()
+        self.checkScalingPolicies()
+        self.checkRolloutPolicies()
+        self.checkTenants()
+        self.checkUse()
+    }
+
+    // MARK: Reporting
+
+    /// - Parameter isKey: the problem is with the name of the last field, not with its value.
+    mutating func report(
+        _ origin: LoadedResource,
+        _ path: ConfigurationPath,
+        _ message: String,
+        hint: String? = nil,
+        isKey: Bool = false,
+        severity: Problem.Severity = .error
+    ) {
+        self.sink.add(
+            Problem(
+                severity: severity,
+                file: origin.source.file,
+                position: origin.position(of: path, isKey: isKey),
+                path: path,
+                message: message,
+                hint: hint
+            )
+        )
+    }
+
+    /// Reports a name that nothing has.
+    mutating func reportMissing(
+        _ noun: String,
+        _ name: String,
+        among names: [String],
+        _ origin: LoadedResource,
+        _ path: ConfigurationPath,
+        isKey: Bool = false
+    ) {
+        let there: String
+        switch names.count {
+        case 0: there = "there is none"
+        case 1: there = "there is \(Words.list(names, conjunction: "and"))"
+        default: there = "there are \(Words.list(names.sorted(), conjunction: "and"))"
+        }
+        let hint = Words.nearest(to: name, among: names).map { "did you mean `\($0)`?" }
+        self.report(
+            origin,
+            path,
+            "\(noun) `\(Excerpt.of(name))` does not exist; \(there)",
+            hint: hint ?? "define it, or name another one",
+            isKey: isKey
+        )
+    }
+
+    // MARK: All kinds
+
+    private mutating func checkDuplicates() {
+        var first: [ResourceID: LoadedResource] = [:]
+        for resource in self.set.all {
+            let id = ResourceSet.id(of: resource)
+            guard let earlier = first[id] else {
+                first[id] = resource
+                continue
+            }
+            let place = "\(earlier.source.file), line \(earlier.position.line)"
+            if resource.kind == .gateway {
+                self.report(
+                    resource,
+                    ConfigurationPath(),
+                    "there is a second Gateway",
+                    hint: "the first is in \(place); put all settings into one"
+                )
+            } else if !id.name.isEmpty {
+                self.report(
+                    resource,
+                    ConfigurationPath("metadata", "name"),
+                    "\(id) is a duplicate",
+                    hint: "the first is in \(place)"
+                )
+            }
+        }
+    }
+
+    private mutating func checkGateways() {
+        for gateway in self.set.gateways {
+            let spec = ConfigurationPath("spec")
+            var taken: [ListenAddress: String] = [gateway.spec.admin.address: "the admin API"]
+            for (index, listener) in gateway.spec.listeners.enumerated() {
+                // Port 0 is another port each time; an address that was wrong has it too.
+                if listener.address.port == 0 { continue }
+                if let owner = taken[listener.address] {
+                    self.report(
+                        gateway.origin,
+                        spec.field("listeners").index(index).field("address"),
+                        "`\(listener.address)` is a duplicate",
+                        hint: "\(owner) listens there already"
+                    )
+                } else {
+                    taken[listener.address] = "listener `\(listener.name)`"
+                }
+            }
+            let admin = gateway.spec.admin
+            if !admin.address.isLoopback && admin.tokenFile == nil {
+                self.report(
+                    gateway.origin,
+                    spec.field("admin").field("address"),
+                    "writes to the admin API need a token on an address that is not loopback",
+                    hint: "set `tokenFile`, or listen on 127.0.0.1; without one only reading works",
+                    severity: .warning
+                )
+            }
+        }
+    }
+
+    private mutating func checkScalingPolicies() {
+        for policy in self.set.scalingPolicies {
+            let windows = policy.spec.windows
+            guard windows.burst > windows.stable else { continue }
+            self.report(
+                policy.origin,
+                ConfigurationPath("spec", "windows", "burst"),
+                "the burst window is longer than the stable one",
+                hint: "make it shorter than \(DurationText.format(windows.stable))"
+            )
+        }
+    }
+
+    private mutating func checkRolloutPolicies() {
+        for policy in self.set.rolloutPolicies {
+            let steps = ConfigurationPath("spec", "steps")
+            var last = -1
+            for (index, record) in policy.origin.spec.records("steps").enumerated() {
+                let path = steps.index(index)
+                guard let weight = record.optionalInteger("weight") else {
+                    self.checkPause(record, policy.origin, path)
+                    continue
+                }
+                if weight <= last {
+                    self.report(
+                        policy.origin,
+                        path.field("weight"),
+                        "the weights of the steps must rise: \(weight) comes after \(last)",
+                        hint: "put the steps in rising order"
+                    )
+                }
+                last = max(last, weight)
+            }
+        }
+    }
+
+    private mutating func checkPause(
+        _ record: Record,
+        _ origin: LoadedResource,
+        _ path: ConfigurationPath
+    ) {
+        guard record.has("pause") else { return }
+        if !record.boolean("pause") {
+            self.report(
+                origin,
+                path.field("pause"),
+                "a step that does not pause does nothing",
+                hint: "write `pause: true`, or remove the step"
+            )
+        }
+        if record.has("hold") {
+            self.report(
+                origin,
+                path.field("hold"),
+                "a pause ends by hand, not after a time",
+                hint: "remove `hold`",
+                isKey: true
+            )
+        }
+    }
+
+    private mutating func checkTenants() {
+        var owners: [TenantKey: String] = [:]
+        for tenant in self.set.tenants {
+            let names = self.set.models.filter { $0.namespace == tenant.namespace }.map(\.name)
+            let known = Set(names)
+            let models = ConfigurationPath("spec", "models")
+            for (index, name) in tenant.spec.models.enumerated()
+            where !name.isEmpty && !known.contains(name) {
+                self.reportMissing("model", name, among: names, tenant.origin, models.index(index))
+            }
+            self.checkKeys(of: tenant, &owners)
+        }
+    }
+
+    private mutating func checkKeys(
+        of tenant: Loaded<TenantSpec>,
+        _ owners: inout [TenantKey: String]
+    ) {
+        let path = ConfigurationPath("spec", "keys")
+        for (index, record) in tenant.origin.spec.records("keys").enumerated() {
+            guard let key = TenantKey(record) else { continue }
+            if let owner = owners[key] {
+                self.report(
+                    tenant.origin,
+                    path.index(index),
+                    "the key is a duplicate",
+                    hint: owner == tenant.name
+                        ? "it stands above already" : "tenant `\(owner)` has it already"
+                )
+            } else {
+                owners[key] = tenant.name
+            }
+        }
+    }
+
+    /// What is defined and never referred to is probably misspelt somewhere.
+    private mutating func checkUse() {
+        var used: Set<ResourceID> = []
+        for model in self.set.models {
+            used.formUnion(ModelReferences(model).all.map(\.id))
+        }
+        for resource in self.set.all {
+            let isReferable: Bool
+            switch resource.kind {
+            case .processDeployment, .scalingPolicy, .rolloutPolicy, .resourceBudget:
+                isReferable = true
+            case .gateway, .model, .tenant: isReferable = false
+            }
+            let id = ResourceSet.id(of: resource)
+            guard isReferable, !id.name.isEmpty, !used.contains(id) else { continue }
+            self.report(
+                resource,
+                ConfigurationPath("metadata", "name"),
+                "no model uses \(id)",
+                hint: "refer to it, or remove it",
+                severity: .warning
+            )
+        }
+    }
+}

@@ -1,0 +1,132 @@
+/// Reads files into a `Configuration`, or says everything that is wrong with them.
+///
+/// Three passes: YAML into nodes (`YAMLReader`), nodes against the schemas (`SchemaDecoder`), and the
+/// checks that span fields and resources (`ConfigurationChecker`). A problem in one pass does not stop
+/// the next, as far as there is something left to check.
+package enum ConfigurationLoader {
+    /// Files of one configuration.
+    package static let maxFiles = 1_000
+    /// Resources of one configuration.
+    package static let maxResources = 20_000
+
+    package static func load(files: [(name: String, text: String)]) -> LoadResult {
+        self.load(files.map { ConfigurationFile(name: $0.name, text: $0.text) })
+    }
+
+    /// Reads the files at `paths` and loads them; a file that cannot be read is a problem.
+    package static func load(paths: [String]) -> LoadResult {
+        var files: [ConfigurationFile] = []
+        var problems: [Problem] = []
+        for path in paths.prefix(Self.maxFiles) {
+            switch ConfigurationFile.read(path: path) {
+            case .success(let file): files.append(file)
+            case .failure(let failure): problems.append(failure.problem)
+            }
+        }
+        return self.load(files, unreadable: problems)
+    }
+
+    package static func load(
+        _ files: [ConfigurationFile],
+        unreadable: [Problem] = []
+    ) -> LoadResult {
+        var loading = Loading()
+        for problem in unreadable { loading.sink.add(problem) }
+        for (index, file) in files.enumerated() {
+            if index >= Self.maxFiles {
+                loading.refuse(file, "there are more than \(Self.maxFiles) files")
+                break
+            }
+            loading.read(file)
+        }
+        return loading.finish()
+    }
+}
+
+/// What loading gave.
+package struct LoadResult: Sendable {
+    /// Nil where there was an error.
+    package var configuration: Configuration?
+    /// All errors and warnings, in the order of the files and from top to bottom.
+    package var problems: [Problem]
+
+    package var hasErrors: Bool { self.configuration == nil }
+}
+
+/// A configuration on its way from files to resources.
+private struct Loading {
+    var sink = ProblemSink()
+    private var set = ResourceSet()
+    private var names: [String] = []
+    private var lines: [String: [String]] = [:]
+    private var count = 0
+
+    mutating func refuse(_ file: ConfigurationFile, _ message: String) {
+        self.sink.add(Problem(file: file.name, position: nil, message: message))
+    }
+
+    mutating func read(_ file: ConfigurationFile) {
+        if self.names.contains(file.name) {
+            self.refuse(file, "the file is given twice")
+            return
+        }
+        self.names.append(file.name)
+        guard let text = String(validating: file.bytes, as: UTF8.self) else {
+            let position = UTF8Check.firstInvalid(in: file.bytes)
+            self.sink.add(
+                Problem(
+                    file: file.name,
+                    position: position,
+                    message: "not valid UTF-8",
+                    hint: "save the file as UTF-8"
+                )
+            )
+            return
+        }
+        var reader = YAMLReader(file: file.name, text: text)
+        reader.read()
+        for problem in reader.problems { self.sink.add(problem) }
+        if reader.documents.isEmpty && reader.problems.isEmpty {
+            self.refuse(file, "the file holds no resources")
+        }
+        for document in reader.documents { self.decode(document, file.name) }
+        self.lines[file.name] = SourceText.lines(of: text)
+    }
+
+    private mutating func decode(_ document: SourceNode, _ file: String) {
+        self.count += 1
+        guard self.count <= ConfigurationLoader.maxResources else {
+            if self.count == ConfigurationLoader.maxResources + 1 {
+                self.sink.add(
+                    Problem(
+                        file: file,
+                        position: document.position,
+                        message: "more than \(ConfigurationLoader.maxResources) resources"
+                    )
+                )
+            }
+            return
+        }
+        var decoder = DocumentDecoder(file: file)
+        if let resource = decoder.decode(document) { self.set.add(resource) }
+        for problem in decoder.problems { self.sink.add(problem) }
+    }
+
+    mutating func finish() -> LoadResult {
+        var checker = ConfigurationChecker(self.set)
+        checker.check()
+        for problem in checker.problems { self.sink.add(problem) }
+        var problems = self.sink.sorted(files: self.names)
+        for index in problems.indices {
+            guard let position = problems[index].position else { continue }
+            guard let lines = self.lines[problems[index].file] else { continue }
+            let line = position.line - 1
+            if lines.indices.contains(line) { problems[index].sourceLine = lines[line] }
+        }
+        let isUsable = !problems.contains { $0.severity == .error }
+        return LoadResult(
+            configuration: isUsable ? Configuration(self.set) : nil,
+            problems: problems
+        )
+    }
+}

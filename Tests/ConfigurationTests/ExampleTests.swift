@@ -1,0 +1,28 @@
+import Testing
+
+@testable import Configuration
+
+/// The files of `configs/`, beside the sources of the package.
+enum Examples {
+    static let folder: String = {
+        let parts = "\(#filePath)".split(separator: "/").dropLast(3)
+        return "/" + parts.joined(separator: "/") + "/configs/"
+    }()
+    static let names = [
+        "digits.yaml", "simulator.yaml", "static.yaml", "canary.yaml", "full-reference.yaml",
+    ]
+
+    static func load(_ name: String) throws -> Configuration {
+        let result = ConfigurationLoader.load(paths: [self.folder + name])
+        #expect(result.problems == [], "\(Problem.render(result.problems))")
+        return try #require(result.configuration)
+    }
+}
+
+@Suite struct ExampleTests {
+    @Test(arguments: Examples.names)
+    func everyExampleLoadsWithoutAProblem(name: String) throws {
+        let configuration = try Examples.load(name)
+        #expect(!configuration.models.isEmpty)
+    }
+}
