@@ -7,7 +7,7 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export root
-ticker=
+ticker=""
 
 say() { printf '%s\n' "$*"; }
 fail() {
@@ -15,11 +15,9 @@ fail() {
     exit 1
 }
 
-bold= plain= clear_line=
-if [[ -t 1 ]]; then
-    clear_line=$'\r\033[K'
-    if [[ -z ${NO_COLOR:-} ]]; then bold=$'\033[1m' plain=$'\033[0m'; fi
-fi
+# Returns to the start of the line and clears it; empty where there is no terminal.
+clear_line=""
+if [[ -t 1 ]]; then clear_line=$'\r\033[K'; fi
 
 # The last line of a log that is still being written, cut to what fits beside the label.
 last_line() {
@@ -47,7 +45,7 @@ stop_ticker() {
     if [[ -n $ticker ]]; then
         kill "$ticker" 2>/dev/null || true
         wait "$ticker" 2>/dev/null || true
-        ticker=
+        ticker=""
         printf '%s' "$clear_line"
     fi
 }

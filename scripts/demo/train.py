@@ -87,7 +87,7 @@ def fingerprint():
 
 
 def train(output):
-    """Trains, saves and returns {"digits-v1": accuracy, …} as measured offline on the held-out images."""
+    """Trains and saves; returns {"digits-v1": accuracy, …}, measured on the held-out images."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -107,7 +107,14 @@ def train(output):
         "fingerprint": fingerprint(),
     }
     write_json(output / "held-out.json", held_out)
+    write_json(output / "example.json", example_request(held_out["images"][0]))
     return accuracy
+
+
+def example_request(image):
+    """One image as a request that curl can send."""
+    tensor = {"name": "image", "shape": [1, len(image)], "datatype": "FP32", "data": image}
+    return {"inputs": [tensor]}
 
 
 def trained_before(output):
@@ -133,7 +140,7 @@ def main():
     if accuracy is None:
         state = "trained"
         output.parent.mkdir(parents=True, exist_ok=True)
-        # Built beside and moved into place, so that an interrupted training leaves nothing half-made.
+        # Made beside and moved into place: an interrupted training leaves nothing half-made.
         fresh = pathlib.Path(tempfile.mkdtemp(prefix="models-", dir=output.parent))
         try:
             accuracy = train(fresh)
