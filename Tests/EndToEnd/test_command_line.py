@@ -57,7 +57,14 @@ def test_check_tells_all_mistakes_at_once(tmp_path):
     assert len(places) >= 10, output
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def test_there_are_examples():
+    assert "digits.yaml" in [path.name for path in EXAMPLES]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_check_accepts_the_examples(path):
     result = run("check", "-c", str(path))
     assert result.returncode == 0, result.stdout + result.stderr
