@@ -36,6 +36,7 @@ def gateway(start, models, tmp_path):
     text = (ROOT / "configs/digits.yaml").read_text()
     for old, new in (
         ("../.cache/demo/models", str(models)),
+        ("../.cache/demo/state", str(tmp_path / "state")),
         ("127.0.0.1:8080", "127.0.0.1:0"),
         ("127.0.0.1:9901", "127.0.0.1:0"),
         ("replicas: 2", "replicas: 1"),
