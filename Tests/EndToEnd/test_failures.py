@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness import (
-    Load, Stream, call, chat_body, eventually, infer_body, is_alive, model, processes_of,
+    MARK, Load, Stream, call, chat_body, eventually, infer_body, is_alive, model, processes_of,
     simulated,
 )
 
@@ -154,7 +154,10 @@ def parent(pid):
 def test_two_weirs_do_not_share_a_state_directory(weir, tmp_path):
     gateway = weir(*fleet(), replicas=2)
     command = [gateway.child.args[0], "run", "-c", str(gateway.config)]
-    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    second = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+        env={**os.environ, MARK: str(tmp_path)},
+    )
     assert second.returncode != 0
     assert "weir:" in second.stderr
     assert gateway.call("POST", PATH, infer_body()).status == 200
