@@ -1,0 +1,126 @@
+"""Full queues, slow servers and servers that are not there: each has its status."""
+
+import concurrent.futures
+import time
+
+import pytest
+
+from harness import call, chat_body, eventually, infer_body, model, simulated
+
+MODEL = "gauge"
+PATH = f"/v2/models/{MODEL}/infer"
+
+
+def one_server(weir, simulator, **spec):
+    server = simulator("--model", MODEL)
+    variants = {"v1": [server.url]}
+    return server, weir(model(MODEL, variants, protocol="OpenInference", **spec))
+
+
+def at_once(gateway, count):
+    def one(_):
+        return gateway.call("POST", PATH, infer_body())
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def test_full_queue_is_429_with_retry_after(weir, simulator):
+    server, gateway = one_server(
+        weir, simulator,
+        concurrency={"perReplica": 1}, queue={"capacity": 1, "timeout": "20s"},
+    )
+    server.faults(extraLatency="1s")
+    answers = at_once(gateway, 6)
+    # One is being served and one waits; there is no room for the others.
+    assert sorted(a.status for a in answers) == [200, 200, 429, 429, 429, 429]
+    for answer in answers:
+        if answer.status == 429:
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["error"]
+    assert gateway.metric("weir_requests_total", model=MODEL, code="429") == 4
+
+
+def test_waiting_too_long_is_503_with_retry_after(weir, simulator):
+    server, gateway = one_server(
+        weir, simulator,
+        concurrency={"perReplica": 1}, queue={"capacity": 10, "timeout": "200ms"},
+    )
+    server.faults(extraLatency="1500ms")
+    answers = at_once(gateway, 3)
+    assert sorted(a.status for a in answers) == [200, 503, 503]
+    assert all(int(a.headers["retry-after"]) >= 1 for a in answers if a.status == 503)
+
+
+def test_queue_is_first_come_first_served_and_ends_empty(weir, simulator):
+    server, gateway = one_server(
+        weir, simulator,
+        concurrency={"perReplica": 1}, queue={"capacity": 50, "timeout": "20s"},
+    )
+    server.faults(extraLatency="20ms")
+    assert {a.status for a in at_once(gateway, 20)} == {200}
+    eventually(lambda: gateway.metric("weir_queue_depth", model=MODEL) == 0, "the queue is empty")
+    assert gateway.metric("weir_in_flight_requests", model=MODEL) == 0
+
+
+def test_server_that_is_not_there_is_an_error_of_the_gateway(weir, simulator):
+    server, gateway = one_server(weir, simulator, queue={"capacity": 10, "timeout": "300ms"})
+    server.stop()
+    answer = gateway.call("POST", PATH, infer_body())
+    assert answer.status in (502, 503)
+    assert answer.json()["error"]
+
+
+def test_server_that_never_answers_is_504(weir, simulator):
+    server, gateway = one_server(
+        weir, simulator,
+        timeouts={"firstByte": "300ms", "request": "5s"}, retry={"attempts": 0},
+    )
+    server.faults(hangRate=1.0)
+    started = time.monotonic()
+    answer = gateway.call("POST", PATH, infer_body())
+    assert answer.status == 504
+    assert time.monotonic() - started < 3
+    server.faults(hangRate=0.0)
+    eventually(
+        lambda: gateway.call("POST", PATH, infer_body()).status == 200,
+        "the next request on the same server is answered",
+    )
+
+
+def test_request_for_a_model_without_replicas_wakes_it(weir):
+    gateway = weir(
+        model("river", {"v1": "river-v1"}, queue={"capacity": 10, "timeout": "25s"}),
+        simulated("river-v1", "river", replicas=0),
+    )
+    assert gateway.ready_replicas() == []
+    answer = gateway.call("POST", "/v1/chat/completions", chat_body("river"))
+    assert answer.status == 200, answer.body
+    assert len(gateway.ready_replicas("river-v1")) == 1
+
+
+def test_scaled_to_zero_and_woken_again(weir):
+    gateway = weir(
+        model("river", {"v1": "river-v1"}, queue={"capacity": 10, "timeout": "25s"}),
+        simulated("river-v1", "river", replicas=2),
+        replicas=2,
+    )
+    pids = [r["pid"] for r in gateway.ready_replicas("river-v1")]
+    gateway.admin("PUT", "/api/v1/deployments/river-v1/replicas", {"replicas": 0})
+    eventually(lambda: not gateway.ready_replicas("river-v1"), "no replica is left")
+    answer = gateway.call("POST", "/v1/chat/completions", chat_body("river"))
+    assert answer.status == 200, answer.body
+    assert {r["pid"] for r in gateway.ready_replicas("river-v1")}.isdisjoint(pids)
+
+
+@pytest.mark.parametrize("replicas", [-1, 1_000_000, "two", None])
+def test_impossible_numbers_of_replicas_are_refused(weir, replicas):
+    gateway = weir(
+        model("river", {"v1": "river-v1"}), simulated("river-v1", "river"), replicas=1
+    )
+    answer = call(
+        gateway.admin_address, "PUT", "/api/v1/deployments/river-v1/replicas",
+        {"replicas": replicas},
+    )
+    assert 400 <= answer.status < 500, answer.body
+    assert len(gateway.ready_replicas("river-v1")) == 1

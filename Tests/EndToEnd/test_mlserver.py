@@ -1,0 +1,90 @@
+"""Real models in MLServer behind Weir: the two classifiers of the demonstration."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy
+import pytest
+import requests
+import tritonclient.http as triton
+
+import harness
+from harness import ROOT
+
+PYTHON_TOOLS = os.path.dirname(sys.executable)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The folder of the two trained classifiers and the images that they have not seen."""
+    folder = tmp_path_factory.mktemp("digits") / "models"
+    command = [sys.executable, str(ROOT / "scripts/demo/train.py"), "--output", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return folder
+
+
+@pytest.fixture
+def held_out(models):
+    return json.loads((models / "held-out.json").read_text())
+
+
+@pytest.fixture
+def gateway(start, models, tmp_path):
+    """The tracked example, with free ports, other folders, and one replica of each variant."""
+    text = (ROOT / "configs/digits.yaml").read_text()
+    for old, new in (
+        ("../.cache/demo/models", str(models)),
+        ("../.cache/demo/state", str(tmp_path / "state")),
+        ("127.0.0.1:8080", "127.0.0.1:0"),
+        ("127.0.0.1:9901", "127.0.0.1:0"),
+        ("replicas: 2", "replicas: 1"),
+    ):
+        assert old in text, f"configs/digits.yaml lacks {old!r}"
+        text = text.replace(old, new)
+    path = os.pathsep.join([PYTHON_TOOLS, os.environ["PATH"]])
+    weir = start(harness.Weir, text, environment={"PATH": path})
+    return weir.wait_until_ready(replicas=2)
+
+
+def test_digits_are_recognised_through_the_gateway(gateway, held_out):
+    right = {"v1": 0, "v2": 0}
+    asked = {"v1": 0, "v2": 0}
+    with requests.Session() as session:
+        for image, label in list(zip(held_out["images"], held_out["labels"]))[:400]:
+            answer = session.post(
+                f"{gateway.url}/v2/models/digits/infer",
+                json=harness.infer_body(image),
+                timeout=30,
+            )
+            assert answer.status_code == 200, answer.text
+            variant = answer.headers["x-weir-variant"]
+            asked[variant] += 1
+            right[variant] += answer.json()["outputs"][0]["data"][0] == label
+    assert asked["v1"] == pytest.approx(360, abs=20)
+    assert right["v1"] / asked["v1"] < 0.93
+    assert right["v2"] / asked["v2"] > 0.90
+
+
+def test_tritonclient_with_binary_tensors(gateway, held_out):
+    client = triton.InferenceServerClient(url=gateway.address)
+    try:
+        assert client.is_model_ready("digits")
+        images = numpy.array(held_out["images"][:16], dtype=numpy.float32)
+        tensor = triton.InferInput("image", list(images.shape), "FP32")
+        tensor.set_data_from_numpy(images, binary_data=True)
+        output = triton.InferRequestedOutput("predict", binary_data=True)
+        digits = client.infer("digits", [tensor], outputs=[output]).as_numpy("predict")
+    finally:
+        client.close()
+    right = (digits.reshape(-1) == numpy.array(held_out["labels"][:16])).sum()
+    assert right >= 10
+
+
+def test_model_servers_own_error_reaches_the_client(gateway):
+    answer = requests.post(
+        f"{gateway.url}/v2/models/digits/infer", json={"inputs": "nonsense"}, timeout=30
+    )
+    assert answer.status_code == 422
+    assert answer.headers["x-weir-variant"] in ("v1", "v2")
