@@ -4,6 +4,7 @@ import Core
 import EventLoop
 import Logging
 import Proxy
+import Synchronization
 
 /// Gathers what is (configuration, replicas), decides what the workers should know, and tells them.
 ///

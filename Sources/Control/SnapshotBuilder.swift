@@ -60,19 +60,29 @@ package final class SnapshotBuilder {
         self.generation += 1
         var unused = Set(self.endpoints.keys)
         var routes: [ModelRoute?] = []
-        var names: [(name: String, index: Int)] = []
+        var names: [(name: [UInt8], index: Int)] = []
+        var paths: [HostPathTable.Route] = []
+        var catchAll: Int?
         self.forgetModels(except: Set(configuration.models.map(\.name)))
         for model in configuration.models {
             let route = self.route(model, targets, &unused)
             while routes.count <= route.index { routes.append(nil) }
             routes[route.index] = route
-            names.append((model.name, route.index))
-            for alias in model.spec.aliases { names.append((alias, route.index)) }
+            names.append((Array(model.name.utf8), route.index))
+            for alias in model.spec.aliases {
+                if alias == ModelSpec.catchAllAlias {
+                    catchAll = route.index
+                } else {
+                    names.append((Array(alias.utf8), route.index))
+                }
+            }
+            paths += Self.routes(model.spec, index: route.index)
         }
         for target in unused { self.retire(target) }
         return TrafficSnapshot(
             generation: self.generation, models: routes,
-            table: Self.table(configuration, names), limits: Self.limits(configuration))
+            table: Self.table(names, catchAll), routes: Self.table(paths),
+            limits: Self.limits(configuration))
     }
 
     /// Every worker uses `generation` or a later one: slots retired before it may be used again,
@@ -95,6 +105,8 @@ package final class SnapshotBuilder {
         let name = model.name
         let shared = self.shared[name] ?? ModelShared { [wake] in wake(name) }
         self.shared[name] = shared
+        let settings = ModelSettings(model.spec)
+        shared.setLimits(settings)
         let limit = Self.concurrencyLimit(model.spec.concurrency)
         var variants: [VariantRoute] = []
         for (variant, weight) in zip(model.spec.variants, model.spec.variantWeights) {
@@ -106,7 +118,7 @@ package final class SnapshotBuilder {
             variants.append(VariantRoute(name: variant.name, weight: weight, endpoints: endpoints))
         }
         return ModelRoute(
-            index: self.index(of: name), name: name, settings: ModelSettings(model.spec),
+            index: self.index(of: name), name: name, settings: settings,
             variants: variants, shared: shared)
     }
 
@@ -159,6 +171,39 @@ package final class SnapshotBuilder {
     }
 
     // MARK: Tables
+
+    /// The configuration was checked for names given twice.
+    private static func table(_ names: [(name: [UInt8], index: Int)], _ catchAll: Int?) -> ModelTable {
+        do {
+            return try ModelTable(names: names, catchAll: catchAll)
+        } catch {
+            preconditionFailure("a name twice in a checked configuration: \(error)")
+        }
+    }
+
+    private static func table(_ routes: [HostPathTable.Route]) -> HostPathTable {
+        do {
+            return try HostPathTable(routes: routes)
+        } catch {
+            preconditionFailure("a bad route in a checked configuration: \(error)")
+        }
+    }
+
+    /// Every host with every prefix; without prefixes, all of the hosts' paths. A catch-all model
+    /// takes every path that no other one has.
+    private static func routes(_ spec: ModelSpec, index: Int) -> [HostPathTable.Route] {
+        let hosts: [[UInt8]?] = spec.hostnames.isEmpty ? [nil] : spec.hostnames.map { Array($0.utf8) }
+        var prefixes: [[UInt8]?] = spec.paths.map { Array($0.prefix.utf8) }
+        if prefixes.isEmpty {
+            guard spec.isCatchAll || (spec.protocol == .http && !spec.hostnames.isEmpty) else {
+                return []
+            }
+            prefixes = [nil]
+        }
+        return hosts.flatMap { host in
+            prefixes.map { HostPathTable.Route(host: host, prefix: $0, index: index) }
+        }
+    }
 
     private static func limits(_ configuration: Configuration) -> GatewayLimits {
         let spec = configuration.gateway.spec.limits
