@@ -1,0 +1,185 @@
+/// Finds the last `"usage":{…}` among bytes that pass in any pieces and reads its token counts.
+///
+/// Looks for the two bytes `"u`, sixteen places at a time; all else happens only where they stand.
+struct UsageFinder: Sendable {
+    private enum State: UInt8 {
+        /// Between candidates.
+        case searching
+        /// `matched` bytes of the pattern have been seen.
+        case matching
+        /// Behind the pattern, before the object.
+        case opening
+        /// Inside the object, which is being kept.
+        case reading
+    }
+
+    private static let pattern: StaticString = "\"usage\""
+
+    private(set) var usage: TokenUsage?
+    private var state = State.searching
+    private var matched = 0
+    private var sawColon = false
+    private var depth = 0
+    private var kept: [UInt8] = []
+
+    mutating func reset() {
+        self.usage = nil
+        self.state = .searching
+        self.kept.removeAll(keepingCapacity: true)
+    }
+
+    mutating func scan(_ bytes: RawSpan) {
+        let count = bytes.byteCount
+        var index = 0
+        while index < count {
+            if self.state == .searching {
+                index = Self.candidate(bytes, from: index)
+                guard index < count else { return }
+                self.state = .matching
+                self.matched = 1
+                index &+= 1
+            } else {
+                self.step(bytes.byte(unchecked: index), &index)
+            }
+        }
+    }
+
+    /// The offset of the next `"u`, or of a `"` that is the last byte, or the count of bytes.
+    private static func candidate(_ bytes: RawSpan, from start: Int) -> Int {
+        let count = bytes.byteCount
+        var index = start
+        while index &+ 17 <= count {
+            let quotes: SIMD2<UInt64> = Lanes.equal(
+                bytes.vector(unchecked: index),
+                UInt8(ascii: "\"")
+            )
+            let letters: SIMD2<UInt64> = Lanes.equal(
+                bytes.vector(unchecked: index &+ 1),
+                UInt8(ascii: "u")
+            )
+            let found = Lanes.first(quotes & letters)
+            if found < 16 { return index &+ found }
+            index &+= 16
+        }
+        while index < count {
+            if bytes.byte(unchecked: index) == UInt8(ascii: "\""),
+                index &+ 1 == count || bytes.byte(unchecked: index &+ 1) == UInt8(ascii: "u")
+            {
+                return index
+            }
+            index &+= 1
+        }
+        return count
+    }
+
+    private mutating func step(_ byte: UInt8, _ index: inout Int) {
+        switch self.state {
+        case .searching:
+            break
+        case .matching:
+            self.match(byte, &index)
+        case .opening:
+            self.open(byte, &index)
+        case .reading:
+            self.read(byte)
+            index &+= 1
+        }
+    }
+
+    private mutating func match(_ byte: UInt8, _ index: inout Int) {
+        // Sound: fewer bytes have matched than the pattern has.
+        guard unsafe byte == Self.pattern.utf8Start[self.matched] else {
+            // The byte may begin a candidate itself: it is looked at again.
+            self.state = .searching
+            return
+        }
+        index &+= 1
+        self.matched &+= 1
+        if self.matched == Self.pattern.utf8CodeUnitCount {
+            self.state = .opening
+            self.sawColon = false
+        }
+    }
+
+    private mutating func open(_ byte: UInt8, _ index: inout Int) {
+        if byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 {
+            index &+= 1
+        } else if byte == UInt8(ascii: ":"), !self.sawColon {
+            self.sawColon = true
+            index &+= 1
+        } else if byte == UInt8(ascii: "{"), self.sawColon {
+            self.state = .reading
+            self.depth = 1
+            self.kept.removeAll(keepingCapacity: true)
+            index &+= 1
+        } else {
+            self.state = .searching
+        }
+    }
+
+    /// Keeps the object's bytes until it closes. Braces in strings would be miscounted; usage has no
+    /// such strings, and the worst that comes of it is no usage.
+    private mutating func read(_ byte: UInt8) {
+        if byte == UInt8(ascii: "{") { self.depth &+= 1 }
+        if byte == UInt8(ascii: "}") { self.depth &-= 1 }
+        if self.depth == 0 {
+            self.state = .searching
+            // Sound: the span lives only for the call.
+            let (prompt, completion) = unsafe Self.parse(self.kept.span.bytes)
+            self.take(prompt: prompt, completion: completion)
+        } else if self.kept.count >= ResponseObserver.usageBytesMax {
+            self.state = .searching
+        } else {
+            self.kept.append(byte)
+        }
+    }
+
+    /// A count that a later object leaves out keeps its value.
+    private mutating func take(prompt: Int?, completion: Int?) {
+        if prompt == nil, completion == nil { return }
+        self.usage = TokenUsage(
+            prompt: prompt ?? self.usage?.prompt ?? 0,
+            completion: completion ?? self.usage?.completion ?? 0
+        )
+    }
+
+    /// Reads the counts at the object's own level: objects inside it break them down further.
+    private static func parse(_ bytes: RawSpan) -> (prompt: Int?, completion: Int?) {
+        var prompt: Int?
+        var completion: Int?
+        var depth = 0
+        for index in bytes.byteOffsets {
+            let byte = bytes.byte(at: index)
+            if byte == UInt8(ascii: "{") { depth += 1 }
+            if byte == UInt8(ascii: "}") { depth -= 1 }
+            guard depth == 0, byte == UInt8(ascii: "\"") else { continue }
+            prompt =
+                Self.count(bytes, "\"prompt_tokens\"", index)
+                ?? Self.count(bytes, "\"input_tokens\"", index) ?? prompt
+            completion =
+                Self.count(bytes, "\"completion_tokens\"", index)
+                ?? Self.count(bytes, "\"output_tokens\"", index) ?? completion
+        }
+        return (prompt, completion)
+    }
+
+    /// The number behind the key, if the key stands at `index`.
+    private static func count(_ bytes: RawSpan, _ key: StaticString, _ index: Int) -> Int? {
+        guard bytes.has(key, at: index) else { return nil }
+        var index = index + key.utf8CodeUnitCount
+        while index < bytes.byteCount, bytes.byte(at: index) <= 0x20 { index += 1 }
+        guard bytes.has(":", at: index) else { return nil }
+        index += 1
+        while index < bytes.byteCount, bytes.byte(at: index) <= 0x20 { index += 1 }
+        var value = 0
+        var digits = 0
+        while index < bytes.byteCount, bytes.byte(at: index) &- 0x30 < 10 {
+            value = value * 10 + Int(bytes.byte(at: index)) - 0x30
+            digits += 1
+            // More tokens than that no server counts; it also keeps the sum within `Int`.
+            if digits > 15 { return nil }
+            index += 1
+        }
+        return digits > 0 ? value : nil
+    }
+}
