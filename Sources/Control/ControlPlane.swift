@@ -314,8 +314,23 @@ package final class ControlPlane {
         self.gateway = nil
         self.drainTimer?.cancel()
         guard let processes = self.processes else { return completion() }
-        processes.onChange = nil
-        processes.shutdown(within: .seconds(0), completion: completion)
+        // Nobody sends requests any more: whoever is to be drained is.
+        processes.onChange = { change in
+            if case .updated(let status) = change, status.state == .draining {
+                processes.drained(status.id)
+            }
+        }
+        let graces = self.configuration.processDeployments.map(\.spec.terminationGracePeriod)
+        processes.shutdown(
+            within: (graces.max() ?? .zero) + Self.stopMargin, completion: completion)
+    }
+
+    /// What processes get beyond their grace before they are killed whatever their state.
+    private static let stopMargin = Duration.seconds(2)
+
+    /// Ends all replicas at once, for a process that is about to end itself.
+    package func killReplicas() {
+        self.processes?.killEverything()
     }
 }
 
@@ -326,4 +341,13 @@ private struct Weak<Object: AnyObject> {
     init(_ object: Object) {
         self.object = object
     }
+}
+
+/// What became of a request to read the configuration again.
+package enum ReloadResult: Equatable {
+    case applied
+    /// The files say what is in force already.
+    case unchanged
+    /// The old configuration stays; why, for people.
+    case refused(String)
 }

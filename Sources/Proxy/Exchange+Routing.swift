@@ -267,7 +267,7 @@ extension Exchange {
             return false
         }
         self.prefixHashed = true
-        self.hashKey = PrefixAffinity.key(self.scanner.prompt)
+        self.hashKey = self.model?.prefixKey(self.scanner.prompt)
         return true
     }
 

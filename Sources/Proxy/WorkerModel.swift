@@ -18,6 +18,7 @@ final class WorkerModel {
     private(set) var mirror: MirrorPolicy?
     var mirrorsInFlight = 0
     private var random: RandomSource
+    private let affinity: PrefixAffinity
 
     /// How one variant's requests are spread.
     private struct Balancer {
@@ -39,7 +40,16 @@ final class WorkerModel {
             MirrorPolicy(sampler: PercentSampler(share: $0.share))
         }
         self.random = random
+        self.affinity = PrefixAffinity(salt: Self.salt(route.name))
     }
+
+    /// The same for the model on every worker and gateway.
+    private static func salt(_ name: String) -> UInt64 {
+        var name = name
+        return name.withUTF8 { ByteHash.hash(UnsafeRawBufferPointer($0).bytes) }
+    }
+
+    func prefixKey(_ prompt: PromptHash) -> UInt64? { self.affinity.key(prompt) }
 
     private static func balancer(_ random: inout RandomSource) -> Balancer {
         Balancer(
@@ -50,8 +60,7 @@ final class WorkerModel {
     private static func stickyHash(_ route: ModelRoute) -> StickyHash {
         StickyHash(
             identities: route.variants.map { variant in
-                var name = variant.name
-                return name.withUTF8 { ByteHash.hash(UnsafeRawBufferPointer($0).bytes) }
+                Self.salt(variant.name)
             }, weights: route.variants.map(\.weight), salt: 0)
     }
 
@@ -193,14 +202,14 @@ final class WorkerModel {
             return self.balancers[variant].leastLoaded.pick(view)
         case .roundRobin:
             return self.balancers[variant].roundRobin.pick(view)
-        case .consistentHash, .prefixAffinity:
+        case .consistentHash:
             guard let key else { return self.balancers[variant].leastLoaded.pick(view) }
-            return ConsistentHash(loadFloor: Self.affinityFloor).pick(keyHash: key, view)
+            return ConsistentHash().pick(keyHash: key, view)
+        case .prefixAffinity:
+            guard let key else { return self.balancers[variant].leastLoaded.pick(view) }
+            return self.affinity.pick(keyHash: key, view)
         }
     }
-
-    /// Requests at one replica below which affinity is never given up for balance.
-    private static let affinityFloor = 4
 
     // MARK: Measuring
 

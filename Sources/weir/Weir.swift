@@ -1,4 +1,14 @@
+import ArgumentParser
+import Core
+
 @main
-struct Weir {
-    static func main() {}
+struct Weir: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "weir",
+        abstract: "An inference gateway, autoscaler and canary controller.",
+        discussion: """
+            Example: weir run -c configs/simulator.yaml
+            """,
+        version: "weir \(WeirVersion.current)",
+        subcommands: [Run.self, Check.self, SentinelCommand.self])
 }

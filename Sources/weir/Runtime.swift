@@ -1,0 +1,195 @@
+import Admin
+import Clusters
+import Configuration
+import Control
+import Core
+import EventLoop
+import Glibc
+import HTTPService
+import Logging
+import Proxy
+import Telemetry
+
+/// Why `weir run` cannot start, in words.
+struct RuntimeError: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// `weir run`, put together: one control loop, the clusters, the gateway and the admin server.
+final class Runtime {
+    private let source: ConfigurationSource
+    private let loop: EventLoop
+    private let control: ControlPlane
+    private let logger: Logger
+    private let portsFile: String?
+    private var admin: AdminServer?
+    private var signals: SignalSource?
+    private var watcher: FileWatcher?
+
+    private static let handledSignals = [SIGTERM, SIGINT, SIGHUP]
+
+    init(
+        source: ConfigurationSource, configuration: Configuration, portsFile: String?
+    ) throws {
+        // Before any thread starts, so that all of them leave signals to the control loop.
+        SignalSource.block(Self.handledSignals)
+        signal(SIGPIPE, SIG_IGN)
+        self.source = source
+        self.portsFile = portsFile
+        self.logger = Logger(label: "weir")
+        do {
+            self.loop = try EventLoop()
+            let processes = try Self.processes(configuration, self.loop)
+            self.control = ControlPlane(
+                loop: self.loop, configuration: configuration, processes: processes,
+                logger: self.logger)
+            try self.control.startGateway(Self.gatewayOptions(configuration))
+            try self.startAdmin(configuration)
+        } catch let error as SystemError {
+            throw RuntimeError(description: Self.advice(error))
+        } catch let error as ClusterError {
+            throw RuntimeError(description: error.description)
+        }
+        try self.writePortsFile()
+    }
+
+    private static func advice(_ error: SystemError) -> String {
+        error.code == EADDRINUSE
+            ? "\(error): another program has the address: stop it or choose another in `listeners`"
+            : error.description
+    }
+
+    /// The process cluster, if the configuration has process deployments.
+    private static func processes(
+        _ configuration: Configuration, _ loop: EventLoop
+    ) throws(ClusterError) -> ProcessCluster? {
+        let directory = configuration.gateway.spec.stateDirectory
+        var options = ProcessCluster.Options(
+            stateDirectory: directory, environment: Output.environment(),
+            seed: EventLoop.readClock().nanoseconds)
+        options.sentinelCommand = ["/proc/self/exe", "sentinel", "--state-directory", directory]
+        return try ProcessCluster(loop: loop, options: options)
+    }
+
+    private static func gatewayOptions(_ configuration: Configuration) throws -> Gateway.Options {
+        let spec = configuration.gateway.spec
+        var options = Gateway.Options()
+        options.workers = spec.workers > 0 ? spec.workers : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+        options.seed = EventLoop.readClock().nanoseconds
+        for listener in spec.listeners {
+            if listener.tls != nil {
+                throw RuntimeError(
+                    description: "listener `\(listener.name)` has `tls`, which this version cannot "
+                        + "serve yet: remove it or put a TLS proxy in front")
+            }
+            options.listeners.append((listener.name, try self.address(listener.address)))
+        }
+        return options
+    }
+
+    private static func address(_ address: ListenAddress) throws -> SocketAddress {
+        guard let socket = SocketAddress(host: address.host, port: UInt16(clamping: address.port))
+        else {
+            throw RuntimeError(
+                description: "`\(address)` is no numeric address: use one such as 127.0.0.1:8080")
+        }
+        return socket
+    }
+
+    private func startAdmin(_ configuration: Configuration) throws {
+        let spec = configuration.gateway.spec.admin
+        let server = AdminServer(
+            control: self.control, reload: { [unowned self] in self.reload() })
+        try server.start(on: Self.address(spec.address), tokenFile: spec.tokenFile)
+        self.admin = server
+        self.logger.info("admin", metadata: ["address": "\(server.address)"])
+    }
+
+    /// `{"http": "127.0.0.1:8080", "admin": "127.0.0.1:9901"}`, whole or not at all.
+    private func writePortsFile() throws {
+        guard let path = self.portsFile else { return }
+        let buffer = ByteBuffer(capacity: 256)
+        var writer = JSONWriter(buffer)
+        writer.object { writer in
+            for listener in self.control.gateway?.addresses ?? [] {
+                writer.key(escaping: listener.name)
+                writer.string("\(listener.address)")
+            }
+            if let admin = self.admin { writer.member("admin", "\(admin.address)") }
+        }
+        let temporary = path + ".new"
+        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else {
+            throw RuntimeError(description: "cannot write \(path): \(String(cString: strerror(errno)))")
+        }
+        let count = write(descriptor, buffer.readablePointer, buffer.count)
+        close(descriptor)
+        guard count == buffer.count, rename(temporary, path) == 0 else {
+            throw RuntimeError(description: "cannot write \(path): \(String(cString: strerror(errno)))")
+        }
+    }
+
+    // MARK: Running
+
+    /// Serves until a signal ends it.
+    func run() {
+        self.signals = SignalSource(loop: self.loop, signals: Self.handledSignals) {
+            [unowned self] in self.received($0)
+        }
+        if !self.source.watchedPaths.isEmpty {
+            self.watcher = FileWatcher(loop: self.loop, paths: self.source.watchedPaths) {
+                [unowned self] in self.reload()
+            }
+        }
+        self.control.startReplicas()
+        self.loop.run()
+        self.watcher?.stop()
+        self.signals?.stop()
+    }
+
+    private func received(_ number: Int32) {
+        switch number {
+        case SIGHUP:
+            self.reload()
+        default:
+            if self.control.isDraining {
+                self.logger.warning("second signal: ending at once")
+                self.control.killReplicas()
+                _exit(128 + number)
+            }
+            self.shutDown()
+        }
+    }
+
+    private func shutDown() {
+        let deadline = self.control.configuration.gateway.spec.drainTimeout
+        self.control.shutDown(within: deadline) { [unowned self] in
+            self.admin?.stop()
+            self.logger.info("stopped")
+            self.loop.stop()
+        }
+    }
+
+    /// Reads the configuration again. What is wrong with it is reported and changes nothing.
+    @discardableResult
+    private func reload() -> ReloadResult {
+        if self.control.isDraining { return .refused("draining") }
+        let result = self.source.load()
+        guard let configuration = result.configuration else {
+            let text = Problem.render(result.problems)
+            self.control.refuse(text)
+            return .refused(text)
+        }
+        if configuration == self.control.configuration { return .unchanged }
+        let diff = ConfigurationDiff(from: self.control.configuration, to: configuration)
+        self.control.apply(configuration)
+        self.logger.info(
+            "configuration reloaded", metadata: ["generation": "\(self.control.generation)"])
+        for change in diff.needingRestart {
+            self.logger.warning(
+                "takes effect after a restart",
+                metadata: ["resource": "\(change.resource)", "field": "\(change.path)"])
+        }
+        return .applied
+    }
+}
