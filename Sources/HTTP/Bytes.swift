@@ -143,6 +143,37 @@ extension RawSpan {
         return true
     }
 
+    /// Whether the bytes of `range`, which are visible ASCII, equal `literal` but for the case of
+    /// letters. `literal` has two bytes or more, lower case letters, digits and hyphens. Setting bit 5
+    /// turns into one of those only itself and upper case, among visible bytes: no false match.
+    @inline(__always)
+    func folds(to literal: StaticString, _ range: ByteRange) -> Bool {
+        let start = range.lower
+        let count = Int(range.count)
+        guard count == literal.utf8CodeUnitCount else { return false }
+        // Sound: every load below ends at or before the literal's own count.
+        let expected = unsafe UnsafeRawPointer(literal.utf8Start)
+        if count < 8 { return unsafe self.foldsShort(expected, start: start, count: count) }
+        var offset = 0
+        while true {
+            let word = self.word(at: start &+ offset) | 0x2020_2020_2020_2020
+            let other = unsafe expected.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+            if word != UInt64(littleEndian: other) { return false }
+            if offset == count &- 8 { return true }
+            // The last word may overlap the one before.
+            offset = min(offset &+ 8, count &- 8)
+        }
+    }
+
+    @inline(__always)
+    private func foldsShort(_ expected: UnsafeRawPointer, start: Int, count: Int) -> Bool {
+        for offset in 0..<count {
+            let other = unsafe expected.load(fromByteOffset: offset, as: UInt8.self)
+            if self.byte(at: start &+ offset) | 0x20 != other { return false }
+        }
+        return true
+    }
+
     /// Whether two runs of this span are the same but for the case of letters.
     func areEqualIgnoringCase(_ left: ByteRange, _ right: ByteRange) -> Bool {
         guard left.count == right.count else { return false }

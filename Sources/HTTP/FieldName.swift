@@ -81,7 +81,8 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
         }
     }
 
-    /// The known name that the bytes of `range` spell, in whatever case, or `other`.
+    /// The known name that the bytes of `range` spell, in whatever case, or `other`. The bytes are
+    /// visible ASCII.
     package init(_ bytes: RawSpan, _ range: ByteRange) {
         let count = Int(range.count)
         guard count >= 2 else {
@@ -92,7 +93,7 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
         let last = bytes.byte(at: range.upper &- 1) | 0x20
         let candidate = Self.candidate(count: count, first: first, last: last)
         let matches =
-            candidate != .other && bytes.equalsIgnoringCase(candidate.canonical, range)
+            candidate != .other && bytes.folds(to: candidate.canonical, range)
         self = matches ? candidate : .other
     }
 }

@@ -3,9 +3,15 @@ import Core
 /// The client's side of a request as the upstream is told about it.
 package struct ForwardedHop: Equatable, Sendable {
     /// The client's address in text, without brackets or port: `192.0.2.1`, `2001:db8::1`.
-    package var clientAddress: [UInt8]
+    package let clientAddress: [UInt8]
     /// Whether the client's connection is encrypted.
-    package var isSecure: Bool
+    package let isSecure: Bool
+
+    /// The fields that only the connection decides, ready to copy for each request: all of them but
+    /// hosts, when the client is not trusted.
+    private let fixed: [UInt8]
+    /// This hop's element of `Forwarded` up to the host.
+    private let element: [UInt8]
 
     /// Fails for an address that has bytes other than those of addresses in text.
     package init?(clientAddress: [UInt8], isSecure: Bool) {
@@ -15,10 +21,17 @@ package struct ForwardedHop: Equatable, Sendable {
         guard isAddress, !clientAddress.isEmpty else { return nil }
         self.clientAddress = clientAddress
         self.isSecure = isSecure
-        self.isIPv6 = clientAddress.contains(ASCII.colon)
+        let scheme = Array((isSecure ? "https" : "http").utf8)
+        // RFC 7239, section 6: an IPv6 address is in brackets and, for its colons, in quotes.
+        let isIPv6 = clientAddress.contains(ASCII.colon)
+        let open = Array((isIPv6 ? "for=\"[" : "for=").utf8)
+        let close = Array((isIPv6 ? "]\";proto=" : ";proto=").utf8)
+        self.element = open + clientAddress + close + scheme
+        self.fixed =
+            Array("X-Forwarded-For: ".utf8) + clientAddress
+            + Array("\r\nX-Forwarded-Proto: ".utf8) + scheme
+            + Array("\r\nForwarded: ".utf8) + self.element
     }
-
-    private let isIPv6: Bool
 
     private var scheme: StaticString { self.isSecure ? "https" : "http" }
 
@@ -42,20 +55,36 @@ package struct ForwardedHop: Equatable, Sendable {
         trustsClient: Bool,
         into buffer: ByteBuffer
     ) {
-        self.writeXForwardedFor(head, bytes, trustsClient: trustsClient, into: buffer)
-        self.writeXForwardedProto(head, bytes, trustsClient: trustsClient, into: buffer)
-        self.writeXForwardedHost(head, bytes, trustsClient: trustsClient, into: buffer)
-        self.writeForwarded(head, bytes, trustsClient: trustsClient, into: buffer)
+        if trustsClient {
+            self.writeXForwardedFor(head, bytes, into: buffer)
+            self.writeXForwardedProto(head, bytes, into: buffer)
+            buffer.append("Forwarded: ")
+            Self.copyList(.forwarded, of: head, bytes, into: buffer)
+            buffer.append(self.element)
+        } else {
+            buffer.append(self.fixed)
+        }
+        guard let authority = head.authorityRange else {
+            buffer.append("\r\n")
+            return
+        }
+        // Quoted always: most authorities have a colon, which no token has (RFC 7239, section 4), and
+        // none has a quote or a backslash.
+        buffer.append(";host=\"")
+        buffer.append(bytes.slice(authority))
+        buffer.append("\"\r\nX-Forwarded-Host: ")
+        let passed = trustsClient ? head.first(.xForwardedHost)?.valueRange ?? authority : authority
+        buffer.append(bytes.slice(passed.isEmpty ? authority : passed))
+        buffer.append("\r\n")
     }
 
     private func writeXForwardedFor(
         _ head: RequestHead,
         _ bytes: RawSpan,
-        trustsClient: Bool,
         into buffer: ByteBuffer
     ) {
         buffer.append("X-Forwarded-For: ")
-        if trustsClient { Self.copyList(.xForwardedFor, of: head, bytes, into: buffer) }
+        Self.copyList(.xForwardedFor, of: head, bytes, into: buffer)
         buffer.append(self.clientAddress)
         buffer.append("\r\n")
     }
@@ -63,45 +92,13 @@ package struct ForwardedHop: Equatable, Sendable {
     private func writeXForwardedProto(
         _ head: RequestHead,
         _ bytes: RawSpan,
-        trustsClient: Bool,
         into buffer: ByteBuffer
     ) {
-        if trustsClient, let field = head.first(.xForwardedProto), !field.valueRange.isEmpty {
+        if let field = head.first(.xForwardedProto), !field.valueRange.isEmpty {
             HeadWriter.field("X-Forwarded-Proto", bytes.slice(field.valueRange), into: buffer)
         } else {
             HeadWriter.field("X-Forwarded-Proto", self.scheme, into: buffer)
         }
-    }
-
-    private func writeXForwardedHost(
-        _ head: RequestHead,
-        _ bytes: RawSpan,
-        trustsClient: Bool,
-        into buffer: ByteBuffer
-    ) {
-        let passed = trustsClient ? head.first(.xForwardedHost)?.valueRange : nil
-        guard let host = passed ?? head.authorityRange, !host.isEmpty else { return }
-        HeadWriter.field("X-Forwarded-Host", bytes.slice(host), into: buffer)
-    }
-
-    /// RFC 7239, section 4: a value that is no token is quoted, an IPv6 address in brackets too.
-    private func writeForwarded(
-        _ head: RequestHead,
-        _ bytes: RawSpan,
-        trustsClient: Bool,
-        into buffer: ByteBuffer
-    ) {
-        buffer.append("Forwarded: ")
-        if trustsClient { Self.copyList(.forwarded, of: head, bytes, into: buffer) }
-        buffer.append(self.isIPv6 ? "for=\"[" : "for=")
-        buffer.append(self.clientAddress)
-        buffer.append(self.isIPv6 ? "]\";proto=" : ";proto=")
-        buffer.append(self.scheme)
-        if let host = head.authorityRange {
-            buffer.append(";host=")
-            Self.writeTokenOrQuoted(bytes.slice(host), into: buffer)
-        }
-        buffer.append("\r\n")
     }
 
     /// The values of all fields of that name joined to one list, with a comma behind.
@@ -116,21 +113,5 @@ package struct ForwardedHop: Equatable, Sendable {
             buffer.append(bytes.slice(field.valueRange))
             buffer.append(", ")
         }
-    }
-
-    private static func writeTokenOrQuoted(_ value: RawSpan, into buffer: ByteBuffer) {
-        if value.isToken(ByteRange(0, value.byteCount)) {
-            buffer.append(value)
-            return
-        }
-        buffer.append(byte: UInt8(ascii: "\""))
-        for index in 0..<value.byteCount {
-            let byte = value.byte(at: index)
-            if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") {
-                buffer.append(byte: UInt8(ascii: "\\"))
-            }
-            buffer.append(byte: byte)
-        }
-        buffer.append(byte: UInt8(ascii: "\""))
     }
 }

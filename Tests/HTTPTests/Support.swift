@@ -18,3 +18,14 @@ extension ByteBuffer {
     /// What is readable, as text.
     var text: String { String(decoding: self.bytes, as: UTF8.self) }
 }
+
+extension ParseStep {
+    var isComplete: Bool {
+        if case .complete = self { true } else { false }
+    }
+}
+
+extension Substring {
+    /// With its first letter in upper case.
+    var withCapital: String { self.prefix(1).uppercased() + self.dropFirst() }
+}
