@@ -1,14 +1,19 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// With WEIR_FUZZ in the environment the package has libFuzzer targets, and every module is
+/// instrumented for them; see `Fuzz/run`.
+let isFuzzing = Context.environment["WEIR_FUZZ"] != nil
+
 /// Settings of every target: the language mode of the day, and warnings as errors.
-let base: [SwiftSetting] = [
-    .swiftLanguageMode(.v6),
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
-    .treatAllWarnings(as: .error),
-]
+let base: [SwiftSetting] =
+    [
+        .swiftLanguageMode(.v6),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+        .treatAllWarnings(as: .error),
+    ] + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
 
 /// Shell modules sit on the request path or beside it; exclusivity is checked in debug and test builds.
 let shell: [SwiftSetting] =
@@ -23,6 +28,17 @@ let pure: [SwiftSetting] =
 
 func test(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: name, dependencies: dependencies, swiftSettings: base)
+}
+
+/// One target per parser: an executable that hands itself over to libFuzzer.
+func fuzzer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(
+        name: "Fuzz\(name)",
+        dependencies: ["FuzzSupport"] + dependencies,
+        path: "Fuzz/\(name)",
+        swiftSettings: base + [.unsafeFlags(["-parse-as-library"])],
+        linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]
+    )
 }
 
 let package = Package(
@@ -135,3 +151,25 @@ let package = Package(
         ),
     ]
 )
+
+if isFuzzing {
+    package.targets += [
+        .systemLibrary(name: "CFuzzer", path: "Fuzz/CFuzzer"),
+        .target(
+            name: "FuzzSupport",
+            dependencies: ["CFuzzer"],
+            path: "Fuzz/FuzzSupport",
+            swiftSettings: base
+        ),
+        fuzzer("RequestHead", ["TestSupport"]),
+        fuzzer("ResponseHead", ["TestSupport"]),
+        fuzzer("ChunkedBody", ["TestSupport"]),
+        .executableTarget(
+            name: "FuzzSeeds",
+            dependencies: ["TestSupport"],
+            path: "Fuzz/Seeds",
+            swiftSettings: base + [.unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]
+        ),
+    ]
+}

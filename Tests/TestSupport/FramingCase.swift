@@ -82,4 +82,7 @@ extension FramingCase {
         Self.requestLines + Self.targets + Self.hosts + Self.fieldSyntax + Self.lengths
         + Self.transferEncodings + Self.chunks + Self.chunkExtensions + Self.trailers
         + Self.connections + Self.pipelines + Self.limits
+
+    /// Those with a chunked body, whose head is good.
+    package static let bodies: [FramingCase] = Self.chunks + Self.chunkExtensions + Self.trailers
 }

@@ -187,7 +187,7 @@ extension FramingCase {
         .refuse("chunk \(name)", chunked + proof, label, rest: rest)
     }
 
-    package static let chunks: [FramingCase] = [
+    static let chunks: [FramingCase] = [
         .accept("no chunk but the last", chunked + "0\r\n\r\n", .init("POST", "/")),
         .accept("last chunk of many zeros", chunked + "0000\r\n\r\n", .init("POST", "/")),
         .accept(
@@ -264,7 +264,7 @@ extension FramingCase {
         .refuse("extension \(name)", chunked + "2" + proof, label, rest: "\r\nok\r\n0\r\n\r\n")
     }
 
-    package static let chunkExtensions: [FramingCase] = [
+    static let chunkExtensions: [FramingCase] = [
         .goodExtension("name", ";a"),
         .goodExtension("token", ";a=b"),
         .goodExtension("several", ";a=b;c;d=e"),
@@ -297,7 +297,7 @@ extension FramingCase {
         .refuse("trailer \(name)", chunked + "0\r\n" + proof, label, status: status)
     }
 
-    package static let trailers: [FramingCase] = [
+    static let trailers: [FramingCase] = [
         .accept(
             "trailers",
             chunked + "2\r\nok\r\n0\r\nX-Sum:  abc \r\nY:\r\n\r\n",

@@ -1,0 +1,7 @@
+import FuzzSupport
+import TestSupport
+
+@main
+enum RequestHeadFuzzer {
+    static func main() { runFuzzer(ParserInvariants.requestHead) }
+}
