@@ -95,7 +95,7 @@ import Testing
     /// Nothing of one request may show in the next.
     @Test func resetForgetsEverything() throws {
         let full =
-            "POST http://a/b?c HTTP/1.1\r\nHost: h\r\nConnection: close, upgrade, x\r\nUpgrade: w\r\n"
+            "POST http://a/b?c HTTP/1.1\r\nHost: h\r\nConnection: close, upgrade, cookie, x\r\nUpgrade: w\r\n"
             + "Expect: 100-continue\r\nContent-Length: 7\r\nX: y\r\n\r\n"
         let broken = Array("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nX y".utf8)
         let plain = Array("GET / HTTP/1.1\r\nHost: i\r\nX: y\r\nCookie: c\r\n\r\n".utf8)
