@@ -68,9 +68,12 @@ extension Exchange {
         let output = self.worker.buffers.take()
         self.head = output
         HeadWriter.requestLine(of: head, bytes, into: output)
-        output.append("Host: ")
-        if let authority = head.authorityRange { output.append(bytes.slice(authority)) }
-        output.append("\r\n")
+        if head.authorityRange == nil {
+            // HTTP/1.0 without Host; an HTTP/1.1 server must refuse a request without one.
+            output.append("Host: weir\r\n")
+        } else {
+            HeadWriter.host(of: head, bytes, fallback: bytes, into: output)
+        }
         HeadWriter.fields(head.fields, of: bytes, dropping: Self.dropped, into: output)
         if case .http1(let connection) = self.client, let hop = connection.hop {
             hop.write(
@@ -82,7 +85,7 @@ extension Exchange {
         output.append("\r\n")
         self.writeTraceparent(head, bytes, into: output)
         switch head.framing {
-        case .none: break
+        case .none: if head.contentLength != nil { HeadWriter.contentLength(0, into: output) }
         case .length(let length): HeadWriter.contentLength(length, into: output)
         case .chunked: HeadWriter.chunked(into: output)
         }

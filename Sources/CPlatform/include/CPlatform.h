@@ -2,9 +2,10 @@
 #define WEIR_CPLATFORM_H
 // Linux calls that Swift cannot reach by itself: macros, variadics and system calls without a
 // glibc wrapper on Debian 12. Each shim does one call and nothing else.
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+//
+// _GNU_SOURCE stays undefined: with it glibc names a member of fd_set differently than in the modules
+// that Swift and libevent bring, and the compiler refuses the three together, depending on the order
+// in which it builds them. What it would declare is declared below instead.
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -24,6 +25,16 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef _GNU_SOURCE
+extern int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+extern int pipe2(int ends[2], int flags);
+extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *, int);
+extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *, const char *);
+#endif
+#ifndef POSIX_SPAWN_SETSID
+#define POSIX_SPAWN_SETSID 0x80
+#endif
 
 /// accept4(2): a connected descriptor, non-blocking and close-on-exec; -1 with errno.
 static inline int weir_accept4(int fd, struct sockaddr *address, socklen_t *length) {
