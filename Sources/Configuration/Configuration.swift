@@ -87,11 +87,17 @@ package struct Configuration: Sendable, Equatable {
     }
 }
 
+extension Configuration: CustomStringConvertible {
+    package var description: String {
+        "Configuration(" + self.documents.keys.sorted().map(\.description).joined(separator: ", ")
+            + ")"
+    }
+}
+
 extension Configuration {
     init(_ set: ResourceSet) {
-        self.gateway =
-            set.gateways.first?.resource
-            ?? GatewayResource(metadata: Metadata(name: "default"), spec: .defaults)
+        let first = set.all.first?.source ?? .program
+        self.gateway = set.gateways.first?.resource ?? Self.standardGateway(first)
         self.models = set.models.map(\.resource)
         self.processDeployments = set.processDeployments.map(\.resource)
         self.scalingPolicies = set.scalingPolicies.map(\.resource)
@@ -102,12 +108,27 @@ extension Configuration {
         if set.gateways.isEmpty {
             // So that a Gateway of nothing but defaults compares equal to none.
             let root = Record(fields: [
-                "metadata": Located(.record(Record()), at: nil),
+                "metadata": Located(.record(Self.standardMetadata), at: nil),
                 "spec": Located(.record(Schemas.defaults(of: .gateway)), at: nil),
             ])
             documents[ResourceID.gateway] = root
         }
         self.documents = documents
+    }
+
+    /// The Gateway that nobody wrote: its paths start from the folder of the first file.
+    private static func standardGateway(_ source: ResourceSource) -> GatewayResource {
+        GatewayResource(
+            metadata: Metadata(self.standardMetadata),
+            spec: GatewaySpec(Schemas.defaults(of: .gateway), source: source),
+            source: source
+        )
+    }
+
+    private static var standardMetadata: Record {
+        var record = SchemaDefaults.record(of: Schemas.metadata)
+        record.fields["name"] = Located(.text("default"), at: nil)
+        return record
     }
 
     /// A gateway of defaults in front of servers that run already: one model that takes every name,

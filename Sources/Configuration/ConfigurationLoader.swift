@@ -71,7 +71,10 @@ private struct Loading {
             return
         }
         self.names.append(file.name)
-        guard let text = String(validating: file.bytes, as: UTF8.self) else {
+        // A byte order mark says nothing in UTF-8.
+        let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+        let bytes = file.bytes.starts(with: mark) ? file.bytes.dropFirst(3) : file.bytes[...]
+        guard let text = String(validating: bytes, as: UTF8.self) else {
             let position = UTF8Check.firstInvalid(in: file.bytes)
             self.sink.add(
                 Problem(
@@ -85,7 +88,7 @@ private struct Loading {
         }
         var reader = YAMLReader(file: file.name, text: text)
         reader.read()
-        for problem in reader.problems { self.sink.add(problem) }
+        self.sink.add(reader.sink)
         if reader.documents.isEmpty && reader.problems.isEmpty {
             self.refuse(file, "the file holds no resources")
         }
@@ -109,13 +112,13 @@ private struct Loading {
         }
         var decoder = DocumentDecoder(file: file)
         if let resource = decoder.decode(document) { self.set.add(resource) }
-        for problem in decoder.problems { self.sink.add(problem) }
+        self.sink.add(decoder.sink)
     }
 
     mutating func finish() -> LoadResult {
         var checker = ConfigurationChecker(self.set)
         checker.check()
-        for problem in checker.problems { self.sink.add(problem) }
+        self.sink.add(checker.sink)
         var problems = self.sink.sorted(files: self.names)
         for index in problems.indices {
             guard let position = problems[index].position else { continue }

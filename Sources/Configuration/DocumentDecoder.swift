@@ -13,12 +13,15 @@ struct LoadedResource: Sendable {
     func position(of path: ConfigurationPath, isKey: Bool = false) -> Position {
         var found = self.position
         var value = Value.record(self.root)
+        var name: Position?
         for (depth, component) in path.components.enumerated() {
             let isLast = depth == path.components.count - 1
-            guard let step = Self.step(value, component) else { break }
-            // A default was not written; what holds it was.
-            guard let position = step.value.position else { break }
+            // What is missing, or a default, is missed where the name of what holds it stands.
+            guard let step = Self.step(value, component), let position = step.value.position else {
+                return name ?? found
+            }
             found = isKey && isLast ? step.key ?? position : position
+            name = step.key
             value = step.value.value
         }
         return found
@@ -51,7 +54,7 @@ struct DocumentDecoder {
         self.decoder = SchemaDecoder(file: file)
     }
 
-    var problems: [Problem] { self.decoder.sink.problems }
+    var sink: ProblemSink { self.decoder.sink }
 
     private static let fieldNames = ["apiVersion", "kind", "metadata", "spec"]
 
@@ -171,7 +174,7 @@ struct DocumentDecoder {
             }
             return Located(.record(SchemaDefaults.record(of: schema)), at: nil)
         }
-        guard let inner = self.decoder.entries(of: entry.value, path) else {
+        guard !entry.value.isBroken, let inner = self.decoder.entries(of: entry.value, path) else {
             return Located(.record(SchemaDefaults.record(of: schema)), at: entry.value.position)
         }
         // What is missing in it is said where its name stands, not at its first field.

@@ -56,6 +56,12 @@ struct ProblemSink {
         self.problems.append(problem)
     }
 
+    /// Takes over what another one collected, and what it had to leave out.
+    mutating func add(_ other: ProblemSink) {
+        for problem in other.problems { self.add(problem) }
+        for (file, count) in other.dropped { self.dropped[file, default: 0] += count }
+    }
+
     /// In the order of `files`, then from top to bottom; what was left out is said at the end.
     func sorted(files: [String]) -> [Problem] {
         var order: [String: Int] = [:]

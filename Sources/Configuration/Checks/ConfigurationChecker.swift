@@ -4,13 +4,11 @@
 /// skipped, so that one mistake is told once.
 struct ConfigurationChecker {
     let set: ResourceSet
-    private var sink = ProblemSink()
+    private(set) var sink = ProblemSink()
 
     init(_ set: ResourceSet) {
         self.set = set
     }
-
-    var problems: [Problem] { self.sink.problems }
 
     mutating func check() {
         self.checkDuplicates()

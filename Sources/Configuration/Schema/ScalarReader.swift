@@ -65,7 +65,7 @@ enum ScalarReader {
         _ text: String,
         _ range: ClosedRange<Double>
     ) throws(Failure) -> Value {
-        guard DecimalText(text[...].utf8) != nil, let value = Double(text) else {
+        guard let value = NumberText.parse(text) else {
             let hint = text.hasSuffix("%") ? "write a fraction: `0.05` for 5%" : nil
             throw Failure("expected a number, found `\(Excerpt.of(text))`", hint: hint)
         }
@@ -218,13 +218,28 @@ enum PlainScalar: Equatable {
     }
 }
 
-/// Numbers for people.
+/// Decimal numbers as text that any reader of decimals takes.
 enum NumberText {
-    /// Without a point where it is whole, never with an exponent in the range of the schemas.
+    /// Without a point where it is whole, and never with an exponent.
     static func format(_ number: Double) -> String {
         if number == number.rounded(), abs(number) < 1e15 { return String(Int(number)) }
-        if number < 0.001 { return "0.000001" == String(number) ? "0.000001" : String(number) }
-        return String(number)
+        let text = String(number)
+        let parts = text.split(separator: "e")
+        guard parts.count == 2, let exponent = Int(parts[1]), exponent < 0 else { return text }
+        let digits = parts[0].filter { $0 != "." }
+        return "0." + String(repeating: "0", count: -exponent - 1) + digits
+    }
+
+    /// Digits with at most one point between them, at most 40 bytes.
+    static func parse(_ text: String) -> Double? {
+        let bytes = text.utf8
+        guard let first = bytes.first, let last = bytes.last, bytes.count <= 40 else { return nil }
+        guard HostText.isDigit(first), HostText.isDigit(last) else { return nil }
+        guard bytes.count(where: { $0 == UInt8(ascii: ".") }) <= 1 else { return nil }
+        guard bytes.allSatisfy({ HostText.isDigit($0) || $0 == UInt8(ascii: ".") }) else {
+            return nil
+        }
+        return Double(text)
     }
 }
 

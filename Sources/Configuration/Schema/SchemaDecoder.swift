@@ -10,11 +10,15 @@ struct SchemaDecoder {
         self.file = file
     }
 
+    /// - Parameter keyPosition: where the name of the value stands, if it has one.
     mutating func decode(
         _ node: SourceNode,
         _ schema: Schema,
-        _ path: ConfigurationPath
+        _ path: ConfigurationPath,
+        keyPosition: Position? = nil
     ) -> Located? {
+        if node.isBroken { return nil }
+        let place = keyPosition ?? node.position
         switch schema {
         case .list(let element, let count, let unique):
             return self.decodeList(node, element, count, unique, path)
@@ -23,12 +27,12 @@ struct SchemaDecoder {
         case .object(let object):
             guard let entries = self.entries(of: node, path) else { return nil }
             return Located(
-                .record(self.decodeObject(entries, object, path, at: node.position)),
+                .record(self.decodeObject(entries, object, path, at: place)),
                 at: node.position
             )
         case .union(let union):
             guard let entries = self.entries(of: node, path) else { return nil }
-            return self.decodeUnion(entries, union, path, at: node.position)
+            return self.decodeUnion(entries, union, path, at: place)
         case .boolean, .integer, .decimal, .duration, .bytes, .percent, .text, .choice:
             return self.decodeScalar(node, schema, path)
         }
@@ -203,7 +207,8 @@ struct SchemaDecoder {
             record.fields[field.name] = self.decode(
                 entry.value,
                 field.schema,
-                path.field(field.name)
+                path.field(field.name),
+                keyPosition: entry.keyPosition
             )
         }
         let given = Set(record.fields.keys)

@@ -24,20 +24,24 @@ struct YAMLReader {
         var maxRestarts = 50
     }
 
-    /// Characters that stand in for others while Yams parses: noncharacters of plane 16, which YAML
-    /// allows and nobody uses.
+    /// Characters that stand in for others while Yams parses: the end of the last plane for private
+    /// use, which YAML allows and nobody uses.
     enum Marker {
         /// For the `*` of an alias.
         static let alias: Unicode.Scalar = "\u{10FFFE}"
-        /// For the first character of a key that occurs twice.
-        static let duplicate: Unicode.Scalar = "\u{10FFFF}"
+        /// For the first character of a key that occurs twice; each time another one, as the renamed
+        /// keys must differ as well.
+        static let duplicates: ClosedRange<UInt32> = 0x10_FE00...0x10_FEFF
+        /// None of these may stand in a file.
+        static let reserved: ClosedRange<UInt32> = 0x10_FE00...0x10_FFFF
     }
 
     let file: String
     let limits: Limits
     private let text: String
-    private var sink = ProblemSink()
+    private(set) var sink = ProblemSink()
     private(set) var documents: [SourceNode] = []
+    private var lineCount = 1
     private var nodeCount = 0
     /// The original first character of each key that was renamed, by where it stands.
     private var renamed: [Position: Unicode.Scalar] = [:]
@@ -69,6 +73,7 @@ struct YAMLReader {
             separator: "\n",
             omittingEmptySubsequences: false
         ).map(String.init)
+        self.lineCount = lines.count
         var firstLine = 0
         var restarts = 0
         while firstLine < lines.count, !self.isExhausted {
@@ -86,10 +91,10 @@ struct YAMLReader {
             case .duplicateKey(let position, let key):
                 if !self.renameKey(at: position, in: &lines) {
                     self.problem(position, "`\(Excerpt.of(key))` appears twice in this mapping")
-                    firstLine = Self.nextDocument(after: position.line, in: lines)
+                    firstLine = Self.nextDocument(position, in: lines, after: firstLine)
                 }
             case .syntax(let position):
-                firstLine = Self.nextDocument(after: position.line, in: lines)
+                firstLine = Self.nextDocument(position, in: lines, after: firstLine)
             }
         }
     }
@@ -140,21 +145,29 @@ struct YAMLReader {
         withExtendedLifetime(parser) {
             for node in nodes where !self.isExhausted { self.convertDocument(node, lineOffset) }
         }
-        if let (position, message) = syntaxProblem {
-            self.problem(position, message, hint: self.syntaxHint(at: position))
+        if let (position, message) = syntaxProblem,
+            // A document that was taken up again at its `---` fails in the same place.
+            self.problems.last?.position != position
+        {
+            self.problem(position, message, hint: self.syntaxHint(message, at: position))
         }
         return stop
     }
 
-    private func syntaxHint(at position: Position) -> String? {
+    private func syntaxHint(_ message: String, at position: Position) -> String? {
         let line = SourceText.line(position.line, of: self.text)
         let indentation = line.prefix { $0 == " " || $0 == "\t" }
-        return indentation.contains("\t") ? "indent with spaces; YAML allows no tabs there" : nil
+        if indentation.contains("\t") { return "indent with spaces; YAML allows no tabs there" }
+        return message.contains("alias") ? "put text that begins with `*` in quotes" : nil
     }
 
-    /// The index of the first line after line `line` (from 1) that begins a document.
-    private static func nextDocument(after line: Int, in lines: [String]) -> Int {
-        var index = max(line, 1)
+    /// The index of the first line from `position` on that begins a document, past `firstLine`.
+    private static func nextDocument(
+        _ position: Position,
+        in lines: [String],
+        after firstLine: Int
+    ) -> Int {
+        var index = max(position.line - 1, firstLine + 1)
         while index < lines.count {
             let text = lines[index]
             if text == "---" || text.hasPrefix("--- ") || text.hasPrefix("---\t")
@@ -176,7 +189,12 @@ struct YAMLReader {
         guard index < scalars.count, self.renamed[position] == nil else { return false }
         let original = scalars[index]
         guard NameText.isTokenScalar(original) else { return false }
-        scalars[index] = Marker.duplicate
+        guard
+            let marker = Unicode.Scalar(
+                Marker.duplicates.lowerBound + UInt32(self.renamed.count)
+            ), Marker.duplicates.contains(marker.value)
+        else { return false }
+        scalars[index] = marker
         self.renamed[position] = original
         var line = ""
         line.unicodeScalars.append(contentsOf: scalars)
@@ -212,14 +230,9 @@ struct YAMLReader {
         case .sequence(let sequence):
             var elements: [SourceNode] = []
             for element in sequence {
-                if let value = self.convert(element, depth: depth + 1, lineOffset, &anchors) {
-                    elements.append(value)
-                } else if self.isExhausted {
-                    return nil
-                } else {
-                    // Keeps the numbers of the elements after it true.
-                    elements.append(.scalar(text: "", isPlain: true, position))
-                }
+                let value = self.convert(element, depth: depth + 1, lineOffset, &anchors)
+                if self.isExhausted { return nil }
+                elements.append(value ?? .broken(Self.position(of: element, lineOffset)))
             }
             converted = .sequence(elements, position)
         case .mapping(let mapping):
@@ -252,7 +265,9 @@ struct YAMLReader {
             if let original = self.renamed[keyPosition] {
                 var key = ""
                 for part in scalar.string.unicodeScalars {
-                    key.unicodeScalars.append(part == Marker.duplicate ? original : part)
+                    key.unicodeScalars.append(
+                        Marker.duplicates.contains(part.value) ? original : part
+                    )
                 }
                 hidden.append((Self.unmarked(key), keyPosition))
                 continue
@@ -266,8 +281,13 @@ struct YAMLReader {
                 )
                 continue
             }
-            guard let value else { continue }
-            entries.append(SourceNode.Entry(key: key, keyPosition: keyPosition, value: value))
+            entries.append(
+                SourceNode.Entry(
+                    key: key,
+                    keyPosition: keyPosition,
+                    value: value ?? .broken(keyPosition)
+                )
+            )
         }
         self.reportDuplicates(entries, hidden)
         return .mapping(entries, position)
@@ -356,6 +376,11 @@ struct YAMLReader {
     }
 
     private mutating func problem(_ position: Position?, _ message: String, hint: String? = nil) {
+        var position = position
+        if let line = position?.line, line > self.lineCount {
+            // The parser ran past the end, into the lines that were added for it.
+            position = Position(line: self.lineCount, column: 1)
+        }
         self.sink.add(Problem(file: self.file, position: position, message: message, hint: hint))
     }
 }
@@ -364,7 +389,7 @@ extension SourceNode {
     /// The nodes of the tree, or some number past `limit`.
     fileprivate func nodeCount(upTo limit: Int) -> Int {
         switch self {
-        case .scalar: return 1
+        case .scalar, .broken: return 1
         case .sequence(let elements, _):
             return elements.reduce(1) { $0 > limit ? $0 : $0 + $1.nodeCount(upTo: limit) }
         case .mapping(let entries, _):

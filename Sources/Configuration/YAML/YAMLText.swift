@@ -12,7 +12,7 @@ enum TextCheck {
         var line = 1
         var column = 1
         for scalar in text.unicodeScalars {
-            if let problem = Self.problem(scalar, isFirst: line == 1 && column == 1) {
+            if let problem = Self.problem(scalar) {
                 return Failure(
                     position: Position(line: line, column: column),
                     message: problem.message,
@@ -29,16 +29,13 @@ enum TextCheck {
         return nil
     }
 
-    private static func problem(
-        _ scalar: Unicode.Scalar,
-        isFirst: Bool
-    ) -> (message: String, hint: String?)? {
+    private static func problem(_ scalar: Unicode.Scalar) -> (message: String, hint: String?)? {
         switch scalar.value {
         case 0x09, 0x0A, 0x0D, 0x20...0x7E, 0x85, 0xA0...0xD7FF, 0xE000...0xFEFE,
-            0xFF00...0xFFFC, 0x10000...0x10FFFD:
+            0xFF00...0xFFFC, 0x10000..<YAMLReader.Marker.reserved.lowerBound:
             return nil
         case 0xFEFF:
-            return isFirst ? nil : ("a byte order mark in the middle", "remove it")
+            return ("a byte order mark in the middle", "remove it")
         case 0xFFFD:
             return ("not valid UTF-8", "save the file as UTF-8")
         default:
