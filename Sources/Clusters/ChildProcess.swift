@@ -68,12 +68,6 @@ final class ChildProcess {
         while waitpid(self.pid, &status, 0) < 0, errno == EINTR {}
     }
 
-    /// Closes everything and leaves the process alone.
-    func abandon() {
-        self.exitWatch.stop()
-        for reader in self.readers { reader.stop() }
-    }
-
     private func peek() -> ProcessExit? {
         var code: Int32 = 0
         var status: Int32 = 0

@@ -168,8 +168,13 @@ package protocol Cluster: AnyObject {
     func output(of replica: ReplicaID) -> String?
 
     /// Drains and stops everything; at the latest after `deadline` by force. Calls `completion` once
-    /// nothing is left. After that the cluster does nothing more.
+    /// nothing is left, which may be before it returns. To be called once; from then on `apply` and
+    /// `scale` are refused.
     func shutdown(within deadline: Duration, completion: @escaping () -> Void)
+
+    /// Ends everything at once, by force, with or without a shutdown under way, and does not wait
+    /// for it. From then on `apply` and `scale` are refused.
+    func killEverything()
 }
 
 /// The bounds of a cluster, each checked where it could be passed.

@@ -69,7 +69,8 @@ package final class ProcessCluster: Cluster {
     private var isDelivering = false
     private var shutdownCompletion: (() -> Void)?
     private var shutdownTimer: LoopTimer?
-    private var isShuttingDown = false
+    private var wasShutDown = false
+    private var isClosed = false
 
     /// Locks the state directory, ends a predecessor's orphans and starts the sentinel. Blocks for as
     /// long as that takes.
@@ -179,23 +180,21 @@ package final class ProcessCluster: Cluster {
 
     package func shutdown(within deadline: Duration, completion: @escaping () -> Void) {
         self.loop.assertOnLoop()
-        precondition(!self.isShuttingDown, "shut down twice")
-        self.isShuttingDown = true
+        precondition(!self.wasShutDown, "shut down twice")
+        self.wasShutDown = true
         self.shutdownCompletion = completion
         // Held strongly: the cluster lives until it is empty.
         self.shutdownTimer = self.loop.schedule(after: deadline) { self.killEverything() }
+        self.close()
         self.change {
-            for (name, group) in self.groupsByName {
-                group.desired = 0
-                self.plan(name)
-            }
+            for name in self.groupsByName.keys { self.plan(name) }
         }
         self.finishIfEmpty()
     }
 
-    /// Ends all waiting during a shutdown: what runs is killed now.
     package func killEverything() {
         self.loop.assertOnLoop()
+        self.close()
         self.change {
             for group in self.groupsByName.values {
                 for replica in group.replicas { replica.step(.kill) }
@@ -203,24 +202,16 @@ package final class ProcessCluster: Cluster {
         }
     }
 
-    /// Leaves everything as SIGKILL would: processes run on, nothing is watched, the lock is free.
-    // The underscore marks what is for tests alone.
-    // swift-format-ignore: AlwaysUseLowerCamelCase
-    package func testOnly_abandon() {
-        for group in self.groupsByName.values {
-            for replica in group.replicas { replica.abandon() }
-            group.replicas = []
-        }
-        self.groupsByName = [:]
-        self.surroundings.state.close()
-        self.sentinel?.release()
-        self.sentinel = nil
+    /// From now on nothing is started and nothing started again.
+    private func close() {
+        self.isClosed = true
+        for group in self.groupsByName.values { group.desired = 0 }
     }
 
     // MARK: Groups
 
     private func checkOpen() throws(ClusterError) {
-        if self.isShuttingDown { throw ClusterError("Weir is shutting down") }
+        if self.isClosed { throw ClusterError("Weir is shutting down") }
     }
 
     /// All that can be known to be wrong before a start; the names of the ports it takes.
@@ -354,7 +345,7 @@ package final class ProcessCluster: Cluster {
     }
 
     private func finishIfEmpty() {
-        guard self.isShuttingDown, let completion = self.shutdownCompletion,
+        guard let completion = self.shutdownCompletion,
             self.groupsByName.values.allSatisfy(\.replicas.isEmpty)
         else { return }
         self.shutdownCompletion = nil

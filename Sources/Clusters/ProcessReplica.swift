@@ -106,17 +106,6 @@ final class ProcessReplica {
         self.armTimer(self.surroundings.loop.refreshNow())
     }
 
-    /// Forgets the process without ending it, as our death would.
-    func abandon() {
-        self.timer?.cancel()
-        self.clearing?.cancel()
-        self.probe?.cancel()
-        self.child?.abandon()
-        self.child = nil
-        self.lease?.release()
-        self.lease = nil
-    }
-
     // MARK: Actions
 
     private func perform(_ action: ProcessReplicaMachine.Action) -> ProcessReplicaMachine.Event? {

@@ -46,7 +46,10 @@ final class SentinelProcess {
             throw ClusterError("no pipe can be opened for the sentinel: \(errorText(errno))")
         }
         defer { close(ends[0]) }
-        let (pid, code) = ProcessSpawner.launchHelper(command, environment, input: ends[0])
+        // Without the marker we may carry ourselves as the replica of another Weir: what that one
+        // sweeps away with us must not include our clean-up.
+        let own = environment.filter { $0.key != StateDirectory.markerName }
+        let (pid, code) = ProcessSpawner.launchHelper(command, own, input: ends[0])
         guard code == 0 else {
             close(ends[1])
             throw ClusterError(
@@ -64,12 +67,7 @@ final class SentinelProcess {
         kill(self.pid, SIGKILL)
         var status: Int32 = 0
         while waitpid(self.pid, &status, 0) < 0, errno == EINTR {}
-        self.release()
-    }
-
-    /// What our death would do to it.
-    func release() {
-        if self.pipe >= 0 { close(self.pipe) }
+        close(self.pipe)
         self.pipe = -1
     }
 }

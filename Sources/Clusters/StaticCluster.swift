@@ -103,7 +103,8 @@ package final class StaticCluster: Cluster {
     private var isDelivering = false
     private var shutdownCompletion: (() -> Void)?
     private var shutdownTimer: LoopTimer?
-    private var isShuttingDown = false
+    private var wasShutDown = false
+    private var isClosed = false
 
     package init(loop: EventLoop) {
         self.loop = loop
@@ -114,7 +115,7 @@ package final class StaticCluster: Cluster {
 
     package func apply(_ workload: FixedGroupSpec) throws(ClusterError) {
         self.loop.assertOnLoop()
-        if self.isShuttingDown { throw ClusterError("Weir is shutting down") }
+        if self.isClosed { throw ClusterError("Weir is shutting down") }
         try workload.validate()
         let known = self.groupsByName[workload.name]
         guard known != nil || self.groupsByName.count < ClusterLimits.groupsMax else {
@@ -176,15 +177,20 @@ package final class StaticCluster: Cluster {
 
     package func shutdown(within deadline: Duration, completion: @escaping () -> Void) {
         self.loop.assertOnLoop()
-        precondition(!self.isShuttingDown, "shut down twice")
-        self.isShuttingDown = true
+        precondition(!self.wasShutDown, "shut down twice")
+        self.wasShutDown = true
+        self.isClosed = true
         self.shutdownCompletion = completion
         // Held strongly: the cluster lives until it is empty.
-        self.shutdownTimer = self.loop.schedule(after: deadline) {
-            for group in self.groupsByName.values { self.send(.kill, to: group) }
-        }
+        self.shutdownTimer = self.loop.schedule(after: deadline) { self.killEverything() }
         for group in self.groupsByName.values { self.send(.drain, to: group) }
         self.finishIfEmpty()
+    }
+
+    package func killEverything() {
+        self.loop.assertOnLoop()
+        self.isClosed = true
+        for group in self.groupsByName.values { self.send(.kill, to: group) }
     }
 
     // MARK: Endpoints
