@@ -1,6 +1,7 @@
 """Full queues, slow servers and servers that are not there: each has its status."""
 
 import concurrent.futures
+import http.client
 import time
 
 import pytest
@@ -86,6 +87,30 @@ def test_server_that_never_answers_is_504(weir, simulator):
         lambda: gateway.call("POST", PATH, infer_body()).status == 200,
         "the next request on the same server is answered",
     )
+
+
+@pytest.mark.parametrize("fault", ["errorRate", "resetRate", "garbageRate"])
+def test_server_that_misbehaves_is_told_from_one_that_works(weir, simulator, fault):
+    server, gateway = one_server(
+        weir, simulator, retry={"attempts": 0}, outlier={"consecutiveErrors": 1000},
+    )
+    server.faults(**{fault: 1.0})
+    for _ in range(5):
+        answer = gateway.call("POST", PATH, infer_body())
+        # What the server says itself is passed on; what is no answer becomes the gateway's 502.
+        assert answer.status == (500 if fault == "errorRate" else 502)
+        assert answer.json()["error"]
+    server.faults(**{fault: 0.0})
+    assert gateway.call("POST", PATH, infer_body()).status == 200
+
+
+def test_truncated_answer_is_seen_as_truncated(weir, simulator):
+    server, gateway = one_server(weir, simulator, retry={"attempts": 0})
+    server.faults(truncateRate=1.0)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        gateway.call("POST", PATH, infer_body())
+    server.faults(truncateRate=0.0)
+    assert gateway.call("POST", PATH, infer_body()).status == 200
 
 
 def test_request_for_a_model_without_replicas_wakes_it(weir):

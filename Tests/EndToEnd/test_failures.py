@@ -60,14 +60,14 @@ def test_every_replica_killed_in_turn_costs_no_request(weir):
 def test_client_that_goes_away_cancels_its_request(weir, simulator):
     server = simulator("--model", "river", "--step-base", "30ms")
     gateway = weir(model("river", {"v1": [server.url]}))
-    before = server.metric("simulator_cancelled_total") or 0
+    before = server.metric("weir_simulator_cancelled_total") or 0
     stream = Stream(gateway.address, chat_body("river", tokens=2000))
     for _ in range(3):
         assert stream.next_event()
     assert server.metric("vllm:num_requests_running") == 1
     stream.abandon()
     eventually(
-        lambda: (server.metric("simulator_cancelled_total") or 0) == before + 1,
+        lambda: (server.metric("weir_simulator_cancelled_total") or 0) == before + 1,
         "the server is told that nobody waits any more", 5,
     )
     assert server.metric("vllm:num_requests_running") == 0
@@ -79,7 +79,9 @@ def test_client_that_goes_away_before_the_answer_cancels_too(weir, simulator):
     with pytest.raises(TimeoutError):
         call(gateway.address, "POST", "/v1/chat/completions",
              chat_body("river", tokens=2000), timeout=0.5)
-    eventually(lambda: server.metric("simulator_cancelled_total"), "the request is cancelled", 5)
+    eventually(
+        lambda: server.metric("weir_simulator_cancelled_total"), "the request is cancelled", 5
+    )
 
 
 def test_sigterm_lets_a_stream_end(weir, simulator):

@@ -112,4 +112,4 @@ def test_mirror_copies_requests_and_never_touches_the_client(weir, three):
         load.wait_for(100)
     assert not load.failures
     assert {a.headers["x-weir-variant"] for a in load.answers} == {"v1"}
-    eventually(lambda: three["v3"].metric("simulator_requests_total"), "v3 sees copies")
+    eventually(lambda: three["v3"].metric("weir_simulator_requests_total"), "v3 sees copies")
