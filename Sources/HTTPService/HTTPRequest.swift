@@ -43,6 +43,16 @@ package struct HTTPRequest: ~Copyable {
         return store.readable.equals(path, self.connection.head.pathRange)
     }
 
+    /// The model that the path names (see `ModelPath`), its name decoded, and what follows the name.
+    package var modelPath: (api: ModelPath.API, name: String, rest: String)? {
+        let store = self.connection.headStore
+        let bytes = store.readable
+        guard let path = ModelPath(bytes, path: self.connection.head.pathRange),
+            let name = PercentEncoding.decode(bytes, path.name)
+        else { return nil }
+        return (path.api, String(decoding: name, as: UTF8.self), self.text(path.rest))
+    }
+
     package var bodyBytes: Int { self.connection.bodyRange.count }
 
     /// Lends the content, its transfer coding undone.

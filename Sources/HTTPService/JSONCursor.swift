@@ -6,6 +6,11 @@ package struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Offset of the byte where it became clear.
     package var offset: Int
 
+    package init(message: String, offset: Int) {
+        self.message = message
+        self.offset = offset
+    }
+
     package var description: String { "\(self.message) at byte \(self.offset)" }
 }
 
