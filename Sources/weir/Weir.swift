@@ -10,5 +10,5 @@ struct Weir: ParsableCommand {
             Example: weir run -c configs/simulator.yaml
             """,
         version: "weir \(WeirVersion.current)",
-        subcommands: [Run.self, Check.self, SentinelCommand.self])
+        subcommands: [Run.self, Check.self, ModelSimulatorCommand.self, SentinelCommand.self])
 }
