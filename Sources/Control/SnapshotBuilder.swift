@@ -263,6 +263,9 @@ extension ModelSettings {
         self.requestTimeout = spec.timeouts.request
         self.streamIdleTimeout = spec.timeouts.streamIdle
         self.attempts = spec.retry.attempts
+        self.startsReplicas = spec.variants.contains {
+            if case .workload = $0.backend { true } else { false }
+        }
         self.retryBudget = spec.retry.budget.fraction
         self.outlier.consecutiveErrors = spec.outlier.consecutiveErrors
         self.outlier.ejectFor = spec.outlier.ejectFor

@@ -28,16 +28,4 @@ enum ErrorResponse {
         HeadWriter.end(into: output)
         if !omitsBody { output.append(body.readable) }
     }
-
-    /// Over the connection limit: a short answer and a close, without reading anything.
-    static func refuseConnection(_ descriptor: Int32) {
-        let output = ByteBuffer(capacity: 512)
-        self.write(
-            ProxyError(.tooManyConnections), style: .plain,
-            date: Int64(EventLoop.readWallClock()), keepsAlive: false, into: output)
-        // One attempt: the socket's buffer is empty, so a short answer always fits.
-        _ = Sockets.write(descriptor, from: output.readablePointer, count: output.count)
-        Sockets.shutdownWriting(descriptor)
-        Sockets.close(descriptor)
-    }
 }

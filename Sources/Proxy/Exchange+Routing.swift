@@ -11,7 +11,7 @@ extension Exchange {
         var set = ForwardedHop.fieldNames
         for name in [
             FieldName.host, .contentLength, .transferEncoding, .connection, .expect, .upgrade,
-            .via, .xRequestID, .traceparent, .xWeirModel, .xWeirVariant, .xGatewayModelName,
+.via, .serverTiming, .xRequestID, .traceparent, .xWeirModel, .xWeirVariant, .xGatewayModelName,
         ] {
             set.insert(name)
         }
@@ -25,10 +25,9 @@ extension Exchange {
         self.open(client)
         self.method = head.method
         if case .chunked = head.framing { self.isChunked = true } else { self.isChunked = false }
-        self.acceptsUpgrade = head.upgrade != nil
-        self.wantsServerTiming = false
+        self.acceptsUpgrade = Self.upgrade(head, bytes) != nil
         if self.worker.shared.logsAccess { self.notePath(head, bytes) }
-        self.noteTimingRequest(head, bytes)
+        self.noteTimingRequest(head)
         self.requestID = RequestID(head, bytes, random: &self.worker.random)
         if head.method == .connect { return self.fail(ProxyError(.methodNotAllowed)) }
         if case .length(let length) = head.framing, length > self.worker.limits.maxRequestBody {
@@ -58,9 +57,16 @@ extension Exchange {
 
     private static let loggedPathBytesMax = 512
 
-    private func noteTimingRequest(_ head: RequestHead, _ bytes: RawSpan) {
-        guard let field = head.first(.serverTiming) else { return }
-        self.wantsServerTiming = !field.valueRange.isEmpty
+    /// The protocol to switch to, where the client may. HTTP/2 in clear text is not passed on: behind
+    /// the switch nobody would check what its requests ask for.
+    private static func upgrade(_ head: RequestHead, _ bytes: RawSpan) -> ByteRange? {
+        guard let upgrade = head.upgrade, !bytes.slice(upgrade).hasPrefix("h2c") else { return nil }
+        return upgrade
+    }
+
+    /// A request with a `server-timing` field, whatever its value, gets one back.
+    private func noteTimingRequest(_ head: RequestHead) {
+        self.wantsServerTiming = head.contains(.serverTiming)
     }
 
     /// Composes the canonical head: what every try at every replica sends.
@@ -89,7 +95,7 @@ extension Exchange {
         case .length(let length): HeadWriter.contentLength(length, into: output)
         case .chunked: HeadWriter.chunked(into: output)
         }
-        if let upgrade = head.upgrade {
+        if let upgrade = Self.upgrade(head, bytes) {
             HeadWriter.upgrade(to: bytes.slice(upgrade), into: output)
         }
         HeadWriter.end(into: output)

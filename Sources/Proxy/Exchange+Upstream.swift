@@ -181,6 +181,10 @@ extension Exchange {
         self.releaseEndpoint()
         switch decision {
         case .retryElsewhere:
+            // The only replica failed and nobody will start another: waiting would not help.
+            guard model.route.settings.startsReplicas || model.hasAlternative(to: endpoint) else {
+                return self.fail(error)
+            }
             self.failedEndpoints.append(endpoint)
             self.retry()
         case .retryPreferablyElsewhere:

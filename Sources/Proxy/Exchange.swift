@@ -274,6 +274,7 @@ final class Exchange: WheelTimer {
             upstream.endRequest(trailers: self.trailers)
         }
         upstream.flush()
+        if !self.isRequestEnded { self.armForProgress() }
         if upstream.hasBacklog {
             self.pauseClient()
         } else if self.isClientPaused {

@@ -68,6 +68,7 @@ package final class Gateway {
             for listener in options.listeners {
                 var descriptors: [Int32] = []
                 var address = listener.address
+                try Self.checkIsFree(address)
                 for _ in 0..<options.workers {
                     let descriptor = try Sockets.listen(on: address)
                     descriptors.append(descriptor)
@@ -81,6 +82,12 @@ package final class Gateway {
             throw error
         }
         return (all, addresses)
+    }
+
+    /// SO_REUSEPORT lets another process of the same user share an address unnoticed; a listener
+    /// without it does not.
+    private static func checkIsFree(_ address: SocketAddress) throws(SystemError) {
+        if address.port != 0 { Sockets.close(try Sockets.listen(on: address, reusePort: false)) }
     }
 
     // MARK: Snapshots

@@ -37,7 +37,7 @@ final class Listener: IOHandler {
         let limit = self.worker.limits.maxConnections
         guard self.worker.shared.connectionOpened(limit: limit) else {
             self.worker.stats.connectionsRefused += 1
-            ErrorResponse.refuseConnection(descriptor)
+            self.worker.turnAway(descriptor, peer: peer)
             return
         }
         self.worker.accepted(descriptor, peer: peer)

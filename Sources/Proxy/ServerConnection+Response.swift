@@ -111,7 +111,7 @@ extension ServerConnection {
 
     func sendError(_ error: ProxyError, exchange: Exchange) {
         self.hasBegunResponse = true
-        if !exchange.isRequestEnded { self.keepsAlive = false }
+        if !exchange.isRequestEnded, !self.canSkipRest { self.keepsAlive = false }
         if self.worker.isDraining { self.keepsAlive = false }
         let output = self.compose()
         ErrorResponse.write(
@@ -140,14 +140,17 @@ extension ServerConnection {
 
     // MARK: Body back-pressure
 
+    /// Our own pause must not count as the client's delay.
     func pauseBody() {
         self.isBodyPaused = true
+        self.pauseIdleTimeout()
     }
 
     /// Reads on at the end of the turn: the caller may be in the midst of another connection's read.
     func resumeBody() {
         guard self.isBodyPaused else { return }
         self.isBodyPaused = false
+        self.resumeIdleTimeout()
         self.worker.pumpLater(self)
     }
 

@@ -7,7 +7,8 @@ import Traffic
 ///
 /// States: `head` (between requests or inside a head) → `body` (request body arriving) → `waiting`
 /// (request complete, response under way) → `head` again, or → `lingering` (response done, rest of
-/// the request discarded so that our close does not destroy it), or → `tunnel` (after 101).
+/// the request discarded so that our close does not destroy it), or → `tunnel` (after 101). A short
+/// rest of a request that was refused early is skipped instead (`skipping`), and the connection kept.
 /// An idle connection holds no buffer: bytes are read into the worker's scratch memory and only what
 /// is left over is kept, up to `Worker.readSize` plus one head.
 final class ServerConnection: Connection {
@@ -15,6 +16,7 @@ final class ServerConnection: Connection {
         case head
         case body
         case waiting
+        case skipping
         case lingering
         case tunnel
     }
@@ -22,6 +24,8 @@ final class ServerConnection: Connection {
     /// Most bytes discarded while lingering; a client that sends more gets a reset.
     private static let lingerBytesMax = 1024 * 1024
     private static let lingerTime = Duration.seconds(2)
+    /// A rest of a refused request's body up to this size is read and thrown away.
+    private static let skippedBytesMax: UInt64 = 64 * 1024
     /// Reads in one go before other connections get their turn.
     private static let readsPerTurnMax = 16
     /// Pipelined bytes read ahead while a response is under way.
@@ -50,10 +54,15 @@ final class ServerConnection: Connection {
     var hasBegunResponse = false
     private var hasServed = false
     private var lingered = 0
+    private var skipLimit: UInt64 = 0
+    private var expectsContinue = false
+    /// Counts towards the connection limit; one that is over it does not.
+    private let isCounted: Bool
     private let timer: ConnectionTimer
 
-    init(worker: Worker, descriptor: Int32, peer: SocketAddress?) {
+    init(worker: Worker, descriptor: Int32, peer: SocketAddress?, isCounted: Bool = true) {
         self.peer = peer
+        self.isCounted = isCounted
         self.timer = ConnectionTimer()
         super.init(worker: worker, descriptor: descriptor)
         self.timer.connection = self
@@ -67,12 +76,27 @@ final class ServerConnection: Connection {
         self.worker.stats.connectionsAccepted += 1
     }
 
+    /// Serves nobody: says that there are too many connections, and ends politely.
+    func turnAway() {
+        self.start()
+        self.worker.stats.clientConnections += 1
+        self.refuse(ProxyError(.tooManyConnections))
+    }
+
     private func arm(after duration: Duration) {
         self.worker.wheel.arm(self.timer, at: self.worker.loop.now + duration)
     }
 
     private func disarm() {
         self.worker.wheel.arm(self.timer, at: .distantFuture)
+    }
+
+    func pauseIdleTimeout() {
+        if self.state == .body { self.disarm() }
+    }
+
+    func resumeIdleTimeout() {
+        if self.state == .body { self.arm(after: self.worker.limits.idleTimeout) }
     }
 
     // MARK: Reading
@@ -103,7 +127,7 @@ final class ServerConnection: Connection {
 
     private var wantsBytes: Bool {
         switch self.state {
-        case .head, .lingering: true
+        case .head, .skipping, .lingering: true
         case .body, .tunnel: !self.isBodyPaused
         case .waiting: (self.input?.count ?? 0) < Self.readAheadMax
         }
@@ -169,6 +193,8 @@ final class ServerConnection: Connection {
                 offset += self.handleBody(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
             case .waiting:
                 return offset
+            case .skipping:
+                offset += self.skipBody(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
             case .lingering:
                 self.discard(bytes.count - offset)
                 return bytes.count
@@ -212,6 +238,7 @@ final class ServerConnection: Connection {
         self.hasBegunResponse = false
         self.responseIsChunked = false
         self.isHTTP10 = head.minorVersion == 0
+        self.expectsContinue = head.expectsContinue
         self.requestMethod = head.method
         self.keepsAlive = head.keepsAlive && !self.worker.isDraining
         self.decoder = BodyDecoder(head.framing)
@@ -230,7 +257,7 @@ final class ServerConnection: Connection {
     }
 
     private func handleBody(_ bytes: UnsafeRawBufferPointer) -> Int {
-        guard let exchange = self.exchange else { return self.dropBody(bytes) }
+        guard let exchange = self.exchange else { preconditionFailure("a body for nobody") }
         var offset = 0
         var advance = false
         decoding: while self.state == .body {
@@ -255,15 +282,30 @@ final class ServerConnection: Connection {
                 return offset
             }
         }
-        if self.state == .body { self.arm(after: self.worker.limits.idleTimeout) }
+        if !self.isBodyPaused { self.resumeIdleTimeout() }
         if advance, self.exchange === exchange { exchange.advance() }
         return offset
     }
 
-    /// The response is complete and the request is not: what still comes is discarded.
-    private func dropBody(_ bytes: UnsafeRawBufferPointer) -> Int {
-        self.discard(bytes.count)
-        return bytes.count
+    /// The rest of a request that was answered before it was complete.
+    private func skipBody(_ bytes: UnsafeRawBufferPointer) -> Int {
+        switch self.decoder.next(bytes.bytes) {
+        case .data(_, let consumed), .needMore(let consumed):
+            if self.decoder.bodyBytes > self.skipLimit { self.close(reset: true) }
+            return consumed
+        case .end(let consumed):
+            self.awaitNextRequest()
+            return consumed
+        case .invalid:
+            self.close(reset: true)
+            return bytes.count
+        }
+    }
+
+    /// Whether what is left of the request is short enough to be skipped, and surely on its way.
+    var canSkipRest: Bool {
+        guard self.state == .body, !self.expectsContinue else { return false }
+        return (self.decoder.remainingLength ?? .max) <= Self.skippedBytesMax
     }
 
     private func discard(_ count: Int) {
@@ -286,7 +328,7 @@ final class ServerConnection: Connection {
 
     private func handleEndOfStream() {
         switch self.state {
-        case .head, .lingering:
+        case .head, .skipping, .lingering:
             // Between requests this is the usual end; inside a head there is nobody to answer.
             self.close()
         case .body:
@@ -337,7 +379,7 @@ final class ServerConnection: Connection {
             self.worker.buffers.give(input)
         }
         self.worker.stats.clientConnections -= 1
-        self.worker.shared.connectionClosed()
+        if self.isCounted { self.worker.shared.connectionClosed() }
         assert(self.exchange == nil, "closed under a request")
     }
 
@@ -354,7 +396,7 @@ final class ServerConnection: Connection {
             self.exchange?.fail(ProxyError(.requestTimeout))
         case .waiting:
             self.probeHalfClosedClient()
-        case .lingering:
+        case .skipping, .lingering:
             self.close()
         case .tunnel:
             break
@@ -409,14 +451,25 @@ final class ServerConnection: Connection {
     func exchangeFinished(requestIsComplete: Bool) {
         self.exchange = nil
         if self.isClosed { return }
+        if !requestIsComplete, self.keepsAlive, self.canSkipRest {
+            self.state = .skipping
+            self.skipLimit = self.decoder.bodyBytes + Self.skippedBytesMax
+            self.arm(after: Self.lingerTime)
+            self.worker.pumpLater(self)
+            return
+        }
         guard requestIsComplete, self.keepsAlive, self.state != .tunnel else {
             self.finishConnection(requestIsComplete: requestIsComplete)
             return
         }
-        self.state = .head
-        self.arm(after: self.worker.limits.idleTimeout)
+        self.awaitNextRequest()
         // What was pipelined is handled at the end of the turn: the caller may be reading.
         if self.input != nil || self.isReadable { self.worker.pumpLater(self) }
+    }
+
+    private func awaitNextRequest() {
+        self.state = .head
+        self.arm(after: self.worker.limits.idleTimeout)
     }
 
     func enterTunnel() {

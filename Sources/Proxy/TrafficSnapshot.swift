@@ -114,6 +114,8 @@ package struct ModelSettings: Sendable {
     package var streamIdleTimeout = Duration.seconds(60)
     /// Tries of one request in all, the first included.
     package var attempts = 2
+    /// Replicas are started by us, so that a request without one is worth keeping.
+    package var startsReplicas = false
     /// Share of requests that may be retries, 0...1.
     package var retryBudget = 0.2
     package var outlier = OutlierSettings()

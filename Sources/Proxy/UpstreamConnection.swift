@@ -345,6 +345,11 @@ final class UpstreamConnection: Connection {
         exchange?.upstreamFailed(context)
     }
 
+    /// The worker ends: whatever is under way has failed.
+    func abort() {
+        self.fail(.closedEarly)
+    }
+
     /// The exchange has no more use for it: a request under way is cancelled by closing.
     func cancel() {
         self.exchange = nil

@@ -80,6 +80,19 @@ final class Worker {
         connection.open()
     }
 
+    /// Connections over the limit that are being told so, at most; more are just closed.
+    private static let turnedAwayMax = 256
+
+    /// Over the connection limit: an answer, where few enough are being given one.
+    func turnAway(_ descriptor: Int32, peer: SocketAddress?) {
+        guard self.stats.clientConnections < self.limits.maxConnections + Self.turnedAwayMax else {
+            Sockets.close(descriptor)
+            return
+        }
+        ServerConnection(worker: self, descriptor: descriptor, peer: peer, isCounted: false)
+            .turnAway()
+    }
+
     func insert(_ connection: Connection) {
         if let slot = self.freeSlots.popLast() {
             connection.slot = slot
@@ -278,6 +291,7 @@ final class Worker {
         for connection in self.connections {
             switch connection {
             case let client as ServerConnection: client.abort()
+            case let upstream as UpstreamConnection: upstream.abort()
             case let other?: other.close()
             case nil: break
             }

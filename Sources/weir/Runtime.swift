@@ -65,10 +65,25 @@ final class Runtime {
     ) throws(ClusterError) -> ProcessCluster? {
         let directory = configuration.gateway.spec.stateDirectory
         var options = ProcessCluster.Options(
-            stateDirectory: directory, environment: Output.environment(),
+            stateDirectory: directory, environment: Self.childEnvironment(),
             seed: EventLoop.readClock().nanoseconds)
         options.sentinelCommand = ["/proc/self/exe", "sentinel", "--state-directory", directory]
         return try ProcessCluster(loop: loop, options: options)
+    }
+
+    /// Our own, with our own folder as the last of PATH, so that a command `weir` is this one where
+    /// none is installed.
+    private static func childEnvironment() -> [String: String] {
+        var environment = Output.environment()
+        var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = buffer.withUnsafeMutableBytes { bytes in
+            bytes.baseAddress.map { readlink("/proc/self/exe", $0, bytes.count) } ?? 0
+        }
+        let path = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
+        if let slash = path.lastIndex(of: "/") {
+            environment["PATH"] = environment["PATH", default: "/usr/bin:/bin"] + ":" + path[..<slash]
+        }
+        return environment
     }
 
     private static func gatewayOptions(_ configuration: Configuration) throws -> Gateway.Options {
