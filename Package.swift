@@ -102,6 +102,7 @@ let package = Package(
             name: "Admin",
             dependencies: [
                 "Core", "HTTP", "EventLoop", "HTTPService", "Telemetry", "Control", "Configuration",
+                "Clusters", "Proxy",
             ],
             swiftSettings: base
         ),
@@ -144,6 +145,14 @@ let package = Package(
         ),
         test("ProxyTests", ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "CPlatform"]),
         test("ClustersTests", ["Clusters", "Configuration", "EventLoop", "Core"]),
+        test(
+            "AdminTests",
+            [
+                "Admin", "Control", "Configuration", "Clusters", "Proxy", "HTTPService", "HTTP",
+                "EventLoop", "Telemetry", "Core", "LoopTestSupport",
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
         test("ControlTests", ["Control", "Configuration", "Clusters", "Core"]),
         test(
             "ModelSimulatorTests",

@@ -1,29 +1,70 @@
 import Control
 import Core
 import EventLoop
+import HTTP
 import HTTPService
 
-/// The admin port: metrics, health, the JSON API.
+// Design note
+//
+// The admin port: health, metrics, the JSON API and the dashboard. It lives on the control loop and
+// reads the control plane directly; only what the workers measured is asked for by message and
+// answered later. It decides nothing: scaling and reloading are calls into the control plane.
+//
+//   AdminServer ─ who may (AdminAccess) ─ which path (AdminRoute) ─ what is said (…Document)
+//
+// Who may: reading is open, so that probes and scrapers need no secret, but for the output of
+// replicas, which may hold some. Writing is open on a loopback address and needs the token
+// elsewhere. On loopback a browser is the danger: pages from elsewhere are told apart by `Host`
+// (DNS rebinding), `Origin` and `Sec-Fetch-Site` (requests across sites).
+//
+// Limits: `AdminLimits`. Not done here: TLS, users, roles.
+
+/// The bounds of the admin port.
+package enum AdminLimits {
+    /// Bytes of a request's content.
+    package static let bodyBytesMax = 64 << 10
+    /// Connections at a time.
+    package static let connectionsMax = 256
+    /// Bytes of the token's file.
+    package static let tokenBytesMax = 4 << 10
+    /// How long the workers may take to hand over what they measured.
+    package static let collectTimeout = Duration.seconds(5)
+    /// Collections that may wait for the workers at a time; more scrapes are answered 503.
+    package static let collectionsMax = 64
+}
+
+/// The admin port: metrics, health, the JSON API and a dashboard. Confined to the control loop.
 package final class AdminServer {
     package typealias Reload = () -> ReloadResult
 
-    private let control: ControlPlane
-    private let reload: Reload
+    let control: ControlPlane
+    let reload: Reload
+    private var access = AdminAccess(isLoopback: true, tokenFile: nil)
     private var server: HTTPServer?
 
+    /// `reload` reads the configuration again; what comes of it is the answer to `POST /api/v1/reload`.
     package init(control: ControlPlane, reload: @escaping Reload) {
         self.control = control
         self.reload = reload
     }
 
-    /// Listens. Writing needs the token of `tokenFile` unless the address is loopback.
+    /// Listens. Writing needs the token of `tokenFile` unless the address is loopback. The file is
+    /// read for every such request, so that a new token takes effect at once.
+    /// - Throws: when the address cannot be had, or the file with the token cannot be used.
     package func start(on address: SocketAddress, tokenFile: String?) throws(SystemError) {
-        self.server = try HTTPServer(loop: self.control.loop, address: address) {
+        precondition(self.server == nil, "the admin server was started twice")
+        if let tokenFile { _ = try TokenFile.read(tokenFile) }
+        self.access = AdminAccess(isLoopback: address.isLoopback, tokenFile: tokenFile)
+        var options = HTTPServerOptions()
+        options.bodyBytesMax = AdminLimits.bodyBytesMax
+        options.connectionsMax = AdminLimits.connectionsMax
+        self.server = try HTTPServer(loop: self.control.loop, address: address, options: options) {
             [unowned self] request, response in
             self.handle(request, response)
         }
     }
 
+    /// Where it listens, with the port that was chosen where 0 was asked for.
     package var address: SocketAddress {
         guard let server = self.server else { preconditionFailure("not started") }
         return server.address
@@ -35,10 +76,37 @@ package final class AdminServer {
     }
 
     private func handle(_ request: borrowing HTTPRequest, _ response: ResponseWriter) {
-        if request.hasPath("/healthz") {
-            response.respond(contentType: "text/plain", text: "ok\n")
-        } else {
-            response.notFound()
+        let isWrite = !request.method.isSafe
+        let fields = AdminAccess.Fields(request)
+        if let refusal = self.access.refusal(fields, isWrite: isWrite) {
+            return refusal.answer(response)
+        }
+        guard let route = AdminRoute(path: request.path) else { return response.notFound() }
+        guard route.allows(request.method) else {
+            return response.methodNotAllowed(allow: route.allowed)
+        }
+        if route.isSecret, let refusal = self.access.missingToken(fields) {
+            return refusal.answer(response)
+        }
+        self.answer(route, request, response)
+    }
+
+    private func answer(
+        _ route: AdminRoute,
+        _ request: borrowing HTTPRequest,
+        _ response: ResponseWriter
+    ) {
+        switch route {
+        case .health: response.respond(contentType: "text/plain; charset=utf-8", text: "ok\n")
+        case .readiness: self.answerReadiness(response)
+        case .models: response.respond { ModelsDocument(self.control).write(to: &$0) }
+        case .deployments: response.respond { DeploymentsDocument(self.control).write(to: &$0) }
+        case .replicas: response.respond { ReplicasDocument(self.control).write(to: &$0) }
+        case .listeners: response.respond { self.writeListeners(to: &$0) }
+        case .snapshot: response.respond { SnapshotDocument(self.control).write(to: &$0) }
+        case .reload: self.answerReload(response)
+        case .scale(let deployment): self.scale(deployment, request, response)
+        case .output(let replica): self.answerOutput(of: replica, response)
         }
     }
 }

@@ -20,7 +20,9 @@ package final class ControlPlane {
     package let processes: ProcessCluster?
     package let endpoints: StaticCluster
     package private(set) var gateway: Gateway?
-    package private(set) var generation: UInt64 = 0
+    package var generation: UInt64 { self.snapshot?.generation ?? 0 }
+    /// What was published last.
+    package private(set) var snapshot: TrafficSnapshot?
     /// Configurations that were refused since the start.
     package private(set) var configurationErrors: UInt64 = 0
     /// What the last refused configuration had wrong; nil once one was accepted.
@@ -231,8 +233,7 @@ package final class ControlPlane {
         guard let builder = self.builder, let gateway = self.gateway else { return }
         let current = !self.isPublishScheduled && gateway.acknowledgedGeneration == self.generation
         var draining = 0
-        let groups = (self.processes?.groups ?? []) + self.endpoints.groups
-        for status in groups.flatMap(\.replicas) where status.state == .draining {
+        for status in self.groups.flatMap(\.replicas) where status.state == .draining {
             draining += 1
             guard current, builder.requestsDraining(status.id.description) == 0 else { continue }
             self.processes?.drained(status.id)
@@ -269,7 +270,7 @@ package final class ControlPlane {
                 $0.state.takesRequests ? Self.target(of: $0) : nil
             }
         }
-        self.generation = snapshot.generation
+        self.snapshot = snapshot
         return snapshot
     }
 
@@ -281,6 +282,15 @@ package final class ControlPlane {
         return SnapshotBuilder.Target(
             id: status.id.description, incarnation: UInt64(status.restarts) &+ status.id.serial << 32,
             address: socket)
+    }
+
+    /// The groups of both clusters, with their replicas.
+    package var groups: [GroupStatus] { (self.processes?.groups ?? []) + self.endpoints.groups }
+
+    /// Whether requests are served: the listeners are open, and every worker has a snapshot.
+    package var isServing: Bool {
+        guard let gateway = self.gateway else { return false }
+        return !self.isDraining && gateway.acknowledgedGeneration > 0
     }
 
     package func queueDepth(of model: String) -> Int { self.builder?.queueDepth(of: model) ?? 0 }
