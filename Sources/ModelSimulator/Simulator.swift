@@ -338,14 +338,15 @@ final class Simulator {
         guard let inference = self.inferences.removeValue(forKey: event.id) else { return }
         self.metrics.inferences += 1
         self.metrics.endToEndLatency.record(event.at.seconds(since: inference.submittedAt))
-        if inference.truncates { return self.truncate(inference.response, body: inference.body) }
+        let body = inference.body
+        if inference.truncates { return self.truncate(inference.response, body: body) }
         inference.response.respond(
             contentType: inference.contentType,
             fields: { fields in
                 self.addReplica(fields)
                 inference.addFields(to: fields)
             },
-            body: inference.body.span.bytes
+            body: body.span.bytes
         )
     }
 }
