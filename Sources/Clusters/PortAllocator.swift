@@ -33,7 +33,7 @@ package final class PortAllocator {
     package init(range: ClosedRange<UInt16> = defaultRange, random: inout RandomSource) {
         precondition(range.lowerBound > 0, "port 0 cannot be given out")
         self.range = range
-        self.next = UInt16.random(in: range, using: &random)
+        self.next = range.lowerBound + UInt16(random.next() % UInt64(range.count))
     }
 
     /// One port per name, all or none.

@@ -135,6 +135,25 @@ struct OrphanTests {
         state.close()
     }
 
+    @Test func recordsAProcessForAsLongAsItExists() throws {
+        let rig = try ClusterRig()
+        let folder = rig.directory.path + "/state/processes/running"
+        func names() throws -> [String] {
+            try FileManager.default.contentsOfDirectory(atPath: folder)
+        }
+        try rig.cluster.apply(shellSpec("exec sleep 1000"))
+        let pid = try #require(rig.replicas().first?.pid)
+        #expect(try names() == ["g-0-1"])
+        let text = try String(contentsOfFile: folder + "/g-0-1", encoding: .utf8)
+        let record = try #require(ProcessRecord(name: "g-0-1", encoded: text))
+        #expect(record.pid == pid && record.bootID == ProcessTable.bootID())
+        #expect(record.startTime == ProcessTable.entry(pid)?.startTime)
+        try rig.cluster.scale("g", to: 0)
+        #expect(rig.driver.run { rig.replicas().isEmpty })
+        #expect(try names().isEmpty)
+        rig.finish()
+    }
+
     @Test func refusesAStateDirectoryThatIsInUse() throws {
         let rig = try ClusterRig()
         let path = rig.directory.path + "/state"
@@ -263,6 +282,21 @@ struct PortAllocatorTests {
         var yes: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, 4)
         #expect(address.withPointer { bind(descriptor, $0, $1) } == 0)
+        let allocator = PortAllocator(range: port...port, random: &random)
+        #expect(throws: ClusterError.self) { try allocator.lease([""]) }
+    }
+
+    @Test func passesOverPortsInUseOnIPv6Alone() throws {
+        var random = RandomSource(seed: 4)
+        let descriptor = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        let port = try freePort()
+        let address = try #require(NumericAddress(ReplicaAddress(host: "::1", port: port)))
+        guard address.withPointer({ bind(descriptor, $0, $1) }) == 0 else {
+            // A machine without IPv6 has no such port to pass over.
+            #expect(errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT || errno == EBADF)
+            return
+        }
         let allocator = PortAllocator(range: port...port, random: &random)
         #expect(throws: ClusterError.self) { try allocator.lease([""]) }
     }
