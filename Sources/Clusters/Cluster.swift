@@ -5,15 +5,17 @@
 // `scale`. Three kinds exist behind one seam: processes on this machine (`ProcessCluster`), fixed
 // addresses that somebody else runs (`StaticCluster`), and later the pods of a Kubernetes cluster.
 //
-// Everything here belongs to one control loop's thread; nothing locks. What decides is pure and takes
-// `now` (`ProcessReplicaMachine`, `GroupPlan`, `ProbeTally`, `RestartBackOff`); the classes around
-// it only do what these say.
+// Everything here belongs to one control loop's thread; nothing locks. What decides is pure and
+// takes `now` (`ProcessReplicaMachine`, `GroupPlan`, `ProbeTally`, `RestartBackOff`); the
+// classes around it only do what these say.
 //
-// A replica that is to go is drained first: its state becomes `draining`, and the owner answers with
-// `drained(_:)` once no request is in flight and no worker can send it another. The drain deadline
-// bounds the wait. Until the replica has been told to end, a rise of the number takes it back.
+// A replica that is to go is drained first: its state becomes `draining`, and the owner answers
+// with `drained(_:)` once no request is in flight and no worker can send it another. The drain
+// deadline bounds the wait. Until the replica has been told to end, a rise of the number takes it
+// back.
 //
-// Limits: `ClusterLimits`. Not done here: placing replicas by resources, several machines, log files.
+// Limits: `ClusterLimits`. Not done here: placing replicas by resources, several machines, log
+// files.
 
 import Core
 
@@ -167,9 +169,9 @@ package protocol Cluster: AnyObject {
     /// The last output of a replica, as far as it is kept; nil where there is none to be had.
     func output(of replica: ReplicaID) -> String?
 
-    /// Drains and stops everything; at the latest after `deadline` by force. Calls `completion` once
-    /// nothing is left, which may be before it returns. To be called once; from then on `apply` and
-    /// `scale` are refused.
+    /// Drains and stops everything; at the latest after `deadline` by force. Calls `completion`
+    /// once nothing is left, which may be before it returns. To be called once; from then on
+    /// `apply` and `scale` are refused.
     func shutdown(within deadline: Duration, completion: @escaping () -> Void)
 
     /// Ends everything at once, by force, with or without a shutdown under way, and does not wait

@@ -18,8 +18,8 @@ package struct ColdStarts: Equatable, Sendable {
         self.samples.append(sample)
     }
 
-    /// The smallest sample that at least `fraction` of all do not exceed (nearest rank); nil without
-    /// samples. `fraction` is 0…1.
+    /// The smallest sample that at least `fraction` of all do not exceed (nearest rank); nil
+    /// without samples. `fraction` is 0…1.
     package func quantile(_ fraction: Double) -> Duration? {
         precondition(fraction >= 0 && fraction <= 1, "a quantile of \(fraction)")
         let sorted = self.samples.sorted()

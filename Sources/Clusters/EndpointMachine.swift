@@ -7,8 +7,8 @@ import Core
 ///     ▲──takeBack────────┘
 /// ```
 ///
-/// Within `watching` and `draining` it is looked up again every `lookupPeriod`, because names move; a
-/// new address starts anew. A failed lookup leaves the address there is.
+/// Within `watching` and `draining` it is looked up again every `lookupPeriod`, because names move;
+/// a new address starts anew. A failed lookup leaves the address there is.
 package struct EndpointMachine: Sendable, Equatable {
     package static let lookupPeriod = Duration.seconds(30)
     /// After a failed lookup.

@@ -9,8 +9,8 @@ import Glibc
 ///
 /// 1. The range lies below the kernel's ephemeral ports, so no outgoing connection is ever given
 ///    one of them (`defaultRange` and `ip_local_port_range` do not overlap).
-/// 2. A lease holds an abstract Unix socket named after the port, for the whole life of the replica.
-///    The kernel gives a name out once per network namespace, which is the scope of the port as
+/// 2. A lease holds an abstract Unix socket named after the port, for the whole life of the
+///    replica. The kernel gives a name out once per network namespace, which is the port's scope as
 ///    well, and takes it back when the holder dies: several Weirs never choose the same port, and a
 ///    killed one leaves no stale lock behind.
 /// 3. The lease binds the port itself, on all addresses and without SO_REUSEADDR, so that a port in
@@ -18,10 +18,10 @@ import Glibc
 /// 4. Ports are taken in turn, so one that was just given back is the last to come again.
 ///
 /// What remains: a program that is not a Weir may bind the very port between our letting go and the
-/// replica's own bind. The replica then fails to bind and ends, and its next start gets other ports.
-/// If it does not end, and the stranger answers the readiness path, the stranger is taken for the
-/// replica. Who listens is not checked on purpose: with `docker run -p $(PORT):80` it is rightly
-/// somebody else.
+/// replica's own bind. The replica then fails to bind and ends, and its next start gets other
+/// ports. If it does not end, and the stranger answers the readiness path, the stranger is taken
+/// for the replica. Who listens is not checked on purpose: with `docker run -p $(PORT):80` it is
+/// rightly somebody else.
 package final class PortAllocator {
     /// Above the registered services that people know, below Linux' ephemeral ports (32768…).
     package static let defaultRange: ClosedRange<UInt16> = 20_000...31_999

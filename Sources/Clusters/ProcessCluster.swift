@@ -72,8 +72,8 @@ package final class ProcessCluster: Cluster {
     private var wasShutDown = false
     private var isClosed = false
 
-    /// Locks the state directory, ends a predecessor's orphans and starts the sentinel. Blocks for as
-    /// long as that takes.
+    /// Locks the state directory, ends a predecessor's orphans and starts the sentinel. Blocks for
+    /// as long as that takes.
     package init(loop: EventLoop, options: Options) throws(ClusterError) {
         let state = try StateDirectory(options.stateDirectory)
         self.reaped = OrphanReaper.reap(state)

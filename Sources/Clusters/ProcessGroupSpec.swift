@@ -63,7 +63,8 @@ package struct ProcessGroupSpec: Hashable, Sendable {
     package var name: String
     /// How many to start with; an unchanged number leaves what `scale` asked for since.
     package var replicas: Int
-    /// Program and arguments; `$(PORT)`, `$(PORT_name)`, `$(REPLICA)` and `$(VARIABLE)` are replaced.
+    /// Program and arguments; `$(PORT)`, `$(PORT_name)`, `$(REPLICA)` and `$(VARIABLE)` are
+    /// replaced.
     package var command: [String]
     /// Where it runs; nil: where Weir runs. Substituted as well.
     package var workingDirectory: String?

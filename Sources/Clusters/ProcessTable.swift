@@ -4,7 +4,8 @@ import Glibc
 ///
 /// Processes come and go while it is read: whatever cannot be read is taken as not there.
 package enum ProcessTable {
-    /// Bytes read of one file, at most: more than the kernel lets an environment grow to by default.
+    /// Bytes read of one file, at most: more than the kernel lets an environment grow to by
+    /// default.
     private static let fileBytesMax = 8 * 1024 * 1024
 
     package struct Entry: Equatable, Sendable {
@@ -98,8 +99,8 @@ func readFile(_ path: String, limit: Int) -> [UInt8]? {
 
 /// Replaces a file as a whole: readers see the old or the new, never half. Returns errno, or 0.
 ///
-/// Not synchronised to the disk: what it protects against is our own death, which the kernel's cache
-/// outlives; after a crash of the machine nothing in these files means anything any more.
+/// Not synchronised to the disk: what it protects against is our own death, which the kernel's
+/// cache outlives; after a crash of the machine nothing in these files means anything any more.
 func replaceFile(_ path: String, with text: String) -> Int32 {
     let temporary = path + ".new"
     let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)

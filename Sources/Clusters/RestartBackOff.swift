@@ -3,8 +3,9 @@ import Core
 /// How long to wait before a replica that ended is started again.
 ///
 /// The first wait is `first`; each further failure in a row doubles it up to `longest`. A life of
-/// `healthyAfter` after the first readiness wipes the slate. The kubelet goes from 10 s to 5 min and
-/// resets after 10 min, which is for machines that others watch; somebody at a laptop waits for it.
+/// `healthyAfter` after the first readiness wipes the slate. The kubelet goes from 10 s to 5 min
+/// and resets after 10 min, which is for machines that others watch; somebody at a laptop waits for
+/// it.
 package struct RestartBackOff: Hashable, Sendable {
     package var first: Duration
     package var longest: Duration

@@ -3,16 +3,17 @@ import Glibc
 
 /// A second process that outlives Weir by a moment and ends what it leaves running.
 ///
-/// It waits at a pipe whose other end Weir alone holds. When Weir dies, of whatever cause, the kernel
-/// closes that end; the sentinel then does what the next start of Weir would do, at once. Chosen
-/// over PR_SET_PDEATHSIG, which posix_spawn cannot set, which reaches the direct child alone (a model
-/// server's workers would survive) and which fires when the *thread* that started it ends.
+/// It waits at a pipe whose other end Weir alone holds. When Weir dies, of whatever cause, the
+/// kernel closes that end; the sentinel then does what the next start of Weir would do, at once.
+/// Chosen over PR_SET_PDEATHSIG, which posix_spawn cannot set, which reaches the direct child alone
+/// (a model server's workers would survive) and which fires when the *thread* that started it ends.
 ///
 /// If it is killed as well, the next start does the work: nothing relies on it.
 package enum Sentinel {
     /// The whole life of the sentinel: blocks until `descriptor` ends, then cleans up.
     ///
-    /// - Parameter descriptor: the pipe's reading end; standard input, as `SentinelProcess` starts it.
+    /// - Parameter descriptor: the pipe's reading end; standard input, as `SentinelProcess` starts
+    /// it.
     /// - Returns: the exit code.
     package static func run(stateDirectory: String, descriptor: Int32 = 0) -> Int32 {
         // Whoever ends Weir by a signal to everything in sight must not end its clean-up.

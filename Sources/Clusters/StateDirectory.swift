@@ -4,7 +4,7 @@ import Glibc
 /// What a Weir must know of the processes of its predecessor, and what it measured of them.
 ///
 /// ```
-/// DIRECTORY/processes/lock          held (flock(2)) while a Weir, or its clean-up, uses the directory
+/// DIRECTORY/processes/lock          held (flock(2)) while a Weir, or its clean-up, uses it
 ///                     id            names this directory in the markers of processes
 ///                     running/NAME  one file per process that was started and has not ended
 ///                     cold-starts/GROUP

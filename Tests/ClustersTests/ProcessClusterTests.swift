@@ -191,7 +191,8 @@ struct ProcessClusterTests {
         let rig = try ClusterRig()
         var spec = shellSpec(
             """
-            echo cwd $(REPLICA) $PWD; echo secret $SECRET $OWN $LANG; echo fds $$(ls -m /proc/self/fd)
+            echo cwd $(REPLICA) $PWD; echo secret $SECRET $OWN $LANG
+            echo fds $$(ls -m /proc/self/fd)
             grep -E 'Sig(Blk|Ign)' /proc/self/status; read line || echo no input
             echo session $$(cut -d' ' -f6 /proc/$$$$/stat) $$$$; exec sleep 1000
             """
@@ -230,7 +231,8 @@ struct ProcessClusterTests {
         var spec = shellSpec("")
         spec.command = [
             "python3", "-c",
-            "import sys,time\nfor i in range(40000): print('line', i)\nsys.stdout.flush(); time.sleep(1000)",
+            "import time\nfor i in range(40000): print('line', i)\n"
+                + "print(end='', flush=True); time.sleep(1000)",
         ]
         spec.outputLimit = 4_096
         try rig.cluster.apply(spec)

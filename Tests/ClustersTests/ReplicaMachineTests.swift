@@ -105,29 +105,30 @@ private func code(_ action: Machine.Action) -> String {
     }
 }
 
-/// What every event leads to in every state: the phase's letter (small: for good), then the actions.
+/// What every event leads to in every state: the phase's letter (small: for good), then the
+/// actions.
 /// `#` marks what only a bug of ours could cause; it traps.
 private let table = """
-    state                 early late  good bad exited cleared spawned noSpawn drain drained takeBack stop kill
-    waiting               S+    S+    W    W   #      #       #       #       G     W       W        G    G
-    spawning              S     S     S    S   #      #       R       Wo      s     S       S        s    s
-    spawningToEnd         s     s     s    s   #      #       tx15    Go      s     s       S        s    s
-    starting              R     Tx15  R    R   Cx9~   #       #       #       tx15  R       R        tx15 kx9
-    startingProbing       R     Tx15  R!   R   Cx9~   #       #       #       tx15  R       R        tx15 kx9
-    ready                 R     R?    R    R   Cx9~   #       #       #       D     R       R        tx15 kx9
-    readyProbing          R     R     R    R   Cx9~   #       #       #       D     R       R        tx15 kx9
-    notReady              R     R?    R    R   Cx9~   #       #       #       D     R       R        tx15 kx9
-    draining              D     tx15  D    D   cx9~   #       #       #       D     tx15    R        tx15 kx9
-    drainingProbing       D     tx15  D    D   cx9~   #       #       #       D     tx15    R        tx15 kx9
-    terminating           t     k9    t    t   c~     #       #       #       t     t       t        t    k9
-    terminatingToRestart  T     K9    T    T   C~     #       #       #       t     T       T        t    k9
-    killing               k     k     k    k   c~     #       #       #       k     k       k        k    k9
-    killingToRestart      K     K     K    K   C~     #       #       #       k     K       K        k    k9
-    clearingToRestart     C     C     C    C   #      Wo      #       #       c     C       C        c    c9
-    clearing              c     c9    c    c   #      Go      #       #       c     c       c        c    c9
-    clearingKilled        c     c     c    c   #      Go      #       #       c     c       c        c    c9
-    clearingFromTimeout   C     C9    C    C   #      Wo      #       #       c     C       C        c    c9
-    gone                  G     G     G    G   #      #       #       #       G     G       G        G    G
+    state                early late good bad exit clear up   noUp drain drained back stop kill
+    waiting              S+    S+   W    W   #    #     #    #    G     W       W    G    G
+    spawning             S     S    S    S   #    #     R    Wo   s     S       S    s    s
+    spawningToEnd        s     s    s    s   #    #     tx15 Go   s     s       S    s    s
+    starting             R     Tx15 R    R   Cx9~ #     #    #    tx15  R       R    tx15 kx9
+    startingProbing      R     Tx15 R!   R   Cx9~ #     #    #    tx15  R       R    tx15 kx9
+    ready                R     R?   R    R   Cx9~ #     #    #    D     R       R    tx15 kx9
+    readyProbing         R     R    R    R   Cx9~ #     #    #    D     R       R    tx15 kx9
+    notReady             R     R?   R    R   Cx9~ #     #    #    D     R       R    tx15 kx9
+    draining             D     tx15 D    D   cx9~ #     #    #    D     tx15    R    tx15 kx9
+    drainingProbing      D     tx15 D    D   cx9~ #     #    #    D     tx15    R    tx15 kx9
+    terminating          t     k9   t    t   c~   #     #    #    t     t       t    t    k9
+    terminatingToRestart T     K9   T    T   C~   #     #    #    t     T       T    t    k9
+    killing              k     k    k    k   c~   #     #    #    k     k       k    k    k9
+    killingToRestart     K     K    K    K   C~   #     #    #    k     K       K    k    k9
+    clearingToRestart    C     C    C    C   #    Wo    #    #    c     C       C    c    c9
+    clearing             c     c9   c    c   #    Go    #    #    c     c       c    c    c9
+    clearingKilled       c     c    c    c   #    Go    #    #    c     c       c    c    c9
+    clearingFromTimeout  C     C9   C    C   #    Wo    #    #    c     C       C    c    c9
+    gone                 G     G    G    G   #    #     #    #    G     G       G    G    G
     """.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
 
 private let events: [String: (event: Machine.Event, delay: Duration)] = [
@@ -135,13 +136,13 @@ private let events: [String: (event: Machine.Event, delay: Duration)] = [
     "late": (.tick, .seconds(3_600)),
     "good": (.probed(.good), .zero),
     "bad": (.probed(.bad("no")), .zero),
-    "exited": (ended, .zero),
-    "cleared": (.cleared, .zero),
-    "spawned": (.spawned(pid: 9), .zero),
-    "noSpawn": (.spawnFailed("no such file"), .zero),
+    "exit": (ended, .zero),
+    "clear": (.cleared, .zero),
+    "up": (.spawned(pid: 9), .zero),
+    "noUp": (.spawnFailed("no such file"), .zero),
     "drain": (.drain, .zero),
     "drained": (.drained, .zero),
-    "takeBack": (.takeBack, .zero),
+    "back": (.takeBack, .zero),
     "stop": (.stop, .zero),
     "kill": (.kill, .zero),
 ]
@@ -274,7 +275,8 @@ struct ReplicaMachineTests {
     }
 }
 
-/// Drives a machine with whatever could happen next, and keeps book of what a real shell would have.
+/// Drives a machine with whatever could happen next, and keeps book of what a real shell would
+/// have.
 private struct RandomWalk {
     var machine: Machine
     var problems: [String] = []
