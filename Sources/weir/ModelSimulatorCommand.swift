@@ -35,6 +35,8 @@ struct ModelSimulatorCommand: ParsableCommand {
     var host = "127.0.0.1"
     @Option(name: .customLong("model"), help: "Model name to serve; may be repeated.")
     var models: [String] = []
+    @Option(help: "Write the address listened on to this file, as JSON.")
+    var portsFile: String?
     @Option(help: "Name of this replica in x-simulator-replica (default: its port).")
     var replica: String?
     @Option(help: "Seed of everything random.")
@@ -58,19 +60,17 @@ struct ModelSimulatorCommand: ParsableCommand {
         do throws(SystemError) {
             process = try ModelSimulatorProcess(options: options)
         } catch {
-            Self.complain("\(error): choose another --port or --host")
+            Output.error("\(error): choose another --port or --host")
             throw ExitCode.failure
+        }
+        if let portsFile = self.portsFile {
+            try PortsFile.write([("http", "\(process.address)")], to: portsFile)
         }
         print("model simulator listening on http://\(process.address)")
         fflush(nil)
         signals.waitForFirst()
         process.stop(within: self.grace.duration)
         process.wait()
-    }
-
-    private static func complain(_ message: String) {
-        let line = "weir: \(message)\n"
-        _ = write(STDERR_FILENO, line, line.utf8.count)
     }
 
     private func options() throws -> ModelSimulatorOptions {

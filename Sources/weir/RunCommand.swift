@@ -52,8 +52,8 @@ struct Run: ParsableCommand {
             : ConfigurationSource.files(self.files)
         let result = source.load()
         guard let configuration = result.configuration else {
+            Output.error("the configuration has mistakes:")
             Problems.write(result.problems)
-            Output.error("the configuration has mistakes: mend them, or see `weir check --help`")
             throw ExitCode.failure
         }
         Problems.write(result.problems)

@@ -120,28 +120,11 @@ final class Runtime {
         self.logger.info("admin", metadata: ["address": "\(server.address)"])
     }
 
-    /// `{"http": "127.0.0.1:8080", "admin": "127.0.0.1:9901"}`, whole or not at all.
-    private func writePortsFile() throws {
+    private func writePortsFile() throws(RuntimeError) {
         guard let path = self.portsFile else { return }
-        let buffer = ByteBuffer(capacity: 256)
-        var writer = JSONWriter(buffer)
-        writer.object { writer in
-            for listener in self.control.gateway?.addresses ?? [] {
-                writer.key(escaping: listener.name)
-                writer.string("\(listener.address)")
-            }
-            if let admin = self.admin { writer.member("admin", "\(admin.address)") }
-        }
-        let temporary = path + ".new"
-        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else {
-            throw RuntimeError(description: "cannot write \(path): \(String(cString: strerror(errno)))")
-        }
-        let count = write(descriptor, buffer.readablePointer, buffer.count)
-        close(descriptor)
-        guard count == buffer.count, rename(temporary, path) == 0 else {
-            throw RuntimeError(description: "cannot write \(path): \(String(cString: strerror(errno)))")
-        }
+        var addresses = (self.control.gateway?.addresses ?? []).map { ($0.name, "\($0.address)") }
+        if let admin = self.admin { addresses.append(("admin", "\(admin.address)")) }
+        try PortsFile.write(addresses, to: path)
     }
 
     // MARK: Running
