@@ -24,7 +24,9 @@ extension Exchange {
     func begin(_ head: RequestHead, _ bytes: RawSpan, from client: ClientStream) {
         self.open(client)
         self.method = head.method
-        if case .chunked = head.framing { self.isChunked = true } else { self.isChunked = false }
+        self.isChunked = head.framing == .chunked
+        self.isRequestEnded = head.framing == .none
+        self.noteOverride(head, bytes)
         self.acceptsUpgrade = Self.upgrade(head, bytes) != nil
         if self.worker.shared.logsAccess { self.notePath(head, bytes) }
         self.noteTimingRequest(head)
@@ -56,6 +58,13 @@ extension Exchange {
     }
 
     private static let loggedPathBytesMax = 512
+
+    /// `x-weir-variant` is the gateway's own and not passed on, so a model that is overridden by it has
+    /// to find it here.
+    private func noteOverride(_ head: RequestHead, _ bytes: RawSpan) {
+        guard let field = head.first(.xWeirVariant) else { return }
+        self.variantField = NameBuffer(bytes.slice(field.valueRange))
+    }
 
     /// The protocol to switch to, where the client may. HTTP/2 in clear text is not passed on: behind
     /// the switch nobody would check what its requests ask for.
@@ -293,17 +302,27 @@ extension Exchange {
             return assertionFailure("our own head does not parse")
         }
         let settings = model.route.settings
-        if let name = settings.overrideHeader,
-            let range = lookup.valueRange(of: name, in: bytes), !range.isEmpty
-        {
-            guard let variant = model.route.variant(named: bytes.slice(range)) else {
-                self.unknownName = Self.text(bytes.slice(range))
-                return self.fail(ProxyError(.unknownVariant))
+        if let name = settings.overrideHeader {
+            if name == Self.variantFieldName {
+                if let value = self.variantField { self.override(model, value.bytes) }
+            } else if let range = lookup.valueRange(of: name, in: bytes) {
+                self.override(model, bytes.slice(range))
             }
-            self.pinnedVariant = variant
+            if self.phase != .receiving { return }
         }
         self.pinSticky(model, lookup, bytes)
         if settings.balancing == .consistentHash { self.hashKey = self.key(model, lookup, bytes) }
+    }
+
+    private static let variantFieldName = Array("x-weir-variant".utf8)
+
+    private func override(_ model: WorkerModel, _ name: RawSpan) {
+        if name.byteCount == 0 { return }
+        guard let variant = model.route.variant(named: name) else {
+            self.unknownName = Self.text(name)
+            return self.fail(ProxyError(.unknownVariant))
+        }
+        self.pinnedVariant = variant
     }
 
     private static let canonicalLimits = HeadLimits(

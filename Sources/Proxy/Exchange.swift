@@ -83,6 +83,8 @@ final class Exchange: WheelTimer {
     var pinnedVariant = -1
     /// Set when the sticky cookie must be given to the client.
     var setsCookie = false
+    /// The value of `x-weir-variant`, if there is one.
+    var variantField: NameBuffer?
     /// A name the client gave that nothing here has.
     var unknownName: String?
     var hashKey: UInt64?
@@ -150,6 +152,7 @@ final class Exchange: WheelTimer {
         self.pinnedVariant = -1
         self.setsCookie = false
         self.unknownName = nil
+        if self.variantField != nil { self.variantField = nil }
         self.hashKey = nil
         self.endpoint = nil
         if !self.failedEndpoints.isEmpty { self.failedEndpoints = [] }

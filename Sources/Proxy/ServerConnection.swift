@@ -248,9 +248,6 @@ final class ServerConnection: Connection {
         let exchange = self.worker.takeExchange()
         self.exchange = exchange
         exchange.begin(head, bytes.bytes, from: .http1(self))
-        if self.exchange === exchange, self.state == .waiting {
-            exchange.requestEnded(trailers: [])
-        }
         // What came with the head belongs to the first write upstream; else go ahead now.
         if self.exchange === exchange, self.state == .waiting || !hasMore { exchange.advance() }
         if self.state == .body { self.arm(after: self.worker.limits.idleTimeout) }
