@@ -158,7 +158,9 @@ struct ReferenceReader {
         let start = self.index
         switch key {
         case bytes("model"):
-            guard try self.peek() == UInt8(ascii: "\"") else { throw self.failure(.modelNotString) }
+            guard try self.peek() == UInt8(ascii: "\"") else {
+                throw self.failure(try self.peek() < 0x20 ? .unexpectedByte : .modelNotString)
+            }
             guard let name = try self.string(), String(validating: name, as: UTF8.self) != nil
             else {
                 self.index -= 1
@@ -310,7 +312,8 @@ struct DocumentMaker {
 
     mutating func value(_ depth: Int) -> String {
         let scalars = [
-            "true", "false", "null", "0", "-1.5e+3", "12345678901234567890", "0.25", "1E5",
+            "true", "false", "null", "0", "7", "42", "-1.5e+3", "12345678901234567890", "0.25",
+            "1E5",
         ]
         switch self.random.below(depth > 0 ? 8 : 5) {
         case 0...2: return self.space() + scalars[self.random.below(scalars.count)] + self.space()
