@@ -169,57 +169,96 @@ import Testing
         return hash
     }
 
-    @Test func aGrowingConversationKeepsItsKeyBeyondOneKibibyte() {
+    @Test func aGrowingConversationKeepsItsBaseBeyondOneKibibyte() {
         let affinity = PrefixAffinity(salt: 1)
         let start = String(repeating: "The same beginning. ", count: 60)
-        let key = affinity.key(Self.prompt(start))
-        #expect(key != nil)
-        #expect(affinity.key(Self.prompt(start + "And one more turn.")) == key)
-        #expect(affinity.key(Self.prompt("Another" + start)) != key)
+        let base = affinity.keys(Self.prompt(start))?[0]
+        #expect(base != nil)
+        #expect(affinity.keys(Self.prompt(start + "And one more turn."))?[0] == base)
+        #expect(affinity.keys(Self.prompt("Another" + start))?[0] != base)
     }
 
-    @Test func theKeyChangesOnlyAtPowersOfTwo() {
+    static func blocks(_ names: Range<Int>) -> String {
+        names.map { "block \($0)" + String(repeating: ".", count: 58 - "\($0)".count) }.joined()
+    }
+
+    @Test func theBaseChangesOnlyAtPowersOfTwoAndTheLadderGrows() {
         let affinity = PrefixAffinity(salt: 1)
-        let long = (0..<40).map {
-            "block \($0)" + String(repeating: ".", count: 64 - "block \($0)".count)
-        }
         var changes: [Int] = []
-        var last: UInt64?
-        for count in 1...40 {
-            let key = affinity.key(Self.prompt(long.prefix(count).joined()))
-            if key != last { changes.append(count) }
-            last = key
+        var rungs: [Int] = []
+        var last: PrefixKeys?
+        for count in 1...300 {
+            guard let keys = affinity.keys(Self.prompt(Self.blocks(0..<count))) else { continue }
+            if keys[0] != last?[0] { changes.append(count) }
+            if keys.count != last?.count { rungs.append(count) }
+            last = keys
         }
         #expect(changes == [1, 2, 4, 8, 16])
+        #expect(rungs == [1, 32, 64, 128, 256])
     }
 
     @Test func shortPromptsHaveAKeyAndNoPromptHasNone() {
         let affinity = PrefixAffinity(salt: 1)
-        #expect(affinity.key(Self.prompt("\"hi\"")) != nil)
-        #expect(affinity.key(Self.prompt("\"hi\"")) != affinity.key(Self.prompt("\"ho\"")))
-        #expect(affinity.key(PromptHash()) == nil)
-        #expect(
-            PrefixAffinity(salt: 2).key(Self.prompt("\"hi\""))
-                != affinity.key(Self.prompt("\"hi\""))
-        )
+        let high = Self.prompt("\"hi\"")
+        #expect(affinity.keys(high) != nil)
+        #expect(affinity.keys(high) != affinity.keys(Self.prompt("\"ho\"")))
+        #expect(affinity.keys(PromptHash()) == nil)
+        #expect(PrefixAffinity(salt: 2).keys(high) != affinity.keys(high))
     }
 
-    @Test func aHotPrefixSpillsToAsFewEndpointsAsCarryIt() {
+    @Test func aHotPrefixSpillsToAsFewEndpointsAsCarryIt() throws {
         let affinity = PrefixAffinity(salt: 1)
+        let keys = try #require(affinity.keys(Self.prompt(Self.blocks(0..<20))))
         var endpoints = FakeEndpoints(loads: Array(repeating: 0, count: 8), limit: 64)
-        var used: Set<Int> = []
-        for _ in 0..<4 {
-            guard let index = affinity.pick(keyHash: 99, endpoints).index else { continue }
+        var used: [Int] = []
+        for _ in 0..<8 {
+            let index = try #require(affinity.pick(keys, endpoints).index)
             endpoints.loads[index] += 1
-            used.insert(index)
+            used.append(index)
         }
-        #expect(used.count == 1, "the floor lets four meet")
-        for _ in 0..<4 {
-            guard let index = affinity.pick(keyHash: 99, endpoints).index else { continue }
-            endpoints.loads[index] += 1
-            used.insert(index)
+        #expect(Set(used.prefix(4)).count == 1, "the floor lets four meet")
+        #expect(Set(used).count == 2)
+    }
+
+    @Test func conversationsKeepPlacesOfTheirOwnWhenTheirCommonStartIsTooHot() throws {
+        let affinity = PrefixAffinity(salt: 1)
+        var endpoints = FakeEndpoints(loads: Array(repeating: 5, count: 8), limit: 64)
+        let common = Self.blocks(0..<20)
+        let start = try #require(affinity.keys(Self.prompt(common)))
+        let home = try #require(affinity.pick(start, endpoints).index)
+        endpoints.loads[home] = 20
+        var places: Set<Int> = []
+        for conversation in 0..<40 {
+            let first =
+                common + Self.blocks(1_000 * (conversation + 1)..<1_000 * (conversation + 1) + 20)
+            let grown = first + Self.blocks(0..<10)
+            let one = try #require(affinity.keys(Self.prompt(first)))
+            let two = try #require(affinity.keys(Self.prompt(grown)))
+            let place = affinity.pick(one, endpoints)
+            #expect(place == affinity.pick(two, endpoints))
+            places.insert(place.index ?? -1)
         }
-        #expect(used.count == 2)
+        #expect(!places.contains(home))
+        #expect(places.count >= 6, "\(places)")
+    }
+
+    @Test func theLadderKeepsToLimitsAndEligibility() throws {
+        let affinity = PrefixAffinity(salt: 1)
+        let keys = try #require(affinity.keys(Self.prompt(Self.blocks(0..<300))))
+        #expect(keys.count == PrefixKeys.countMax)
+        var random = RandomSource(seed: 77)
+        for _ in 0..<2_000 {
+            var endpoints = FakeEndpoints(loads: (0..<6).map { _ in random.below(4) })
+            endpoints.limits = (0..<6).map { _ in 1 + random.below(3) }
+            endpoints.eligible = (0..<6).map { _ in random.chance(50) }
+            let eligible = (0..<6).filter { endpoints.eligible[$0] }
+            let free = eligible.filter { endpoints.loads[$0] < endpoints.limits[$0] }
+            switch affinity.pick(keys, endpoints) {
+            case .free(let index): #expect(free.contains(index))
+            case .saturated(let index): #expect(free.isEmpty && eligible.contains(index))
+            case .none: #expect(eligible.isEmpty)
+            }
+        }
     }
 
     @Test(arguments: [1, 3, 63, 64, 65, 1000])
