@@ -167,7 +167,31 @@ package struct ConsistentHash: Sendable {
         keyHash: UInt64,
         _ endpoints: borrowing some BalancedEndpoints
     ) -> BalancerChoice {
-        let cap = self.loadCap(endpoints)
+        self.pick(keyHash: keyHash, cap: self.loadCap(endpoints), endpoints)
+    }
+
+    /// The endpoint that is first in the key's order whatever its load; -1 where none is eligible.
+    @inlinable
+    static func home(keyHash: UInt64, _ endpoints: borrowing some BalancedEndpoints) -> Int {
+        var best = -1
+        var bestScore: UInt64 = 0
+        for index in 0..<endpoints.count where endpoints.isEligible(index) {
+            let score = ByteHash.combine(keyHash, endpoints.identity(index))
+            if best < 0 || score > bestScore {
+                best = index
+                bestScore = score
+            }
+        }
+        return best
+    }
+
+    /// As `pick`, with the bound known: an endpoint below `cap` requests is preferred.
+    @inlinable
+    func pick(
+        keyHash: UInt64,
+        cap: Int,
+        _ endpoints: borrowing some BalancedEndpoints
+    ) -> BalancerChoice {
         // Ranks: 3 below the bound and with a slot, 2 with a slot, 1 at its limit.
         var best = -1
         var bestRank = 0

@@ -81,7 +81,10 @@ package struct HostPathTable: Sendable {
     /// has no query.
     package func lookup(host: RawSpan, path: RawSpan) -> Int? {
         if self.paths.count == 0 { return nil }
-        if self.hosts.count > 0, let name = Self.normalised(host) {
+        // A host that begins with a dot is none, and would look like a wildcard's key.
+        if self.hosts.count > 0, let name = Self.normalised(host),
+            name.bytes.byte(at: 0) != UInt8(ascii: ".")
+        {
             if let number = self.hosts.exact(name.bytes),
                 let found = self.longestMatch(host: number, path: path)
             {

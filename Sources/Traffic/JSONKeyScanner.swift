@@ -306,7 +306,7 @@ package struct JSONKeyScanner: Sendable {
 
     // MARK: Containers
 
-    private var isInObject: Bool {
+    var isInObject: Bool {
         let bit = self.depth &- 1
         return self.containers[bit &>> 6] &>> UInt64(bit & 63) & 1 == 1
     }

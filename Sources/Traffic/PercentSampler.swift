@@ -18,7 +18,7 @@ package struct PercentSampler: Sendable {
 
     /// The share as a fraction 0...1; not a number counts as 0.
     package init(share: Double, phase: Int = 0) {
-        let scaled = share.isFinite ? (share * Double(Self.whole)).rounded() : 0
+        let scaled = share.isFinite ? share * Double(Self.whole) + 0.5 : 0
         self.init(
             millionths: Int(min(max(scaled, 0), Double(Self.whole))),
             phase: phase

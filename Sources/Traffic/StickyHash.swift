@@ -42,7 +42,7 @@ package struct StickyHash: Sendable {
 
     /// A uniform 64-bit number as an exponentially distributed one: -ln of it as a fraction in (0, 1).
     static func exponential(_ uniform: UInt64) -> Double {
-        let fraction = (Double(uniform &>> 11) + 0.5) * 0x1p-53
+        let fraction = (Double(uniform &>> 12) + 0.5) * 0x1p-52
         return -Self.naturalLogarithm(fraction)
     }
 

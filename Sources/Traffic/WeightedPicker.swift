@@ -65,7 +65,7 @@ package struct WeightedPicker: Sendable {
             else { continue }
             let limit = Double(newSum)
             let scaled = Double(self.credits[previous]) * limit / Double(oldSum)
-            credits[index] = Int(max(-limit, min(limit, scaled)).rounded())
+            credits[index] = Int(max(-limit, min(limit, scaled)))
         }
         self.weights = weights
         self.credits = Self.balanced(credits, weights: weights)
