@@ -1,2 +1,0 @@
-import Core
-package final class AccessLogWriter: Sendable { package init() {} }
