@@ -69,7 +69,13 @@ let package = Package(
             dependencies: ["Core", "CEvent", "CPlatform"],
             swiftSettings: shell
         ),
-        .target(name: "Telemetry", dependencies: ["Core", "EventLoop"], swiftSettings: shell),
+        .target(
+            name: "Telemetry",
+            dependencies: [
+                "Core", "EventLoop", .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: shell
+        ),
         .target(
             name: "HTTPService",
             dependencies: ["Core", "HTTP", "EventLoop", "CPlatform"],
@@ -138,7 +144,10 @@ let package = Package(
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform"]),
-        test("TelemetryTests", ["Telemetry", "Core"]),
+        test(
+            "TelemetryTests",
+            ["Telemetry", "EventLoop", "Core", .product(name: "Logging", package: "swift-log")]
+        ),
         test(
             "HTTPServiceTests",
             ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
