@@ -51,6 +51,18 @@ extension Exchange {
         output.append(decimal: micro)
     }
 
+    /// `name@address` of the replica, for the log.
+    var lastEndpointName: [UInt8] {
+        self.lastEndpoint.map { Array("\($0.name)@\($0.address)".utf8) } ?? []
+    }
+
+    var clientName: [UInt8] {
+        guard case .http1(let connection) = self.client, let peer = connection.peer else {
+            return []
+        }
+        return Array("\(peer)".utf8)
+    }
+
     var queueNanoseconds: UInt64 {
         self.queuedAt == .zero ? 0 : self.admittedAt.nanoseconds(since: self.queuedAt)
     }
@@ -59,7 +71,7 @@ extension Exchange {
 
     /// Counts the request. Called once, when its response is complete or cannot be.
     func count(_ now: Instant) {
-        if case .shadow = self.client, !self.isClientGone { return self.countShadow() }
+        if self.isShadow { return self.countShadow() }
         guard let model = self.model else {
             self.worker.stats.localAnswers[self.status, default: 0] += 1
             return

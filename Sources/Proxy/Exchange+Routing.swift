@@ -285,7 +285,7 @@ extension Exchange {
             return false
         }
         self.prefixHashed = true
-        self.hashKey = self.model?.prefixKey(self.scanner.prompt)
+        if let keys = self.model?.prefixKeys(self.scanner.prompt) { self.affinity = .prefix(keys) }
         return true
     }
 
@@ -311,7 +311,9 @@ extension Exchange {
             if self.phase != .receiving { return }
         }
         self.pinSticky(model, lookup, bytes)
-        if settings.balancing == .consistentHash { self.hashKey = self.key(model, lookup, bytes) }
+        if settings.balancing == .consistentHash, let key = self.key(model, lookup, bytes) {
+            self.affinity = .hash(key)
+        }
     }
 
     private static let variantFieldName = Array("x-weir-variant".utf8)
@@ -335,7 +337,7 @@ extension Exchange {
         case .header(let name):
             guard let range = head.valueRange(of: name, in: bytes), !range.isEmpty else { return }
             let hash = ByteHash.hash(bytes.slice(range))
-            self.hashKey = hash
+            self.affinity = .hash(hash)
             if let variant = model.stickyVariant(keyHash: hash) { self.pinnedVariant = variant }
         case .cookie(let name):
             if let range = Cookies.value(named: name, head, bytes),
@@ -354,7 +356,7 @@ extension Exchange {
         if let name = model.route.settings.hashHeader {
             return head.valueRange(of: name, in: bytes).map { ByteHash.hash(bytes.slice($0)) }
         }
-        if let hashKey = self.hashKey { return hashKey }
+        if case .hash(let hash) = self.affinity { return hash }
         guard case .http1(let connection) = self.client else { return nil }
         return connection.peer.map(\.hostHash)
     }

@@ -19,7 +19,7 @@ extension Exchange {
 
     func pick(_ model: WorkerModel) -> EndpointChoice? {
         model.pick(
-            pinned: self.pinnedVariant, excluding: self.failedEndpoints, key: self.hashKey,
+            pinned: self.pinnedVariant, excluding: self.failedEndpoints, key: self.affinity,
             now: self.now)
     }
 
@@ -28,7 +28,7 @@ extension Exchange {
         let waiter = Waiter(
             exchange: LoopBound(self, loop: self.worker.loop), ticket: self.ticket,
             worker: self.worker.handle, pinned: self.pinnedVariant,
-            excluded: self.failedEndpoints)
+            excluded: self.failedEndpoints, affinity: self.affinity)
         let bytes = self.bodyCount + (self.head?.count ?? 0)
         let deadline = self.now + model.route.settings.queueTimeout
         guard
@@ -97,6 +97,7 @@ extension Exchange {
         self.meter = meter
         self.variant = choice.variant
         self.endpoint = choice.endpoint
+        self.lastEndpoint = choice.endpoint
         self.attempt += 1
         self.worker.mirrorIfAsked(self)
         self.connect(choice.endpoint)
@@ -208,7 +209,6 @@ extension Exchange {
     private func retryFacts(
         _ error: ProxyError, wasNeverSent: Bool, wasReused: Bool, hadResponseBytes: Bool
     ) -> RetryFacts {
-        let isShadow: Bool = if case .shadow = self.client { true } else { false }
         // A reset says that the replica went away, not that it refused: repeating is safe where the
         // request only computes, whatever the connection's history.
         let retryability: Retryability =
@@ -218,7 +218,7 @@ extension Exchange {
             case .no: .no
             }
         return RetryFacts(
-            retryability: hadResponseBytes || isShadow || self.acceptsUpgrade ? .no : retryability,
+            retryability: hadResponseBytes || self.isShadow || self.acceptsUpgrade ? .no : retryability,
             isRepeatable: self.isRepeatable, wasNeverSent: wasNeverSent,
             connectionWasReused: wasReused,
             bodyIsReplayable: self.isReplayable && self.head != nil,

@@ -87,9 +87,11 @@ final class Exchange: WheelTimer {
     var variantField: NameBuffer?
     /// A name the client gave that nothing here has.
     var unknownName: String?
-    var hashKey: UInt64?
+    var affinity = AffinityKey.none
     var endpoint: Endpoint?
     var failedEndpoints: [Endpoint] = []
+    /// The replica of the last try, for the log.
+    var lastEndpoint: Endpoint?
     var attempt = 0
     var upstream: UpstreamConnection?
     var queueHandle: AdmissionHandle?
@@ -120,6 +122,12 @@ final class Exchange: WheelTimer {
     }
 
     var now: Instant { self.worker.loop.now }
+
+    /// Whether it is a mirrored copy.
+    var isShadow: Bool {
+        if case .shadow = self.client { return !self.isClientGone }
+        return false
+    }
 
     /// Makes the object ready for a request.
     func open(_ client: ClientStream) {
@@ -153,8 +161,9 @@ final class Exchange: WheelTimer {
         self.setsCookie = false
         self.unknownName = nil
         if self.variantField != nil { self.variantField = nil }
-        self.hashKey = nil
+        self.affinity = .none
         self.endpoint = nil
+        self.lastEndpoint = nil
         if !self.failedEndpoints.isEmpty { self.failedEndpoints = [] }
         self.attempt = 0
         self.upstream = nil

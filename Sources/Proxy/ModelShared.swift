@@ -13,6 +13,7 @@ struct Waiter: Sendable {
     let pinned: Int
     /// Endpoints that failed it.
     let excluded: [Endpoint]
+    let affinity: AffinityKey
 }
 
 /// A replica chosen for a request, its slot already taken.
@@ -82,14 +83,14 @@ package final class ModelShared: Sendable {
 
     /// The longest-waiting request for which `pick` finds a slot, and that slot.
     func nextGrant(
-        now: Instant, _ pick: (_ pinned: Int, _ excluded: [Endpoint]) -> EndpointChoice?
+        now: Instant, _ pick: (Waiter) -> EndpointChoice?
     ) -> (Waiter, EndpointChoice)? {
         self.queue.withLock { queue in
             var choice: EndpointChoice?
             var isNothingFree = false
             let entry = queue.popFirst(now: now, lookahead: Self.lookaheadMax) { waiter in
                 if isNothingFree { return false }
-                choice = pick(waiter.pinned, waiter.excluded)
+                choice = pick(waiter)
                 if choice == nil, waiter.pinned < 0, waiter.excluded.isEmpty { isNothingFree = true }
                 return choice != nil
             }

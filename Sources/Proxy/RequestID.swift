@@ -48,10 +48,8 @@ struct RequestID {
         withUnsafeBytes(of: self.inline) { output.append($0.baseAddress, count: self.count) }
     }
 
-    var text: String {
-        withUnsafeBytes(of: self.inline) {
-            String(decoding: $0.prefix(self.count), as: UTF8.self)
-        }
+    func withBytes(_ body: (RawSpan) -> Void) {
+        withUnsafeBytes(of: self.inline) { body($0.bytes.extracting(0..<self.count)) }
     }
 }
 

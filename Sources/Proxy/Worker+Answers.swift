@@ -26,7 +26,7 @@ extension Worker {
         guard let model = exchange.model, exchange.attempt == 1,
             let mirror = model.route.settings.mirror
         else { return }
-        if case .shadow = exchange.client { return }
+        if exchange.isShadow { return }
         let hasWholeBody = exchange.isRequestEnded && exchange.isReplayable
         guard let decision = model.decideMirror(hasWholeBody: hasWholeBody) else { return }
         switch decision {
@@ -41,7 +41,7 @@ extension Worker {
 
     private func mirror(_ original: Exchange, _ model: WorkerModel, to variant: Int) {
         let choice = model.pick(
-            pinned: variant, excluding: [], key: nil, now: self.loop.now)
+            pinned: variant, excluding: [], key: .none, now: self.loop.now)
         guard let choice else {
             model.meter(variant).statistics.mirrorDropped += 1
             return

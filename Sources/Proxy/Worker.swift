@@ -35,6 +35,7 @@ final class Worker {
 
     var dateReadAt = Instant.zero
     var dateSeconds: Int64 = 0
+    let accessLog: AccessLogSink?
     private var listeners: [Listener] = []
     private var connections: [Connection?] = []
     private var freeSlots: [Int] = []
@@ -56,6 +57,7 @@ final class Worker {
         self.limits = snapshot.limits
         self.headLimits = snapshot.limits.head
         self.random = RandomSource(seed: shared.seed &+ UInt64(index))
+        self.accessLog = shared.accessLog?.makeSink(on: loop)
         self.models = Array(repeating: nil, count: snapshot.models.count)
         loop.afterTurn = { [unowned self] in self.afterTurn() }
     }
@@ -232,8 +234,10 @@ final class Worker {
         let shared = model.route.shared
         let now = self.loop.now
         while shared.hasWaiters {
-            let grant = shared.nextGrant(now: now) { pinned, excluded in
-                model.pick(pinned: pinned, excluding: excluded, key: nil, now: now)
+            let grant = shared.nextGrant(now: now) { waiter in
+                model.pick(
+                    pinned: waiter.pinned, excluding: waiter.excluded, key: waiter.affinity,
+                    now: now)
             }
             guard let (waiter, choice) = grant else { return }
             self.deliver(waiter, choice)
@@ -301,6 +305,7 @@ final class Worker {
         for exchange in self.exchanges { self.wheel.remove(exchange) }
         self.exchanges = []
         self.deferred = []
+        self.accessLog?.flush()
         self.wheel.stop()
     }
 

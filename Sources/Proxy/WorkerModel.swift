@@ -19,6 +19,7 @@ final class WorkerModel {
     var mirrorsInFlight = 0
     private var random: RandomSource
     private let affinity: PrefixAffinity
+    var nameBytes: [UInt8] { Array(self.route.name.utf8) }
 
     /// How one variant's requests are spread.
     private struct Balancer {
@@ -49,7 +50,7 @@ final class WorkerModel {
         return name.withUTF8 { ByteHash.hash(UnsafeRawBufferPointer($0).bytes) }
     }
 
-    func prefixKey(_ prompt: PromptHash) -> UInt64? { self.affinity.key(prompt) }
+    func prefixKeys(_ prompt: PromptHash) -> PrefixKeys? { self.affinity.keys(prompt) }
 
     private static func balancer(_ random: inout RandomSource) -> Balancer {
         Balancer(
@@ -143,7 +144,7 @@ final class WorkerModel {
 
     /// A replica with a free slot, which is taken; nil when the request has to wait.
     func pick(
-        pinned: Int, excluding: [Endpoint], key: UInt64?, now: Instant
+        pinned: Int, excluding: [Endpoint], key: AffinityKey, now: Instant
     ) -> EndpointChoice? {
         if pinned >= 0 {
             return self.pick(in: pinned, excluding: excluding, key: key, now: now)
@@ -178,7 +179,7 @@ final class WorkerModel {
     }
 
     private func pick(
-        in variant: Int, excluding: [Endpoint], key: UInt64?, now: Instant
+        in variant: Int, excluding: [Endpoint], key: AffinityKey, now: Instant
     ) -> EndpointChoice? {
         let view = EndpointView(
             endpoints: self.route.variants[variant].endpoints, excluded: excluding, now: now)
@@ -196,18 +197,22 @@ final class WorkerModel {
 
     private static let raceAttemptsMax = 8
 
-    private func balance(_ variant: Int, _ view: EndpointView, key: UInt64?) -> BalancerChoice {
+    private func balance(_ variant: Int, _ view: EndpointView, key: AffinityKey) -> BalancerChoice {
         switch self.route.settings.balancing {
         case .leastLoaded:
             return self.balancers[variant].leastLoaded.pick(view)
         case .roundRobin:
             return self.balancers[variant].roundRobin.pick(view)
         case .consistentHash:
-            guard let key else { return self.balancers[variant].leastLoaded.pick(view) }
-            return ConsistentHash().pick(keyHash: key, view)
+            guard case .hash(let hash) = key else {
+                return self.balancers[variant].leastLoaded.pick(view)
+            }
+            return ConsistentHash().pick(keyHash: hash, view)
         case .prefixAffinity:
-            guard let key else { return self.balancers[variant].leastLoaded.pick(view) }
-            return self.affinity.pick(keyHash: key, view)
+            guard case .prefix(let keys) = key else {
+                return self.balancers[variant].leastLoaded.pick(view)
+            }
+            return self.affinity.pick(keys, view)
         }
     }
 
@@ -265,6 +270,13 @@ final class WorkerModel {
     func decideMirror(hasWholeBody: Bool) -> MirrorPolicy.Decision? {
         self.mirror?.decide(inFlight: self.mirrorsInFlight, hasWholeBody: hasWholeBody)
     }
+}
+
+/// By what a request prefers some replicas to others.
+enum AffinityKey: Sendable {
+    case none
+    case hash(UInt64)
+    case prefix(PrefixKeys)
 }
 
 /// What one worker measures of one variant. An object, so that a request under way keeps its own

@@ -22,6 +22,7 @@ final class Runtime {
     private let control: ControlPlane
     private let logger: Logger
     private let portsFile: String?
+    private let accessLog: AccessLogWriter?
     private var admin: AdminServer?
     private var signals: SignalSource?
     private var watcher: FileWatcher?
@@ -36,6 +37,9 @@ final class Runtime {
         signal(SIGPIPE, SIG_IGN)
         self.source = source
         self.portsFile = portsFile
+        LoggingSystem.bootstrap {
+            LineLogHandler(label: $0, format: isatty(STDERR_FILENO) == 1 ? .text : .json)
+        }
         self.logger = Logger(label: "weir")
         do {
             self.loop = try EventLoop()
@@ -43,7 +47,10 @@ final class Runtime {
             self.control = ControlPlane(
                 loop: self.loop, configuration: configuration, processes: processes,
                 logger: self.logger)
-            try self.control.startGateway(Self.gatewayOptions(configuration))
+            self.accessLog = try Self.accessLog(configuration)
+            var options = try Self.gatewayOptions(configuration)
+            options.accessLog = self.accessLog
+            try self.control.startGateway(options)
             try self.startAdmin(configuration)
         } catch let error as SystemError {
             throw RuntimeError(description: Self.advice(error))
@@ -102,6 +109,19 @@ final class Runtime {
         return options
     }
 
+    private static func accessLog(
+        _ configuration: Configuration
+    ) throws(SystemError) -> AccessLogWriter? {
+        guard let spec = configuration.gateway.spec.accessLog else { return nil }
+        let format: AccessLogEncoder.Format =
+            switch spec.format {
+            case .json: .json
+            case .text: .text
+            }
+        return try AccessLogWriter(
+            .init(format: format, path: spec.path, sampleMillionths: spec.sample.millionths))
+    }
+
     private static func address(_ address: ListenAddress) throws -> SocketAddress {
         guard let socket = SocketAddress(host: address.host, port: UInt16(clamping: address.port))
         else {
@@ -148,6 +168,7 @@ final class Runtime {
     private func received(_ number: Int32) {
         switch number {
         case SIGHUP:
+            self.accessLog?.reopen()
             self.reload()
         default:
             if self.control.isDraining {
@@ -163,6 +184,7 @@ final class Runtime {
         let deadline = self.control.configuration.gateway.spec.drainTimeout
         self.control.shutDown(within: deadline) { [unowned self] in
             self.admin?.stop()
+            self.accessLog?.close()
             self.logger.info("stopped")
             self.loop.stop()
         }
