@@ -9,8 +9,9 @@ extension Worker {
     func logAccess(_ exchange: Exchange) {
         guard let log = self.accessLog, !exchange.isShadow, log.takesNext() else { return }
         let record = self.record(exchange)
+        let path = exchange.pathForLog
         exchange.requestID.withBytes { requestID in
-            log.append(record, path: exchange.pathForLog.span.bytes, requestID: requestID)
+            log.append(record, path: path.span.bytes, requestID: requestID)
         }
     }
 
