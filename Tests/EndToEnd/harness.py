@@ -154,11 +154,13 @@ class Simulator(Process):
     """`weir model-simulator`, a pretend model server."""
 
     def __init__(self, folder, name="simulator", arguments=()):
-        ports = folder / f"{name}.ports"
-        ports.unlink(missing_ok=True)
-        command = [binary(), "model-simulator", "--port", "0", "--ports-file", str(ports)]
-        super().__init__(name, [*command, *arguments], folder)
-        self.address = read_ports(self, ports, ["http"])["http"]
+        super().__init__(name, [binary(), "model-simulator", "--port", "0", *arguments], folder)
+        self.address = eventually(self.printed_address, f"{name} prints its address", START_SECONDS)
+
+    def printed_address(self):
+        self.assert_running()
+        match = re.search(r"127\.0\.0\.1:\d+", self.output())
+        return match and match[0]
 
     @property
     def url(self):
