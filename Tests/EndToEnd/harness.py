@@ -210,7 +210,9 @@ class Weir(Process):
         return answer.json() if answer.body else None
 
     def metrics(self):
-        return call(self.admin_address, "GET", "/metrics").body.decode()
+        answer = call(self.admin_address, "GET", "/metrics")
+        assert answer.status == 200, f"/metrics: {answer.status} {answer.body[:200]!r}"
+        return answer.body.decode()
 
     def metric(self, name, **labels):
         return metric_sum(self.metrics(), name, **labels)
@@ -270,10 +272,13 @@ def processes_of(folder):
 
 
 def sweep(folder):
-    """Kills what a test left running, and says what it was."""
-    left = processes_of(folder)
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
+    """Kills what a test left running, and says what it was. Who watches others may end last."""
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not processes_of(folder), "all processes are gone", 5)
+    left = {}
+    for pid in processes_of(folder):
+        with contextlib.suppress(OSError):
+            left[pid] = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
             os.kill(pid, signal.SIGKILL)
     return left
 
