@@ -112,7 +112,7 @@ def test_mirror_copies_requests_and_never_touches_the_client(weir, three):
         copies = eventually(
             lambda: three["v3"].metric("weir_simulator_inferences_total"), "v3 gets copies"
         )
-        three["v3"].faults(errorRate=0.5, hangRate=0.5)
+        three["v3"].faults(errorRate=0.5, resetRate=0.5)
         load.wait_for(100)
     assert copies > 10
     assert not load.failures
