@@ -2,7 +2,9 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-sanitized lint format clean
+.PHONY: help setup build demo demo-stop test test-sanitized fuzz lint format clean
+
+FUZZ_SECONDS ?= 60
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +29,15 @@ test: ## set up, check the style, run every test
 test-sanitized: ## run the Swift tests with AddressSanitizer, then with ThreadSanitizer
 	@scripts/test sanitized
 
+fuzz: ## fuzz every parser for a minute (FUZZ_SECONDS=60); findings land in Fuzz/FailCases
+	@scripts/setup build
+	@Fuzz/run -s $(FUZZ_SECONDS)
+
 lint: ## check the style of sources and scripts
 	@scripts/lint
 
 format: ## bring the Swift sources into the style
-	@swift format -i -p -r Sources Tests Package.swift
+	@swift format -i -p -r Sources Tests Fuzz Package.swift
 
 clean: ## remove builds and caches (the Python environment stays)
 	@rm -rf .build .build-* .cache

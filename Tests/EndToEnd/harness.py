@@ -17,7 +17,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 40.0  # longer than the deadline by which Weir ends what still runs
 WAIT_SECONDS = 20.0
 POLL_SECONDS = 0.02
 # In the environment of everything that a test starts, and of its children.
@@ -154,11 +154,13 @@ class Simulator(Process):
     """`weir model-simulator`, a pretend model server."""
 
     def __init__(self, folder, name="simulator", arguments=()):
-        ports = folder / f"{name}.ports"
-        ports.unlink(missing_ok=True)
-        command = [binary(), "model-simulator", "--port", "0", "--ports-file", str(ports)]
-        super().__init__(name, [*command, *arguments], folder)
-        self.address = read_ports(self, ports, ["http"])["http"]
+        super().__init__(name, [binary(), "model-simulator", "--port", "0", *arguments], folder)
+        self.address = eventually(self.printed_address, f"{name} prints its address", START_SECONDS)
+
+    def printed_address(self):
+        self.assert_running()
+        match = re.search(r"127\.0\.0\.1:\d+", self.output())
+        return match and match[0]
 
     @property
     def url(self):
@@ -208,7 +210,9 @@ class Weir(Process):
         return answer.json() if answer.body else None
 
     def metrics(self):
-        return call(self.admin_address, "GET", "/metrics").body.decode()
+        answer = call(self.admin_address, "GET", "/metrics")
+        assert answer.status == 200, f"/metrics: {answer.status} {answer.body[:200]!r}"
+        return answer.body.decode()
 
     def metric(self, name, **labels):
         return metric_sum(self.metrics(), name, **labels)
@@ -268,10 +272,13 @@ def processes_of(folder):
 
 
 def sweep(folder):
-    """Kills what a test left running, and says what it was."""
-    left = processes_of(folder)
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
+    """Kills what a test left running, and says what it was. Who watches others may end last."""
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not processes_of(folder), "all processes are gone", 5)
+    left = {}
+    for pid in processes_of(folder):
+        with contextlib.suppress(OSError):
+            left[pid] = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
             os.kill(pid, signal.SIGKILL)
     return left
 

@@ -58,7 +58,7 @@ def test_every_replica_killed_in_turn_costs_no_request(weir):
 
 
 def test_client_that_goes_away_cancels_its_request(weir, simulator):
-    server = simulator("--model", "river", "--step-base", "30ms")
+    server = simulator("--model", "river", "--step-time", "30ms")
     gateway = weir(model("river", {"v1": [server.url]}))
     before = server.metric("weir_simulator_cancelled_total") or 0
     stream = Stream(gateway.address, chat_body("river", tokens=2000))
@@ -74,7 +74,7 @@ def test_client_that_goes_away_cancels_its_request(weir, simulator):
 
 
 def test_client_that_goes_away_before_the_answer_cancels_too(weir, simulator):
-    server = simulator("--model", "river", "--step-base", "30ms")
+    server = simulator("--model", "river", "--step-time", "30ms")
     gateway = weir(model("river", {"v1": [server.url]}))
     with pytest.raises(TimeoutError):
         call(gateway.address, "POST", "/v1/chat/completions",
@@ -85,7 +85,7 @@ def test_client_that_goes_away_before_the_answer_cancels_too(weir, simulator):
 
 
 def test_sigterm_lets_a_stream_end(weir, simulator):
-    server = simulator("--model", "river", "--step-base", "30ms")
+    server = simulator("--model", "river", "--step-time", "30ms")
     gateway = weir(model("river", {"v1": [server.url]}))
     stream = Stream(gateway.address, chat_body("river", tokens=50))
     assert stream.next_event()
@@ -104,7 +104,7 @@ def test_sigterm_lets_a_stream_end(weir, simulator):
 
 
 def test_second_sigterm_ends_at_once(weir, simulator):
-    server = simulator("--model", "river", "--step-base", "100ms")
+    server = simulator("--model", "river", "--step-time", "100ms")
     gateway = weir(model("river", {"v1": [server.url]}))
     stream = Stream(gateway.address, chat_body("river", tokens=2000))
     assert stream.next_event()

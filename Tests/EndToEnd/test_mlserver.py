@@ -67,14 +67,14 @@ def test_digits_are_recognised_through_the_gateway(gateway, held_out):
     assert right["v2"] / asked["v2"] > 0.90
 
 
-def test_tritonclient_with_binary_tensors(gateway, held_out):
+def test_tritonclient(gateway, held_out):
     client = triton.InferenceServerClient(url=gateway.address)
     try:
         assert client.is_model_ready("digits")
         images = numpy.array(held_out["images"][:16], dtype=numpy.float32)
         tensor = triton.InferInput("image", list(images.shape), "FP32")
-        tensor.set_data_from_numpy(images, binary_data=True)
-        output = triton.InferRequestedOutput("predict", binary_data=True)
+        tensor.set_data_from_numpy(images, binary_data=False)
+        output = triton.InferRequestedOutput("predict", binary_data=False)
         digits = client.infer("digits", [tensor], outputs=[output]).as_numpy("predict")
     finally:
         client.close()

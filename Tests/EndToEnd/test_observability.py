@@ -15,7 +15,7 @@ MODEL = "river"
 def gateway(weir):
     documents = [
         model(MODEL, {"v1": "river-v1"}),
-        simulated("river-v1", MODEL, 1, ["--step-base", "10ms"]),
+        simulated("river-v1", MODEL, 1, ["--step-time", "10ms"]),
     ]
     return weir(*documents, replicas=1)
 

@@ -11,7 +11,7 @@ from harness import Stream, chat_body, model, simulated
 
 MODEL = "river"
 STEP_SECONDS = 0.03
-SLOW_DECODE = ["--step-base", "30ms"]
+SLOW_DECODE = ["--step-time", "30ms"]
 
 
 @pytest.fixture

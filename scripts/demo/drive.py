@@ -23,7 +23,7 @@ import time
 import urllib.parse
 
 MODEL = "digits"
-CONNECTIONS_MAX = 256  # in-flight requests at most; above it new ones are counted as failed
+CONNECTIONS_MAX = 1000  # in-flight requests at most; above it new ones are counted as failed
 REQUEST_TIMEOUT_SECONDS = 30.0
 HEAD_BYTES_MAX = 64 * 1024
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -357,8 +357,8 @@ class Drive:
                     if answer.status == 200:
                         self.screen.event(f"{ready} replicas are ready after {self.elapsed:.1f} s")
                         return
-            except (Failure, OSError, asyncio.IncompleteReadError):
-                pass  # it is not there yet
+            except (Failure, OSError, asyncio.IncompleteReadError) as error:
+                state = f"waiting for Weir: {error or type(error).__name__}"
             self.screen.progress(self.elapsed, f"{self.elapsed:5.1f} s  {state}")
             await asyncio.sleep(ADMIN_PERIOD_SECONDS)
         raise Failure(f"Weir is not ready after {FLEET_TIMEOUT_SECONDS:.0f} s ({state})")
