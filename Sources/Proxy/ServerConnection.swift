@@ -53,6 +53,8 @@ final class ServerConnection: Connection {
     var responseIsChunked = false
     var hasBegunResponse = false
     private var hasServed = false
+    /// The client has sent its FIN; requests before it are still answered.
+    private var hasInputEnded = false
     private var lingered = 0
     private var skipLimit: UInt64 = 0
     private var expectsContinue = false
@@ -110,6 +112,7 @@ final class ServerConnection: Connection {
         if self.isPumping || self.isClosed { return }
         self.isPumping = true
         self.handleInput()
+        if self.hasInputEnded, self.state == .head, !self.isClosed { self.close() }
         var budget = Self.readsPerTurnMax
         while self.isReadable, !self.isClosed, self.wantsBytes {
             if budget == 0 {
@@ -245,7 +248,7 @@ final class ServerConnection: Connection {
         self.isBodyPaused = false
         self.state = self.decoder.isDone ? .waiting : .body
         self.disarm()
-        let exchange = self.worker.takeExchange()
+        let exchange = self.worker.takeExchange(isShadow: false)
         self.exchange = exchange
         exchange.begin(head, bytes.bytes, from: .http1(self))
         // What came with the head belongs to the first write upstream; else go ahead now.
@@ -333,7 +336,7 @@ final class ServerConnection: Connection {
         case .tunnel:
             self.exchange?.tunnelClientEnded()
         case .waiting:
-            self.keepsAlive = false
+            self.hasInputEnded = true
             self.clientMayBeGone()
         }
     }
@@ -343,7 +346,6 @@ final class ServerConnection: Connection {
     /// (RFC 9110, section 15.2) and a dead one's kernel answers with a reset.
     private func clientMayBeGone() {
         guard self.state == .waiting else { return }
-        self.keepsAlive = false
         if self.timer.deadline == .distantFuture { self.arm(after: Self.halfCloseGrace) }
     }
 
@@ -461,7 +463,9 @@ final class ServerConnection: Connection {
         }
         self.awaitNextRequest()
         // What was pipelined is handled at the end of the turn: the caller may be reading.
-        if self.input != nil || self.isReadable { self.worker.pumpLater(self) }
+        if self.input != nil || self.isReadable || self.hasInputEnded {
+            self.worker.pumpLater(self)
+        }
     }
 
     private func awaitNextRequest() {

@@ -47,7 +47,7 @@ extension Worker {
             return
         }
         model.mirrorsInFlight += 1
-        let copy = self.takeExchange()
+        let copy = self.takeExchange(isShadow: true)
         copy.beginShadow(of: original, model, choice)
     }
 

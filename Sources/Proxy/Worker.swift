@@ -149,14 +149,15 @@ final class Worker {
 
     // MARK: Exchanges
 
-    func takeExchange() -> Exchange {
-        self.activeExchanges += 1
+    /// Mirrored copies do not hold up a drain: nobody waits for them.
+    func takeExchange(isShadow: Bool) -> Exchange {
+        if !isShadow { self.activeExchanges += 1 }
         return self.exchanges.popLast() ?? Exchange(worker: self)
     }
 
     func giveExchange(_ exchange: Exchange) {
+        if !exchange.isShadow { self.activeExchanges -= 1 }
         exchange.reset()
-        self.activeExchanges -= 1
         if self.exchanges.count < Self.exchangesKeptMax {
             self.exchanges.append(exchange)
         } else {

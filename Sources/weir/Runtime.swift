@@ -38,7 +38,7 @@ final class Runtime {
         self.source = source
         self.portsFile = portsFile
         LoggingSystem.bootstrap {
-            LineLogHandler(label: $0, format: isatty(STDERR_FILENO) == 1 ? .text : .json)
+            LineLogHandler(label: $0, format: isatty(STDERR_FILENO) == 1 ? .text(colour: false) : .json)
         }
         self.logger = Logger(label: "weir")
         do {
