@@ -17,7 +17,8 @@ package final class HTTPServer {
 
     let loop: EventLoop
     let wheel: TimerWheel
-    let handler: Handler
+    /// Dropped once stopped: it may hold writers, which hold connections, which hold the server.
+    private(set) var handler: Handler?
     let clock = DateClock()
     private var listener: ServerListener?
     private var connections: [ObjectIdentifier: ServerConnection] = [:]
@@ -94,6 +95,7 @@ package final class HTTPServer {
         self.stopTimer?.cancel()
         self.stopTimer = nil
         self.wheel.stop()
+        self.handler = nil
         let completion = self.onStopped
         self.onStopped = nil
         completion?()

@@ -264,7 +264,7 @@ final class ServerConnection: IOHandler {
         self.closesAfterResponse = !self.head.keepsAlive || self.server.isStopping
         self.response.begin(for: self.head, closes: self.closesAfterResponse)
         self.isHandling = true
-        self.server.handler(HTTPRequest(self), ResponseWriter(self, exchange: self.exchange))
+        self.server.handler?(HTTPRequest(self), ResponseWriter(self, exchange: self.exchange))
         self.isHandling = false
         if self.isClosed { return }
         self.input.consume(count)
