@@ -121,9 +121,9 @@ extension AdminAccess.Fields {
 }
 
 /// The file that holds the admin token, white space around it aside.
-enum TokenFile {
+package enum TokenFile {
     /// - Throws: when it cannot be read, is no plain file, too long or empty.
-    static func read(_ path: String) throws(SystemError) -> [UInt8] {
+    package static func read(_ path: String) throws(SystemError) -> [UInt8] {
         let operation = "read the token in \(path)"
         // Not blocking: a named pipe in its place must not stop the control loop.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
