@@ -45,7 +45,8 @@ package final class AdminServer {
     private let collector: StatisticsCollector
     private var window = StatisticsWindow()
 
-    /// `reload` reads the configuration again; what comes of it is the answer to `POST /api/v1/reload`.
+    /// `reload` reads the configuration again; what comes of it is the answer to
+    /// `POST /api/v1/reload`.
     package init(control: ControlPlane, reload: @escaping Reload) {
         self.control = control
         self.reload = reload

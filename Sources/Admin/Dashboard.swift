@@ -55,7 +55,8 @@ enum Dashboard {
         polyline { fill: none; stroke: var(--accent); stroke-width: 1.5; }
         table { border-collapse: collapse; width: 100%; margin-top: 8px; }
         th { text-align: left; color: var(--dim); font-weight: 500; font-size: 12px; }
-        th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+        th, td { padding: 5px 14px 5px 0; white-space: nowrap; }
+        th, td { border-bottom: 1px solid var(--line); }
         tr:last-child td { border-bottom: 0; }
         .number { text-align: right; }
         .share { display: inline-block; width: 90px; height: 8px; border-radius: 4px; }
@@ -93,13 +94,14 @@ enum Dashboard {
           return node;
         }
         const known = (value) => value !== null && value !== undefined;
-        const rate = (value) => !known(value) ? "–" : value >= 100 ? value.toFixed(0) : value.toFixed(1);
+        const rate = (value) => known(value) ? value.toFixed(value >= 100 ? 0 : 1) : "–";
         function time(seconds) {
           if (!known(seconds)) return "–";
           if (seconds < 0.001) return (seconds * 1e6).toFixed(0) + " µs";
           if (seconds < 1) return (seconds * 1e3).toFixed(seconds < 0.1 ? 1 : 0) + " ms";
           if (seconds < 120) return seconds.toFixed(1) + " s";
-          return seconds < 7200 ? (seconds / 60).toFixed(0) + " min" : (seconds / 3600).toFixed(0) + " h";
+          if (seconds < 7200) return (seconds / 60).toFixed(0) + " min";
+          return (seconds / 3600).toFixed(0) + " h";
         }
         function table(heads, rows) {
           const node = element("table"), top = node.createTHead().insertRow();
@@ -154,7 +156,8 @@ enum Dashboard {
             element("span", `${ready} of ${desired}`, ready < desired ? "warn" : ""),
             String(measured.inFlight ?? 0), rate(measured.requestsPerSecond),
             element("span", rate(measured.errorsPerSecond), wrong ? "bad" : ""),
-            time(measured.duration?.p50), time(measured.duration?.p95), time(measured.duration?.p99),
+            time(measured.duration?.p50), time(measured.duration?.p95),
+            time(measured.duration?.p99),
             time(measured.timeToFirstToken?.p95), rate(measured.outputTokensPerSecond),
             time(variant.coldStartSeconds),
           ];
@@ -167,11 +170,13 @@ enum Dashboard {
             element("span", `${rate(measured.requestsPerSecond)} requests/s`),
             element("span", `${model.queueDepth} in the queue`, model.queueDepth ? "warn" : "dim"),
             element("span", `wait p95 ${time(measured.queueWait?.p95)}`, "dim"),
-            element("span", `refused ${rate(measured.refusedPerSecond)}/s`, refused ? "bad" : "dim"),
+            element(
+              "span", `refused ${rate(measured.refusedPerSecond)}/s`, refused ? "bad" : "dim"),
             element("span", `overhead p50 ${time(measured.overhead?.p50)}`, "dim"),
             line(model.name, measured.requestsPerSecond));
           const sum = model.variants.reduce((total, variant) => total + variant.weight, 0);
-          const byName = new Map((measured.variants ?? []).map((variant) => [variant.name, variant]));
+          const byName = new Map(
+            (measured.variants ?? []).map((variant) => [variant.name, variant]));
           section.append(title, table(variantHeads, model.variants.map(
             (variant) => variantRow(variant, byName.get(variant.name) ?? {}, sum))));
           return section;
@@ -197,7 +202,8 @@ enum Dashboard {
         async function update() {
           try {
             const [models, replicas, statistics, snapshot] = await Promise.all(
-              ["models", "replicas", "statistics", "snapshot"].map((name) => ask("/api/v1/" + name)));
+              ["models", "replicas", "statistics", "snapshot"].map(
+                (name) => ask("/api/v1/" + name)));
             const measured = new Map(statistics.models.map((model) => [model.name, model]));
             document.getElementById("models").replaceChildren(
               ...models.models.map((model) => modelSection(model, measured.get(model.name) ?? {})));

@@ -235,8 +235,8 @@ extension MetricsDocument {
 
     // MARK: Generative models
 
-    /// The same under the names of OpenTelemetry's conventions for generative AI, as a collector would
-    /// write them for Prometheus.
+    /// The same under the names of OpenTelemetry's conventions for generative AI, as a collector
+    /// would write them for Prometheus.
     private func writeGenerative(_ writer: inout ExpositionWriter) {
         self.writeGenerative(
             "gen_ai_server_request_duration_seconds",

@@ -7,9 +7,9 @@ import Proxy
 
 /// Everything `/metrics` tells, gathered in one place before it is written.
 ///
-/// Every configured model and variant is there from the start with zeros, so that a rate is right from
-/// the first request on. Variants that have left the configuration keep their counters as long as the
-/// workers do, and have no gauges of replicas and weights any more.
+/// Every configured model and variant is there from the start with zeros, so that a rate is right
+/// from the first request on. Variants that have left the configuration keep their counters as long
+/// as the workers do, and have no gauges of replicas and weights any more.
 struct MetricsDocument {
     struct Variant {
         var name: String

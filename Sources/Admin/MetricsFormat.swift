@@ -1,8 +1,8 @@
 import Telemetry
 
 extension ExpositionWriter.Format {
-    /// The format a scraper asks for by `Accept` (RFC 9110, section 12.5.1): OpenMetrics where it is
-    /// named and weighs no less than plain text, else the format everybody reads.
+    /// The format a scraper asks for by `Accept` (RFC 9110, section 12.5.1): OpenMetrics where it
+    /// is named and weighs no less than plain text, else the format everybody reads.
     init(accept: String?) {
         var openMetrics = 0.0
         var text = 0.0

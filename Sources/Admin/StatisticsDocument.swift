@@ -103,8 +103,8 @@ struct StatisticsDocument {
         variant.requestsByCode.reduce(0) { $1.key >= 500 ? $0 + $1.value : $0 }
     }
 
-    /// Per second; nil without a window. What is new within the window began at 0, and what was begun
-    /// anew counts from there.
+    /// Per second; nil without a window. What is new within the window began at 0, and what was
+    /// begun anew counts from there.
     private func rate(_ current: UInt64, _ earlier: UInt64?) -> Double? {
         guard self.view.earlier != nil, self.view.seconds > 0 else { return nil }
         let earlier = earlier ?? 0

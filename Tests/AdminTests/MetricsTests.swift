@@ -160,7 +160,7 @@ import Testing
             fields: [
                 (
                     "Accept",
-                    "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
+                    "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5"
                 )
             ]
         )
