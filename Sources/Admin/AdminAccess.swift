@@ -71,8 +71,8 @@ struct AdminAccess {
             ? nil : Refusal(status: 401, message: "the token is not the right one")
     }
 
-    /// A page of another site in a browser: it names itself in `Origin`, and the browser tells what it
-    /// is in `Sec-Fetch-Site` (W3C Fetch Metadata). Programs send neither.
+    /// A page of another site in a browser: it names itself in `Origin`, and the browser tells what
+    /// it is in `Sec-Fetch-Site` (W3C Fetch Metadata). Programs send neither.
     private func foreignPage(_ fields: Fields) -> Refusal? {
         let isSameOrigin = fields.origin.map { $0 == "http://\(fields.host ?? "")" } ?? true
         let isSameSite = fields.fetchSite.map { $0 == "same-origin" || $0 == "none" } ?? true
@@ -80,8 +80,8 @@ struct AdminAccess {
             ? nil : Refusal(status: 403, message: "pages of other sites may not write")
     }
 
-    /// Content must be JSON, which a form on another site cannot send. Without content, nothing has to
-    /// be said about it.
+    /// Content must be JSON, which a form on another site cannot send. Without content, nothing has
+    /// to be said about it.
     private static func wrongContent(_ fields: Fields) -> Refusal? {
         guard fields.hasBody || fields.contentType != nil else { return nil }
         let type = (fields.contentType ?? "").prefix { $0 != ";" }.lowercased()
@@ -89,8 +89,8 @@ struct AdminAccess {
             ? nil : Refusal(status: 415, message: "content must be application/json")
     }
 
-    /// Whether `Host` names this machine by a loopback address or as `localhost`. Any other name may
-    /// have been made to resolve to loopback by somebody else (DNS rebinding).
+    /// Whether `Host` names this machine by a loopback address or as `localhost`. Any other name
+    /// may have been made to resolve to loopback by somebody else (DNS rebinding).
     static func isLocal(authority: String?) -> Bool {
         guard let authority else { return false }
         let lower = authority.lowercased()
@@ -121,9 +121,9 @@ extension AdminAccess.Fields {
 }
 
 /// The file that holds the admin token, white space around it aside.
-enum TokenFile {
+package enum TokenFile {
     /// - Throws: when it cannot be read, is no plain file, too long or empty.
-    static func read(_ path: String) throws(SystemError) -> [UInt8] {
+    package static func read(_ path: String) throws(SystemError) -> [UInt8] {
         let operation = "read the token in \(path)"
         // Not blocking: a named pipe in its place must not stop the control loop.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)

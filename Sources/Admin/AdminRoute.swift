@@ -2,8 +2,11 @@ import HTTP
 
 /// What there is at the admin port, by path.
 enum AdminRoute: Equatable {
+    case dashboard
     case health
     case readiness
+    case metrics
+    case statistics
     case models
     case deployments
     case replicas
@@ -16,8 +19,11 @@ enum AdminRoute: Equatable {
     /// Nil where there is nothing. Names in paths are DNS names: nothing is percent-decoded.
     init?(path: String) {
         switch path {
+        case "/": self = .dashboard
         case "/healthz": self = .health
         case "/readyz": self = .readiness
+        case "/metrics": self = .metrics
+        case "/api/v1/statistics": self = .statistics
         case "/api/v1/models": self = .models
         case "/api/v1/deployments": self = .deployments
         case "/api/v1/replicas": self = .replicas

@@ -3,6 +3,7 @@ import Core
 import EventLoop
 import HTTP
 import HTTPService
+import Telemetry
 
 // Design note
 //
@@ -41,11 +42,15 @@ package final class AdminServer {
     let reload: Reload
     private var access = AdminAccess(isLoopback: true, tokenFile: nil)
     private var server: HTTPServer?
+    private let collector: StatisticsCollector
+    private var window = StatisticsWindow()
 
-    /// `reload` reads the configuration again; what comes of it is the answer to `POST /api/v1/reload`.
+    /// `reload` reads the configuration again; what comes of it is the answer to
+    /// `POST /api/v1/reload`.
     package init(control: ControlPlane, reload: @escaping Reload) {
         self.control = control
         self.reload = reload
+        self.collector = StatisticsCollector(control)
     }
 
     /// Listens. Writing needs the token of `tokenFile` unless the address is loopback. The file is
@@ -97,8 +102,11 @@ package final class AdminServer {
         _ response: ResponseWriter
     ) {
         switch route {
+        case .dashboard: self.answerDashboard(response)
         case .health: response.respond(contentType: "text/plain; charset=utf-8", text: "ok\n")
         case .readiness: self.answerReadiness(response)
+        case .metrics: self.answerMetrics(.init(accept: request.field(.accept)), response)
+        case .statistics: self.answerStatistics(response)
         case .models: response.respond { ModelsDocument(self.control).write(to: &$0) }
         case .deployments: response.respond { DeploymentsDocument(self.control).write(to: &$0) }
         case .replicas: response.respond { ReplicasDocument(self.control).write(to: &$0) }
@@ -108,5 +116,52 @@ package final class AdminServer {
         case .scale(let deployment): self.scale(deployment, request, response)
         case .output(let replica): self.answerOutput(of: replica, response)
         }
+    }
+
+    // MARK: What the workers measured
+
+    private func answerMetrics(_ format: ExpositionWriter.Format, _ response: ResponseWriter) {
+        self.collector.collect { [weak self] answer in
+            guard let self else { return }
+            switch answer {
+            case .statistics(let statistics):
+                let buffer = ByteBuffer(capacity: 64 << 10)
+                MetricsDocument(self.control, statistics).write(into: buffer, format: format)
+                response.respond(contentType: format.contentType, body: buffer.readable)
+            case .unavailable(let reason): response.refuse(status: 503, reason)
+            }
+        }
+    }
+
+    private func answerStatistics(_ response: ResponseWriter) {
+        self.collector.collect { [weak self] answer in
+            guard let self else { return }
+            switch answer {
+            case .statistics(let statistics):
+                let view = self.window.add(statistics, now: self.control.loop.now)
+                let document = StatisticsDocument(control: self.control, view: view)
+                response.respond { document.write(to: &$0) }
+            case .unavailable(let reason): response.refuse(status: 503, reason)
+            }
+        }
+    }
+
+    private func answerDashboard(_ response: ResponseWriter) {
+        let buffer = ByteBuffer(capacity: 16 << 10)
+        buffer.append(Dashboard.page)
+        response.respond(
+            contentType: "text/html; charset=utf-8",
+            fields: {
+                ResponseFields.add(
+                    "Content-Security-Policy",
+                    Dashboard.contentSecurityPolicy,
+                    to: $0
+                )
+                ResponseFields.add("X-Content-Type-Options", "nosniff", to: $0)
+                ResponseFields.add("Referrer-Policy", "no-referrer", to: $0)
+                ResponseFields.add("Cache-Control", "no-cache", to: $0)
+            },
+            body: buffer.readable
+        )
     }
 }

@@ -29,6 +29,10 @@ package final class ControlPlane {
     package private(set) var lastProblem: String?
     package private(set) var isDraining = false
 
+    /// Cold starts of this run by group, for metrics; the cluster keeps those of earlier runs too.
+    private var coldStarts: [String: LatencyHistogram] = [:]
+    /// Which start of a replica was counted last.
+    private var countedStarts: [ReplicaID: Int] = [:]
     private let logger: Logger
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
@@ -105,6 +109,7 @@ package final class ControlPlane {
 
     private func applyWorkloads(removing gone: Set<String>) {
         for name in gone {
+            self.coldStarts[name] = nil
             self.processes?.remove(group: name)
             self.endpoints.remove(group: name)
         }
@@ -202,10 +207,28 @@ package final class ControlPlane {
                     "reason": "\(status.message)",
                 ])
             if status.state == .draining { self.watchDrains() }
+            self.countColdStart(status)
         case .removed(let id):
+            self.countedStarts[id] = nil
             self.logger.info("replica", metadata: ["replica": "\(id)", "state": "removed"])
         }
         self.publishSoon()
+    }
+
+    /// Counts a start once, when its replica is ready for the first time since.
+    private func countColdStart(_ status: ReplicaStatus) {
+        guard status.state == .ready, let coldStart = status.coldStart,
+            self.countedStarts[status.id] != status.restarts
+        else { return }
+        self.countedStarts[status.id] = status.restarts
+        let nanoseconds = UInt64(clamping: coldStart.nanosecondsClamped)
+        self.coldStarts[status.id.group, default: LatencyHistogram()]
+            .record(nanoseconds: nanoseconds)
+    }
+
+    /// Cold starts of a group's replicas since Weir started.
+    package func coldStarts(ofGroup name: String) -> LatencyHistogram {
+        self.coldStarts[name] ?? LatencyHistogram()
     }
 
     private func requestsInFlight(_ id: ReplicaID) -> Int {

@@ -10,7 +10,10 @@ struct Weir: ParsableCommand {
             Example: weir run -c configs/simulator.yaml
             """,
         version: "weir \(WeirVersion.current)",
-        subcommands: [Run.self, Check.self, ModelSimulatorCommand.self, SentinelCommand.self])
+        subcommands: [
+            Run.self, Check.self, Get.self, Scale.self, ModelSimulatorCommand.self,
+            Completion.self, SentinelCommand.self,
+        ])
 }
 
 extension Weir {

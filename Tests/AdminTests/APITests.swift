@@ -109,7 +109,7 @@ import Testing
     @Test(arguments: [
         ("GET", "/api/v1/reload", 405), ("DELETE", "/api/v1/models", 405),
         ("POST", "/api/v1/deployments/x/replicas", 405), ("OPTIONS", "/healthz", 405),
-        ("BREW", "/healthz", 405), ("GET", "/", 404), ("GET", "/api/v1", 404),
+        ("BREW", "/healthz", 405), ("GET", "/index.html", 404), ("GET", "/api/v1", 404),
         ("GET", "/api/v1/models/", 404), ("GET", "/api/v2/models", 404),
         ("GET", "//healthz", 404), ("GET", "/api/v1/replicas//output", 404),
         ("GET", "/api/v1/replicas/river.v1-0/output", 404), ("GET", "/healthz%00", 404),
@@ -123,6 +123,22 @@ import Testing
         #expect(answer.hasPrefix("HTTP/1.1 \(status) "), "\(answer)")
         if status >= 400 { #expect(answer.contains("{\"error\":")) }
         if status == 405 { #expect(answer.contains("\r\nAllow: ")) }
+    }
+
+    @Test func theDashboardIsOnePageThatLoadsNothing() throws {
+        let fixture = try AdminFixture(models: Documents.river)
+        let answer = try fixture.get("/")
+        #expect(answer.status == 200)
+        #expect(answer.field("content-type") == "text/html; charset=utf-8")
+        let policy = answer.field("content-security-policy") ?? ""
+        #expect(policy.hasPrefix("default-src 'none';"))
+        #expect(policy.contains("frame-ancestors 'none'"))
+        #expect(!answer.text.contains("src="), "nothing is loaded")
+        #expect(!answer.text.contains("innerHTML"), "nothing from the API becomes markup")
+        for part in ["models", "replicas", "statistics", "snapshot"] {
+            #expect(answer.text.contains("\"\(part)\""))
+            #expect(try fixture.get("/api/v1/\(part)").status == 200)
+        }
     }
 
     @Test func unknownDeploymentsCannotBeScaled() throws {

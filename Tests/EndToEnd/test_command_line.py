@@ -1,10 +1,12 @@
 """The commands beside `weir run`, and `weir run` on things that do not work."""
 
+import json
+import os
 import subprocess
 
 import pytest
 
-from harness import ROOT, binary, model
+from harness import ROOT, binary, eventually, model, simulated
 
 MISTAKES = """\
 apiVersion: weir.dev/v1alpha1
@@ -123,3 +125,39 @@ def test_get_without_a_weir_says_so():
     assert result.returncode == 1
     assert result.stderr.startswith("weir:")
     assert "127.0.0.1:1" in result.stderr
+
+
+def test_tables_are_aligned(weir, simulator):
+    server = simulator("--model", "river")
+    gateway = weir(model("river", {"first": [server.url], "v2": [server.url]}, live="first"))
+    lines = run("get", "models", "--admin", gateway.admin_address).stdout.splitlines()
+    assert len(lines) == 3
+    column = lines[0].index("VARIANT")
+    assert [line[column:].split()[0] for line in lines[1:]] == ["first", "v2"]
+    end = lines[0].index("WEIGHT") + len("WEIGHT")
+    assert [line[:end].split()[-1] for line in lines[1:]] == ["100", "0"]
+
+
+def test_scale_asks_a_running_weir(weir):
+    gateway = weir(model("river", {"v1": "river-v1"}), simulated("river-v1", "river"), replicas=1)
+    environment = {**os.environ, "WEIR_ADMIN": gateway.admin_address}
+    result = run("scale", "river-v1", "2", env=environment)
+    assert result.returncode == 0, result.stderr
+    eventually(lambda: len(gateway.ready_replicas("river-v1")) == 2, "a second replica is ready")
+    unknown = run("scale", "lake", "2", env=environment)
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("weir:")
+    assert "river-v1" in unknown.stderr, "it names the deployments there are"
+    assert run("scale", "river-v1", "two", env=environment).returncode == 2
+
+
+def test_yaml_says_what_json_says(weir, simulator, tmp_path):
+    server = simulator("--model", "river")
+    gateway = weir(model("river", {"v1": [server.url]}, aliases=["yes", "1.5", "*"]))
+    arguments = ["get", "models", "--admin", gateway.admin_address, "-o"]
+    document = json.loads(run(*arguments, "json").stdout)
+    assert document["models"][0]["aliases"] == ["yes", "1.5", "*"]
+    lines = [line.strip() for line in run(*arguments, "yaml").stdout.splitlines()]
+    assert lines[0] == "models:"
+    assert "- name: river" in lines
+    assert '- "yes"' in lines and '- "1.5"' in lines and '- "*"' in lines

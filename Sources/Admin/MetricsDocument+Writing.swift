@@ -1,0 +1,409 @@
+import Clusters
+import Core
+import HTTP
+import Proxy
+import Telemetry
+
+extension MetricsDocument {
+    /// Writes all families, for a scraper.
+    func write(into buffer: ByteBuffer, format: ExpositionWriter.Format) {
+        var writer = ExpositionWriter(into: buffer, format: format)
+        self.writeRequests(&writer)
+        self.writeTimes(&writer)
+        self.writeTokens(&writer)
+        self.writeTroubles(&writer)
+        self.writeFleet(&writer)
+        self.writeGenerative(&writer)
+        self.writeConnections(&writer)
+        self.writeConfiguration(&writer)
+        self.writeProcess(&writer)
+        writer.end()
+    }
+
+    /// Calls `body` with every variant and its labels.
+    private func forEachVariant(_ body: (Variant, [ExpositionWriter.Label]) -> Void) {
+        for model in self.models {
+            for variant in model.variants {
+                body(variant, [("model", model.name), ("variant", variant.name)])
+            }
+        }
+    }
+
+    // MARK: Requests
+
+    private func writeRequests(_ writer: inout ExpositionWriter) {
+        writer.begin(
+            "weir_requests_total",
+            .counter,
+            help: "Requests by the status they were answered with; 499 where the client left first."
+        )
+        for model in self.models {
+            for variant in model.variants {
+                self.writeCodes(
+                    variant.statistics.requestsByCode,
+                    zero: true,
+                    model.name,
+                    variant.name,
+                    &writer
+                )
+            }
+            // Refused, timed out in the queue, …: no variant ever had them.
+            self.writeCodes(model.statistics.unrouted, zero: false, model.name, "", &writer)
+        }
+        self.writeCodes(self.workers.localAnswers, zero: false, "", "", &writer)
+        writer.begin(
+            "weir_in_flight_requests",
+            .gauge,
+            help: "Requests that a replica is working on."
+        )
+        self.forEachVariant { variant, labels in
+            writer.sample(labels, UInt64(clamping: variant.statistics.inFlight))
+        }
+        writer.begin("weir_queue_depth", .gauge, help: "Requests that wait for a replica.")
+        for model in self.models {
+            writer.sample([("model", model.name)], UInt64(clamping: model.queueDepth))
+        }
+    }
+
+    /// With `zero`, code 200 is there even if it never happened.
+    private func writeCodes(
+        _ codes: [UInt16: UInt64],
+        zero: Bool,
+        _ model: String,
+        _ variant: String,
+        _ writer: inout ExpositionWriter
+    ) {
+        var codes = codes
+        if zero { codes[200, default: 0] += 0 }
+        for (code, count) in codes.sorted(by: { $0.key < $1.key }) {
+            writer.sample([("model", model), ("variant", variant), ("code", "\(code)")], count)
+        }
+    }
+
+    // MARK: Times
+
+    private func writeTimes(_ writer: inout ExpositionWriter) {
+        self.writeTimes(
+            "weir_request_duration_seconds",
+            \.duration,
+            .requests,
+            &writer,
+            help: "From the first byte of a request to the last of its response."
+        )
+        self.writeTimes(
+            "weir_time_to_first_token_seconds",
+            \.timeToFirstToken,
+            .requests,
+            &writer,
+            help: "From the first byte of a request to the first content of its stream."
+        )
+        self.writeTimes(
+            "weir_time_per_output_token_seconds",
+            \.timePerOutputToken,
+            .tokens,
+            &writer,
+            help: "Between two tokens of a stream, after the first."
+        )
+        self.writeTimes(
+            "weir_gateway_overhead_seconds",
+            \.overhead,
+            .overhead,
+            &writer,
+            help: "What the gateway added itself: no waiting for replicas or connections."
+        )
+        self.writeTimes(
+            "weir_queue_wait_seconds",
+            \.queueWait,
+            .requests,
+            &writer,
+            help: "How long requests waited for a replica that was free."
+        )
+    }
+
+    private func writeTimes(
+        _ name: StaticString,
+        _ histogram: KeyPath<VariantStatistics, LatencyHistogram>,
+        _ boundaries: HistogramBoundaries,
+        _ writer: inout ExpositionWriter,
+        help: StaticString
+    ) {
+        writer.begin(name, .histogram, help: help)
+        self.forEachVariant { variant, labels in
+            writer.sample(labels, variant.statistics[keyPath: histogram], boundaries)
+        }
+    }
+
+    private func writeTimes(
+        _ name: StaticString,
+        _ histogram: KeyPath<ModelStatistics, LatencyHistogram>,
+        _ boundaries: HistogramBoundaries,
+        _ writer: inout ExpositionWriter,
+        help: StaticString
+    ) {
+        writer.begin(name, .histogram, help: help)
+        for model in self.models {
+            writer.sample(
+                [("model", model.name)],
+                model.statistics[keyPath: histogram],
+                boundaries
+            )
+        }
+    }
+
+    private func writeTokens(_ writer: inout ExpositionWriter) {
+        writer.begin("weir_tokens_total", .counter, help: "Tokens that replicas reported as used.")
+        self.forEachVariant { variant, labels in
+            writer.sample(labels + [("type", "input")], variant.statistics.inputTokens)
+            writer.sample(labels + [("type", "output")], variant.statistics.outputTokens)
+        }
+    }
+
+    // MARK: Troubles
+
+    private func writeTroubles(_ writer: inout ExpositionWriter) {
+        writer.begin(
+            "weir_upstream_errors_total",
+            .counter,
+            help: "Tries at a replica that failed."
+        )
+        self.forEachVariant { variant, labels in
+            for kind in UpstreamErrorKind.allCases {
+                let count = variant.statistics.upstreamErrors[kind] ?? 0
+                writer.sample(labels + [("kind", kind.rawValue)], count)
+            }
+        }
+        writer.begin("weir_retries_total", .counter, help: "What became of second tries.")
+        for model in self.models {
+            for outcome in RetryOutcome.allCases {
+                writer.sample(
+                    [("model", model.name), ("outcome", outcome.rawValue)],
+                    model.statistics.retries[outcome] ?? 0
+                )
+            }
+        }
+        writer.begin(
+            "weir_outlier_ejections_total",
+            .counter,
+            help: "How often a replica was left out for failing."
+        )
+        self.forEachVariant { writer.sample($1, $0.statistics.ejections) }
+        writer.begin(
+            "weir_mirrored_requests_total",
+            .counter,
+            help: "Copies of requests: sent, or dropped because too many were under way."
+        )
+        self.forEachVariant { variant, labels in
+            writer.sample(labels + [("outcome", "sent")], variant.statistics.mirrored)
+            writer.sample(labels + [("outcome", "dropped")], variant.statistics.mirrorDropped)
+        }
+    }
+
+    // MARK: The fleet
+
+    private func writeFleet(_ writer: inout ExpositionWriter) {
+        writer.begin(
+            "weir_replicas",
+            .gauge,
+            help: "Replicas wanted, and those there are by state."
+        )
+        self.forEachReplicas { replicas, labels in
+            writer.sample(labels + [("state", "desired")], UInt64(clamping: replicas.desired))
+            for state in ReplicaState.allCases {
+                let count = UInt64(clamping: replicas.states[state] ?? 0)
+                writer.sample(labels + [("state", state.rawValue)], count)
+            }
+        }
+        writer.begin(
+            "weir_cold_start_seconds",
+            .histogram,
+            help: "From a replica's start to its readiness."
+        )
+        self.forEachReplicas { writer.sample($1, $0.coldStarts, .coldStarts) }
+        writer.begin(
+            "weir_rollout_weight_percent",
+            .gauge,
+            help: "A variant's share of the requests."
+        )
+        self.forEachReplicas { writer.sample($1, $0.weightPercent) }
+    }
+
+    private func forEachReplicas(_ body: (Replicas, [ExpositionWriter.Label]) -> Void) {
+        self.forEachVariant { variant, labels in
+            if let replicas = variant.replicas { body(replicas, labels) }
+        }
+    }
+
+    // MARK: Generative models
+
+    /// The same under the names of OpenTelemetry's conventions for generative AI, as a collector
+    /// would write them for Prometheus.
+    private func writeGenerative(_ writer: inout ExpositionWriter) {
+        self.writeGenerative(
+            "gen_ai_server_request_duration_seconds",
+            \.duration,
+            .requests,
+            &writer,
+            help: "As weir_request_duration_seconds."
+        )
+        self.writeGenerative(
+            "gen_ai_server_time_to_first_token_seconds",
+            \.timeToFirstToken,
+            .requests,
+            &writer,
+            help: "As weir_time_to_first_token_seconds."
+        )
+        self.writeGenerative(
+            "gen_ai_server_time_per_output_token_seconds",
+            \.timePerOutputToken,
+            .tokens,
+            &writer,
+            help: "As weir_time_per_output_token_seconds."
+        )
+        writer.begin("gen_ai_client_token_usage_total", .counter, help: "As weir_tokens_total.")
+        self.forEachGenerative { variant, labels in
+            writer.sample(
+                labels + [("gen_ai_token_type", "input")],
+                variant.statistics.inputTokens
+            )
+            writer.sample(
+                labels + [("gen_ai_token_type", "output")],
+                variant.statistics.outputTokens
+            )
+        }
+    }
+
+    private func writeGenerative(
+        _ name: StaticString,
+        _ histogram: KeyPath<VariantStatistics, LatencyHistogram>,
+        _ boundaries: HistogramBoundaries,
+        _ writer: inout ExpositionWriter,
+        help: StaticString
+    ) {
+        writer.begin(name, .histogram, help: help)
+        self.forEachGenerative { variant, labels in
+            writer.sample(labels, variant.statistics[keyPath: histogram], boundaries)
+        }
+    }
+
+    private func forEachGenerative(_ body: (Variant, [ExpositionWriter.Label]) -> Void) {
+        for model in self.models where model.isGenerative {
+            for variant in model.variants {
+                body(variant, [("gen_ai_request_model", model.name), ("variant", variant.name)])
+            }
+        }
+    }
+}
+
+// MARK: Weir itself
+
+extension MetricsDocument {
+    private func writeConnections(_ writer: inout ExpositionWriter) {
+        let workers = self.workers
+        let idle = min(workers.upstreamConnectionsIdle, workers.upstreamConnections)
+        writer.begin("weir_connections", .gauge, help: "Connections open now.")
+        writer.sample(
+            [("side", "client"), ("state", "open")],
+            UInt64(clamping: workers.clientConnections)
+        )
+        writer.sample(
+            [("side", "upstream"), ("state", "active")],
+            UInt64(clamping: workers.upstreamConnections - idle)
+        )
+        writer.sample([("side", "upstream"), ("state", "idle")], UInt64(clamping: idle))
+        writer.begin(
+            "weir_connections_opened_total",
+            .counter,
+            help: "Connections accepted and opened."
+        )
+        writer.sample([("side", "client")], workers.clientConnectionsAccepted)
+        writer.sample([("side", "upstream")], workers.upstreamConnectionsOpened)
+        writer.begin(
+            "weir_connections_refused_total",
+            .counter,
+            help: "Client connections beyond the limit, answered 503."
+        )
+        writer.sample([], workers.clientConnectionsRefused)
+        writer.begin(
+            "weir_accept_errors_total",
+            .counter,
+            help: "Times that accepting a connection failed, for want of descriptors or memory."
+        )
+        writer.sample([], workers.acceptErrors)
+        writer.begin(
+            "weir_bad_requests_total",
+            .counter,
+            help: "Requests that could not be understood."
+        )
+        for (reason, count) in self.badRequests.sorted(by: { $0.key < $1.key }) {
+            writer.sample([("reason", reason)], count)
+        }
+        writer.begin(
+            "weir_network_bytes_total",
+            .counter,
+            help: "Bytes read and written, towards clients and replicas together."
+        )
+        writer.sample([("direction", "read")], workers.bytesRead)
+        writer.sample([("direction", "written")], workers.bytesWritten)
+    }
+
+    /// With a zero for whatever may be wrong with a head or a body.
+    private var badRequests: [String: UInt64] {
+        var counts: [String: UInt64] = [:]
+        for error in HeadError.allCases { counts["\(error.label)"] = 0 }
+        for error in BodyError.allCases { counts["\(error.label)"] = 0 }
+        return counts.merging(self.workers.refusedRequests, uniquingKeysWith: +)
+    }
+
+    private func writeConfiguration(_ writer: inout ExpositionWriter) {
+        writer.begin(
+            "weir_config_generation",
+            .gauge,
+            help: "Rises with every change of routes, weights or replicas."
+        )
+        writer.sample([], self.generation)
+        writer.begin(
+            "weir_config_errors_total",
+            .counter,
+            help: "Configurations that were refused."
+        )
+        writer.sample([], self.configurationErrors)
+        writer.begin("weir_build_info", .gauge, help: "Always 1; the labels tell which Weir it is.")
+        writer.sample([("version", WeirVersion.current)], UInt64(1))
+    }
+
+    private func writeProcess(_ writer: inout ExpositionWriter) {
+        let process = self.process
+        writer.begin(
+            "process_cpu_seconds_total",
+            .counter,
+            help: "Processor time used, user and system."
+        )
+        writer.sample([], process.cpuSeconds)
+        self.gauge(
+            "process_resident_memory_bytes",
+            process.residentBytes,
+            &writer,
+            "Resident memory."
+        )
+        self.gauge("process_virtual_memory_bytes", process.virtualBytes, &writer, "Address space.")
+        self.gauge("process_open_fds", process.openDescriptors, &writer, "Open descriptors.")
+        self.gauge("process_max_fds", process.maxDescriptors, &writer, "Descriptors at most.")
+        self.gauge("process_threads", process.threads, &writer, "Threads.")
+        writer.begin(
+            "process_start_time_seconds",
+            .gauge,
+            help: "When it started, in seconds since 1970."
+        )
+        writer.sample([], process.startTime)
+    }
+
+    private func gauge(
+        _ name: StaticString,
+        _ value: UInt64,
+        _ writer: inout ExpositionWriter,
+        _ help: StaticString
+    ) {
+        writer.begin(name, .gauge, help: help)
+        writer.sample([], value)
+    }
+}

@@ -1,0 +1,98 @@
+import Clusters
+import Configuration
+import Control
+import Core
+import HTTP
+import Proxy
+
+/// Everything `/metrics` tells, gathered in one place before it is written.
+///
+/// Every configured model and variant is there from the start with zeros, so that a rate is right
+/// from the first request on. Variants that have left the configuration keep their counters as long
+/// as the workers do, and have no gauges of replicas and weights any more.
+struct MetricsDocument {
+    struct Variant {
+        var name: String
+        var statistics: VariantStatistics
+        /// Absent for a variant that has left the configuration.
+        var replicas: Replicas?
+    }
+
+    struct Replicas {
+        var desired: Int
+        var states: [ReplicaState: Int]
+        /// Share of the model's requests, 0 to 100.
+        var weightPercent: Double
+        var coldStarts: LatencyHistogram
+    }
+
+    struct Model {
+        var name: String
+        /// Whether it makes tokens: then it is told under the names for generative models as well.
+        var isGenerative: Bool
+        var statistics: ModelStatistics
+        var queueDepth: Int
+        var variants: [Variant]
+    }
+
+    var models: [Model]
+    var workers: WorkerStatistics
+    var generation: UInt64
+    var configurationErrors: UInt64
+    var process: ProcessFacts
+
+    init(
+        _ control: ControlPlane,
+        _ statistics: GatewayStatistics,
+        process: ProcessFacts = .current()
+    ) {
+        self.models = control.configuration.models.map {
+            Self.model($0, control, statistics.models[$0.name])
+        }
+        self.workers = statistics.workers
+        self.generation = control.generation
+        self.configurationErrors = control.configurationErrors
+        self.process = process
+    }
+
+    private static func model(
+        _ resource: ModelResource,
+        _ control: ControlPlane,
+        _ statistics: ModelStatistics?
+    ) -> Model {
+        let spec = resource.spec
+        let measured = statistics?.variants ?? []
+        let weights = spec.variantWeights
+        let sum = weights.reduce(0, +)
+        var variants: [Variant] = []
+        for (variant, weight) in zip(spec.variants, weights) {
+            let group = control.groupStatus(resource.name, variant)
+            let name = control.groupName(resource.name, variant)
+            var states: [ReplicaState: Int] = [:]
+            for replica in group?.replicas ?? [] { states[replica.state, default: 0] += 1 }
+            variants.append(
+                Variant(
+                    name: variant.name,
+                    statistics: measured.first { $0.name == variant.name }
+                        ?? VariantStatistics(name: variant.name),
+                    replicas: Replicas(
+                        desired: group?.desired ?? 0,
+                        states: states,
+                        weightPercent: sum > 0 ? 100 * Double(weight) / Double(sum) : 0,
+                        coldStarts: control.coldStarts(ofGroup: name)
+                    )
+                )
+            )
+        }
+        for gone in measured where !spec.variants.contains(where: { $0.name == gone.name }) {
+            variants.append(Variant(name: gone.name, statistics: gone, replicas: nil))
+        }
+        return Model(
+            name: resource.name,
+            isGenerative: spec.protocol == .openAI,
+            statistics: statistics ?? ModelStatistics(name: resource.name),
+            queueDepth: control.queueDepth(of: resource.name),
+            variants: variants
+        )
+    }
+}
