@@ -40,7 +40,10 @@ package final class ControlPlane {
     private var wakes: Set<String> = []
 
     package init(
-        loop: EventLoop, configuration: Configuration, processes: ProcessCluster?, logger: Logger
+        loop: EventLoop,
+        configuration: Configuration,
+        processes: ProcessCluster?,
+        logger: Logger
     ) {
         self.loop = loop
         self.configuration = configuration
@@ -62,12 +65,16 @@ package final class ControlPlane {
     /// Opens the listeners. Replicas are started by `startReplicas`, so that ports answer first.
     package func startGateway(_ options: Gateway.Options) throws(SystemError) {
         let gateway = try Gateway(
-            options: options, snapshot: self.buildSnapshot(), control: self.loop)
+            options: options,
+            snapshot: self.buildSnapshot(),
+            control: self.loop
+        )
         self.gateway = gateway
         for listener in gateway.addresses {
             self.logger.info(
                 "listening",
-                metadata: ["listener": "\(listener.name)", "address": "\(listener.address)"])
+                metadata: ["listener": "\(listener.name)", "address": "\(listener.address)"]
+            )
         }
     }
 
@@ -92,7 +99,9 @@ package final class ControlPlane {
         self.configurationErrors += 1
         self.lastProblem = problem
         self.logger.error(
-            "configuration refused, the old one stays", metadata: ["problem": "\(problem)"])
+            "configuration refused, the old one stays",
+            metadata: ["problem": "\(problem)"]
+        )
     }
 
     private func workloadNames(_ configuration: Configuration) -> Set<String> {
@@ -122,8 +131,10 @@ package final class ControlPlane {
             for variant in model.spec.variants {
                 guard case .endpoints(let urls) = variant.backend else { continue }
                 let spec = FixedGroupSpec(
-                    name: Self.fixedGroup(model.name, variant.name), urls: urls,
-                    probe: model.spec.healthCheck)
+                    name: Self.fixedGroup(model.name, variant.name),
+                    urls: urls,
+                    probe: model.spec.healthCheck
+                )
                 self.attempt("use the endpoints of \(spec.name)") { () throws(ClusterError) in
                     try self.endpoints.apply(spec)
                 }
@@ -172,7 +183,9 @@ package final class ControlPlane {
         }
         try processes.scale(group, to: count)
         self.logger.info(
-            "scaled", metadata: ["deployment": "\(group)", "replicas": "\(count)"])
+            "scaled",
+            metadata: ["deployment": "\(group)", "replicas": "\(count)"]
+        )
     }
 
     /// A request waits for a model none of whose variants has a replica: start one.
@@ -187,7 +200,8 @@ package final class ControlPlane {
                 let group = self.processes?.group(reference.name), group.desired == 0
             else { continue }
             self.logger.info(
-                "woken by a request", metadata: ["model": "\(model)", "deployment": "\(group.name)"]
+                "woken by a request",
+                metadata: ["model": "\(model)", "deployment": "\(group.name)"]
             )
             self.attempt("wake \(group.name)") { () throws(ClusterError) in
                 try self.processes?.scale(group.name, to: 1)
@@ -205,7 +219,8 @@ package final class ControlPlane {
                 metadata: [
                     "replica": "\(status.id)", "state": "\(status.state.rawValue)",
                     "reason": "\(status.message)",
-                ])
+                ]
+            )
             if status.state == .draining { self.watchDrains() }
             self.countColdStart(status)
         case .removed(let id):
@@ -303,8 +318,10 @@ package final class ControlPlane {
             let socket = SocketAddress(host: address.host, port: address.port)
         else { return nil }
         return SnapshotBuilder.Target(
-            id: status.id.description, incarnation: UInt64(status.restarts) &+ status.id.serial << 32,
-            address: socket)
+            id: status.id.description,
+            incarnation: UInt64(status.restarts) &+ status.id.serial << 32,
+            address: socket
+        )
     }
 
     /// The groups of both clusters, with their replicas.
@@ -355,7 +372,9 @@ package final class ControlPlane {
         }
         let graces = self.configuration.processDeployments.map(\.spec.terminationGracePeriod)
         processes.shutdown(
-            within: (graces.max() ?? .zero) + Self.stopMargin, completion: completion)
+            within: (graces.max() ?? .zero) + Self.stopMargin,
+            completion: completion
+        )
     }
 
     /// What processes get beyond their grace before they are killed whatever their state.

@@ -25,7 +25,8 @@ package final class FileWatcher {
         self.descriptor = inotify_init1(Int32(IN_NONBLOCK) | Int32(IN_CLOEXEC))
         guard self.descriptor >= 0 else { return }
         let interest = UInt32(
-            IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
+            IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF
+        )
         for folder in Set(paths.map(Self.folder)) {
             inotify_add_watch(self.descriptor, folder, interest)
         }

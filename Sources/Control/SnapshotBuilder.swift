@@ -80,9 +80,12 @@ package final class SnapshotBuilder {
         }
         for target in unused { self.retire(target) }
         return TrafficSnapshot(
-            generation: self.generation, models: routes,
-            table: Self.table(names, catchAll), routes: Self.table(paths),
-            limits: Self.limits(configuration))
+            generation: self.generation,
+            models: routes,
+            table: Self.table(names, catchAll),
+            routes: Self.table(paths),
+            limits: Self.limits(configuration)
+        )
     }
 
     /// Every worker uses `generation` or a later one: slots retired before it may be used again,
@@ -100,7 +103,9 @@ package final class SnapshotBuilder {
     // MARK: Models
 
     private func route(
-        _ model: ModelResource, _ targets: TargetLookup, _ unused: inout Set<Target>
+        _ model: ModelResource,
+        _ targets: TargetLookup,
+        _ unused: inout Set<Target>
     ) -> ModelRoute {
         let name = model.name
         let shared = self.shared[name] ?? ModelShared { [wake] in wake(name) }
@@ -118,8 +123,12 @@ package final class SnapshotBuilder {
             variants.append(VariantRoute(name: variant.name, weight: weight, endpoints: endpoints))
         }
         return ModelRoute(
-            index: self.index(of: name), name: name, settings: settings,
-            variants: variants, shared: shared)
+            index: self.index(of: name),
+            name: name,
+            settings: settings,
+            variants: variants,
+            shared: shared
+        )
     }
 
     private static func concurrencyLimit(_ concurrency: ConcurrencySpec) -> Int {
@@ -159,7 +168,11 @@ package final class SnapshotBuilder {
             self.slotCount += 1
         }
         let endpoint = Endpoint(
-            slot: slot, name: target.id, address: target.address, limit: limit)
+            slot: slot,
+            name: target.id,
+            address: target.address,
+            limit: limit
+        )
         self.endpoints[target] = endpoint
         return endpoint
     }
@@ -173,7 +186,9 @@ package final class SnapshotBuilder {
     // MARK: Tables
 
     /// The configuration was checked for names given twice.
-    private static func table(_ names: [(name: [UInt8], index: Int)], _ catchAll: Int?) -> ModelTable {
+    private static func table(_ names: [(name: [UInt8], index: Int)], _ catchAll: Int?)
+        -> ModelTable
+    {
         do {
             return try ModelTable(names: names, catchAll: catchAll)
         } catch {
@@ -192,7 +207,8 @@ package final class SnapshotBuilder {
     /// Every host with every prefix; without prefixes, all of the hosts' paths. A catch-all model
     /// takes every path that no other one has.
     private static func routes(_ spec: ModelSpec, index: Int) -> [HostPathTable.Route] {
-        let hosts: [[UInt8]?] = spec.hostnames.isEmpty ? [nil] : spec.hostnames.map { Array($0.utf8) }
+        let hosts: [[UInt8]?] =
+            spec.hostnames.isEmpty ? [nil] : spec.hostnames.map { Array($0.utf8) }
         var prefixes: [[UInt8]?] = spec.paths.map { Array($0.prefix.utf8) }
         if prefixes.isEmpty {
             guard spec.isCatchAll || (spec.protocol == .http && !spec.hostnames.isEmpty) else {

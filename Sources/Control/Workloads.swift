@@ -7,20 +7,29 @@ extension ProcessGroupSpec {
     init(_ deployment: ProcessDeploymentResource) {
         let spec = deployment.spec
         self.init(
-            name: deployment.name, replicas: spec.replicas, command: spec.command,
+            name: deployment.name,
+            replicas: spec.replicas,
+            command: spec.command,
             workingDirectory: spec.workingDirectory,
             environment: spec.environment.map { .init(name: $0.name, value: $0.value) },
-            readiness: ReadinessSpec(spec.readiness), startupTimeout: spec.startupTimeout,
+            readiness: ReadinessSpec(spec.readiness),
+            startupTimeout: spec.startupTimeout,
             terminationGracePeriod: spec.terminationGracePeriod,
-            drainDeadline: spec.drainTimeout, outputLimit: spec.outputLimit)
+            drainDeadline: spec.drainTimeout,
+            outputLimit: spec.outputLimit
+        )
     }
 }
 
 extension ReadinessSpec {
     init(_ probe: ProbeSpec) {
         self.init(
-            path: probe.path, period: probe.period, timeout: probe.timeout,
-            successThreshold: probe.successThreshold, failureThreshold: probe.failureThreshold)
+            path: probe.path,
+            period: probe.period,
+            timeout: probe.timeout,
+            successThreshold: probe.successThreshold,
+            failureThreshold: probe.failureThreshold
+        )
     }
 }
 
@@ -30,6 +39,7 @@ extension FixedGroupSpec {
         self.init(
             name: name,
             endpoints: urls.map { ReplicaAddress(host: $0.host, port: UInt16(clamping: $0.port)) },
-            readiness: probe.map { ReadinessSpec($0) } ?? ReadinessSpec(period: .seconds(2)))
+            readiness: probe.map { ReadinessSpec($0) } ?? ReadinessSpec(period: .seconds(2))
+        )
     }
 }

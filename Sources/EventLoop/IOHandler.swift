@@ -60,7 +60,9 @@ open class IOHandler {
                     guard let context else { return }
                     // The handler may drop its last owner inside `ready`; hold it for the call.
                     let handler = Unmanaged<IOHandler>.fromOpaque(context).takeUnretainedValue()
-                    handler.ready(IOEvents(rawValue: events & Int16(EV_READ | EV_WRITE | EV_CLOSED)))
+                    handler.ready(
+                        IOEvents(rawValue: events & Int16(EV_READ | EV_WRITE | EV_CLOSED))
+                    )
                 },
                 context
             )

@@ -8,14 +8,17 @@ package final class LoopThread: Sendable {
 
     /// Starts the thread. `setUp` runs on it first; `tearDown` last, before the thread ends.
     package init(
-        name: String, loop: EventLoop, setUp: @escaping @Sendable () -> Void = {},
+        name: String,
+        loop: EventLoop,
+        setUp: @escaping @Sendable () -> Void = {},
         tearDown: @escaping @Sendable () -> Void = {}
     ) {
         self.loop = loop
         let start = Start(name: name, loop: loop, setUp: setUp, tearDown: tearDown)
         var handle = pthread_t()
         let code = pthread_create(
-            &handle, nil,
+            &handle,
+            nil,
             { context in
                 guard let context else { return nil }
                 let start = Unmanaged<Start>.fromOpaque(context).takeRetainedValue()
@@ -24,7 +27,9 @@ package final class LoopThread: Sendable {
                 start.loop.run()
                 start.tearDown()
                 return nil
-            }, Unmanaged.passRetained(start).toOpaque())
+            },
+            Unmanaged.passRetained(start).toOpaque()
+        )
         precondition(code == 0, "cannot start a thread: \(String(cString: strerror(code)))")
         self.handle = handle
     }
@@ -41,7 +46,9 @@ package final class LoopThread: Sendable {
         let tearDown: @Sendable () -> Void
 
         init(
-            name: String, loop: EventLoop, setUp: @escaping @Sendable () -> Void,
+            name: String,
+            loop: EventLoop,
+            setUp: @escaping @Sendable () -> Void,
             tearDown: @escaping @Sendable () -> Void
         ) {
             self.name = name

@@ -35,7 +35,10 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         var six = in6_addr()
         guard inet_pton(AF_INET6, host, &six) == 1 else { return nil }
         (self.high, self.low) = withUnsafeBytes(of: &six) {
-            ($0.loadUnaligned(as: UInt64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+            (
+                $0.loadUnaligned(as: UInt64.self),
+                $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+            )
         }
         self.isIPv6 = true
     }
@@ -125,7 +128,10 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
             var four = in_addr(s_addr: UInt32(truncatingIfNeeded: self.high))
             inet_ntop(AF_INET, &four, &buffer, socklen_t(buffer.count))
         }
-        return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return String(
+            decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) },
+            as: UTF8.self
+        )
     }
 
     package var description: String {

@@ -16,7 +16,9 @@ package enum IOResult: Equatable {
 package enum Sockets {
     /// A listening socket with SO_REUSEPORT, so that every worker can have its own.
     package static func listen(
-        on address: SocketAddress, backlog: Int32 = 4096, reusePort: Bool = true
+        on address: SocketAddress,
+        backlog: Int32 = 4096,
+        reusePort: Bool = true
     ) throws(SystemError) -> Int32 {
         let descriptor = try self.stream(for: address, operation: "listen on \(address)")
         do throws(SystemError) {
@@ -59,7 +61,12 @@ package enum Sockets {
     package static func disableNagle(_ descriptor: Int32) {
         var one: Int32 = 1
         setsockopt(
-            descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+            descriptor,
+            Int32(IPPROTO_TCP),
+            TCP_NODELAY,
+            &one,
+            socklen_t(MemoryLayout<Int32>.size)
+        )
     }
 
     package static func localAddress(of descriptor: Int32) -> SocketAddress? {
@@ -86,7 +93,9 @@ package enum Sockets {
 
     @inline(__always)
     package static func read(
-        _ descriptor: Int32, into pointer: UnsafeMutableRawPointer, count: Int
+        _ descriptor: Int32,
+        into pointer: UnsafeMutableRawPointer,
+        count: Int
     ) -> IOResult {
         let result = Glibc.recv(descriptor, pointer, count, 0)
         if result > 0 { return .bytes(result) }
@@ -96,7 +105,9 @@ package enum Sockets {
 
     @inline(__always)
     package static func write(
-        _ descriptor: Int32, from pointer: UnsafeRawPointer, count: Int
+        _ descriptor: Int32,
+        from pointer: UnsafeRawPointer,
+        count: Int
     ) -> IOResult {
         let result = Glibc.send(descriptor, pointer, count, Int32(MSG_NOSIGNAL))
         if result >= 0 { return .bytes(result) }
@@ -106,7 +117,9 @@ package enum Sockets {
     /// Gathers up to the given vectors into one write; the peer sees one segment where it fits.
     @inline(__always)
     package static func write(
-        _ descriptor: Int32, vectors: UnsafeMutablePointer<iovec>, count: Int
+        _ descriptor: Int32,
+        vectors: UnsafeMutablePointer<iovec>,
+        count: Int
     ) -> IOResult {
         var message = msghdr()
         message.msg_iov = vectors
@@ -125,7 +138,12 @@ package enum Sockets {
     package static func resetOnClose(_ descriptor: Int32) {
         var option = linger(l_onoff: 1, l_linger: 0)
         setsockopt(
-            descriptor, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
+            descriptor,
+            SOL_SOCKET,
+            SO_LINGER,
+            &option,
+            socklen_t(MemoryLayout<linger>.size)
+        )
     }
 
     package static func close(_ descriptor: Int32) {
@@ -139,12 +157,16 @@ package enum Sockets {
     private static func failure() -> IOResult {
         let code = errno
         // EBADF, EFAULT and ENOTSOCK can only be our own doing.
-        precondition(code != EBADF && code != EFAULT && code != ENOTSOCK, "errno \(code) on a socket")
+        precondition(
+            code != EBADF && code != EFAULT && code != ENOTSOCK,
+            "errno \(code) on a socket"
+        )
         return code == EAGAIN || code == EINTR ? .wouldBlock : .failed(code)
     }
 
     private static func stream(
-        for address: SocketAddress, operation: String
+        for address: SocketAddress,
+        operation: String
     ) throws(SystemError) -> Int32 {
         let kind = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         let descriptor = Glibc.socket(address.isIPv6 ? AF_INET6 : AF_INET, kind, 0)
@@ -153,7 +175,10 @@ package enum Sockets {
     }
 
     private static func set(
-        _ descriptor: Int32, _ level: Int32, _ option: Int32, _ value: Int32
+        _ descriptor: Int32,
+        _ level: Int32,
+        _ option: Int32,
+        _ value: Int32
     ) throws(SystemError) {
         var value = value
         let length = socklen_t(MemoryLayout<Int32>.size)

@@ -27,7 +27,9 @@ extension RawSpan {
     func hasPrefix(_ prefix: StaticString) -> Bool {
         self.byteCount >= prefix.utf8CodeUnitCount
             && self.equalsIgnoringCase(
-                prefix, ByteRange(start: 0, count: UInt32(prefix.utf8CodeUnitCount)))
+                prefix,
+                ByteRange(start: 0, count: UInt32(prefix.utf8CodeUnitCount))
+            )
     }
 }
 
@@ -42,7 +44,9 @@ enum Cookies {
     }
 
     private static func value(
-        named name: [UInt8], in bytes: RawSpan, _ range: ByteRange
+        named name: [UInt8],
+        in bytes: RawSpan,
+        _ range: ByteRange
     ) -> ByteRange? {
         var start = Int(range.start)
         let end = Int(range.end)

@@ -47,8 +47,11 @@ class Connection: IOHandler {
     final func start() {
         self.worker.insert(self)
         self.register(
-            descriptor: self.transport.descriptor, on: self.worker.loop, interest: .all,
-            edgeTriggered: true)
+            descriptor: self.transport.descriptor,
+            on: self.worker.loop,
+            interest: .all,
+            edgeTriggered: true
+        )
     }
 
     // MARK: For subclasses
@@ -160,7 +163,9 @@ class Connection: IOHandler {
     }
 
     private final func writeLarge(
-        _ pointer: UnsafeRawPointer, count: Int, suffix: StaticString
+        _ pointer: UnsafeRawPointer,
+        count: Int,
+        suffix: StaticString
     ) {
         let waiting = self.output?.count ?? 0
         let total = waiting + count + suffix.utf8CodeUnitCount
@@ -188,11 +193,15 @@ class Connection: IOHandler {
         let fromSuffix = sent - fromOutput - fromBody
         output.append(
             UnsafeRawPointer(suffix.utf8Start) + fromSuffix,
-            count: suffix.utf8CodeUnitCount - fromSuffix)
+            count: suffix.utf8CodeUnitCount - fromSuffix
+        )
     }
 
     private final func writeVectors(
-        waiting: Int, _ pointer: UnsafeRawPointer, count: Int, suffix: StaticString
+        waiting: Int,
+        _ pointer: UnsafeRawPointer,
+        count: Int,
+        suffix: StaticString
     ) -> IOResult {
         let vectors = self.worker.vectors
         var used = 0
@@ -205,7 +214,8 @@ class Connection: IOHandler {
         if suffix.utf8CodeUnitCount > 0 {
             vectors[used] = iovec(
                 iov_base: UnsafeMutableRawPointer(mutating: suffix.utf8Start),
-                iov_len: suffix.utf8CodeUnitCount)
+                iov_len: suffix.utf8CodeUnitCount
+            )
             used += 1
         }
         return self.transport.write(vectors: vectors, count: used)

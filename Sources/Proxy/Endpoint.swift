@@ -45,7 +45,10 @@ package final class Endpoint: Sendable {
         var current = self.inFlight.load(ordering: .relaxed)
         while current < limit {
             let (exchanged, original) = self.inFlight.weakCompareExchange(
-                expected: current, desired: current + 1, ordering: .acquiringAndReleasing)
+                expected: current,
+                desired: current + 1,
+                ordering: .acquiringAndReleasing
+            )
             if exchanged { return true }
             current = original
         }

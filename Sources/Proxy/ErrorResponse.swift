@@ -8,8 +8,13 @@ enum ErrorResponse {
     private static let retryAfterSeconds: UInt64 = 1
 
     static func write(
-        _ error: ProxyError, style: ErrorBody.Style, message: String? = nil,
-        omitsBody: Bool = false, date: Int64, keepsAlive: Bool, into output: ByteBuffer,
+        _ error: ProxyError,
+        style: ErrorBody.Style,
+        message: String? = nil,
+        omitsBody: Bool = false,
+        date: Int64,
+        keepsAlive: Bool,
+        into output: ByteBuffer,
         fields: (ByteBuffer) -> Void = { _ in }
     ) {
         let body = ByteBuffer(capacity: 256)

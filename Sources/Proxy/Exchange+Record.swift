@@ -37,7 +37,9 @@ extension Exchange {
         if self.firstByteAt != .zero {
             output.append(", upstream;dur=")
             self.appendMilliseconds(
-                self.firstByteAt.nanoseconds(since: self.admittedAt), into: output)
+                self.firstByteAt.nanoseconds(since: self.admittedAt),
+                into: output
+            )
         }
         output.append("\r\n")
     }
@@ -114,6 +116,7 @@ extension Exchange {
         let tokens = usage?.completion ?? self.observer.contentEvents
         guard tokens > 1, let last = self.observer.lastContentAt else { return }
         meter.statistics.timePerOutputToken.record(
-            nanoseconds: last.nanoseconds(since: first) / UInt64(tokens - 1))
+            nanoseconds: last.nanoseconds(since: first) / UInt64(tokens - 1)
+        )
     }
 }

@@ -108,7 +108,11 @@ extension Exchange {
         self.finish {
             if case .http1(let connection) = self.client {
                 connection.sendLocal(
-                    status: 200, contentType: "application/json", body: body, exchange: self)
+                    status: 200,
+                    contentType: "application/json",
+                    body: body,
+                    exchange: self
+                )
             }
         }
     }

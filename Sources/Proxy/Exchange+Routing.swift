@@ -11,7 +11,8 @@ extension Exchange {
         var set = ForwardedHop.fieldNames
         for name in [
             FieldName.host, .contentLength, .transferEncoding, .connection, .expect, .upgrade,
-.via, .serverTiming, .xRequestID, .traceparent, .xWeirModel, .xWeirVariant, .xGatewayModelName,
+            .via, .serverTiming, .xRequestID, .traceparent, .xWeirModel, .xWeirVariant,
+            .xGatewayModelName,
         ] {
             set.insert(name)
         }
@@ -92,7 +93,11 @@ extension Exchange {
         HeadWriter.fields(head.fields, of: bytes, dropping: Self.dropped, into: output)
         if case .http1(let connection) = self.client, let hop = connection.hop {
             hop.write(
-                for: head, bytes, trustsClient: self.worker.shared.trustsForwarded, into: output)
+                for: head,
+                bytes,
+                trustsClient: self.worker.shared.trustsForwarded,
+                into: output
+            )
         }
         self.writeVia(head, bytes, into: output)
         output.append("X-Request-Id: ")
@@ -125,7 +130,8 @@ extension Exchange {
     /// W3C Trace Context: a valid `traceparent` is passed on, otherwise a trace is started.
     private func writeTraceparent(_ head: RequestHead, _ bytes: RawSpan, into output: ByteBuffer) {
         output.append("Traceparent: ")
-        if let field = head.first(.traceparent), TraceParent.isValid(bytes.slice(field.valueRange)) {
+        if let field = head.first(.traceparent), TraceParent.isValid(bytes.slice(field.valueRange))
+        {
             output.append(bytes.slice(field.valueRange))
         } else {
             TraceParent.start(random: &self.worker.random, into: output)
@@ -137,9 +143,12 @@ extension Exchange {
 
     private func decideTarget(_ head: RequestHead, _ bytes: RawSpan) {
         let decision = RequestRouting.decide(
-            bytes, path: head.pathRange, method: head.method,
+            bytes,
+            path: head.pathRange,
+            method: head.method,
             weirModel: head.first(.xWeirModel)?.valueRange,
-            gatewayModelName: head.first(.xGatewayModelName)?.valueRange)
+            gatewayModelName: head.first(.xGatewayModelName)?.valueRange
+        )
         self.style = decision.style
         self.isRepeatable = decision.isRepeatable
         switch decision.target {
@@ -258,7 +267,8 @@ extension Exchange {
         case .invalid(let problem):
             let kind: ProxyError.Kind = problem.kind == .notAnObject ? .noModel : .badRequest
             self.fail(
-                ProxyError(kind, detail: .init(label: "invalid-json", message: problem.message)))
+                ProxyError(kind, detail: .init(label: "invalid-json", message: problem.message))
+            )
         }
     }
 
@@ -328,8 +338,10 @@ extension Exchange {
     }
 
     private static let canonicalLimits = HeadLimits(
-        maxHeadBytes: HeadLimits.maxHeadBytesCeiling, maxFields: 4_096,
-        maxTargetBytes: HeadLimits.maxHeadBytesCeiling)
+        maxHeadBytes: HeadLimits.maxHeadBytesCeiling,
+        maxFields: 4_096,
+        maxTargetBytes: HeadLimits.maxHeadBytesCeiling
+    )
 
     private func pinSticky(_ model: WorkerModel, _ head: RequestHead, _ bytes: RawSpan) {
         guard self.pinnedVariant < 0, let sticky = model.route.settings.sticky else { return }

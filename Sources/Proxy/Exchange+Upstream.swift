@@ -19,21 +19,32 @@ extension Exchange {
 
     func pick(_ model: WorkerModel) -> EndpointChoice? {
         model.pick(
-            pinned: self.pinnedVariant, excluding: self.failedEndpoints, key: self.affinity,
-            now: self.now)
+            pinned: self.pinnedVariant,
+            excluding: self.failedEndpoints,
+            key: self.affinity,
+            now: self.now
+        )
     }
 
     private func enqueue(_ model: WorkerModel) {
         let shared = model.route.shared
         let waiter = Waiter(
-            exchange: LoopBound(self, loop: self.worker.loop), ticket: self.ticket,
-            worker: self.worker.handle, pinned: self.pinnedVariant,
-            excluded: self.failedEndpoints, affinity: self.affinity)
+            exchange: LoopBound(self, loop: self.worker.loop),
+            ticket: self.ticket,
+            worker: self.worker.handle,
+            pinned: self.pinnedVariant,
+            excluded: self.failedEndpoints,
+            affinity: self.affinity
+        )
         let bytes = self.bodyCount + (self.head?.count ?? 0)
         let deadline = self.now + model.route.settings.queueTimeout
         guard
             let handle = shared.enqueue(
-                waiter, bytes: bytes, deadline: deadline, now: self.now)
+                waiter,
+                bytes: bytes,
+                deadline: deadline,
+                now: self.now
+            )
         else { return self.fail(ProxyError(.queueFull)) }
         self.phase = .queued
         self.queuedAt = self.now
@@ -89,7 +100,8 @@ extension Exchange {
             self.admittedAt = self.now
             model.statistics.queueWait.record(
                 nanoseconds: self.queuedAt == .zero
-                    ? 0 : self.now.nanoseconds(since: self.queuedAt))
+                    ? 0 : self.now.nanoseconds(since: self.queuedAt)
+            )
         }
         self.meter?.statistics.inFlight -= 1
         let meter = model.meter(choice.variant)
@@ -148,8 +160,12 @@ extension Exchange {
         }
         let (kind, error) = Self.describe(context)
         self.tryFailed(
-            kind, error, wasNeverSent: context.wasConnecting, wasReused: context.wasReused,
-            hadResponseBytes: context.hadResponseBytes)
+            kind,
+            error,
+            wasNeverSent: context.wasConnecting,
+            wasReused: context.wasReused,
+            hadResponseBytes: context.hadResponseBytes
+        )
     }
 
     private static func describe(
@@ -166,8 +182,11 @@ extension Exchange {
 
     /// One try failed: count it, let the outlier detector know, and try again where allowed.
     func tryFailed(
-        _ kind: UpstreamErrorKind, _ error: ProxyError, wasNeverSent: Bool,
-        wasReused: Bool = false, hadResponseBytes: Bool = false
+        _ kind: UpstreamErrorKind,
+        _ error: ProxyError,
+        wasNeverSent: Bool,
+        wasReused: Bool = false,
+        hadResponseBytes: Bool = false
     ) {
         guard let model = self.model, let endpoint = self.endpoint else {
             return self.fail(error)
@@ -176,8 +195,11 @@ extension Exchange {
         model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
         if self.attempt > 1 { model.statistics.retries[.failure, default: 0] += 1 }
         let facts = self.retryFacts(
-            error, wasNeverSent: wasNeverSent, wasReused: wasReused,
-            hadResponseBytes: hadResponseBytes)
+            error,
+            wasNeverSent: wasNeverSent,
+            wasReused: wasReused,
+            hadResponseBytes: hadResponseBytes
+        )
         let decision = model.decideRetry(facts, now: self.now)
         self.releaseEndpoint()
         switch decision {
@@ -207,7 +229,10 @@ extension Exchange {
     }
 
     private func retryFacts(
-        _ error: ProxyError, wasNeverSent: Bool, wasReused: Bool, hadResponseBytes: Bool
+        _ error: ProxyError,
+        wasNeverSent: Bool,
+        wasReused: Bool,
+        hadResponseBytes: Bool
     ) -> RetryFacts {
         // A reset says that the replica went away, not that it refused: repeating is safe where the
         // request only computes, whatever the connection's history.
@@ -218,12 +243,16 @@ extension Exchange {
             case .no: .no
             }
         return RetryFacts(
-            retryability: hadResponseBytes || self.isShadow || self.acceptsUpgrade ? .no : retryability,
-            isRepeatable: self.isRepeatable, wasNeverSent: wasNeverSent,
+            retryability: hadResponseBytes || self.isShadow || self.acceptsUpgrade
+                ? .no : retryability,
+            isRepeatable: self.isRepeatable,
+            wasNeverSent: wasNeverSent,
             connectionWasReused: wasReused,
             bodyIsReplayable: self.isReplayable && self.head != nil,
-            responseHasBegun: self.hasBegunResponse, attempts: self.attempt,
-            attemptsMax: self.model?.route.settings.attempts ?? 1)
+            responseHasBegun: self.hasBegunResponse,
+            attempts: self.attempt,
+            attemptsMax: self.model?.route.settings.attempts ?? 1
+        )
     }
 
     func releaseEndpoint() {

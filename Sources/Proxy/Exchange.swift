@@ -328,6 +328,7 @@ final class Exchange: WheelTimer {
         guard let settings = self.model?.route.settings else { return }
         self.arm(
             after: self.phase == .responding
-                ? settings.streamIdleTimeout : settings.firstByteTimeout)
+                ? settings.streamIdleTimeout : settings.firstByteTimeout
+        )
     }
 }

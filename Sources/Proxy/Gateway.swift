@@ -33,7 +33,9 @@ package final class Gateway {
 
     /// Binds every listener on every worker and starts the threads.
     package init(
-        options: Options, snapshot: TrafficSnapshot, control: EventLoop
+        options: Options,
+        snapshot: TrafficSnapshot,
+        control: EventLoop
     ) throws(SystemError) {
         self.control = control
         let shared = GatewayShared(options: options)
@@ -52,7 +54,8 @@ package final class Gateway {
         shared.start(workers)
         for (index, worker) in workers.enumerated() {
             threads.append(
-                LoopThread(name: "weir-worker-\(index)", loop: shared.loop(of: worker)))
+                LoopThread(name: "weir-worker-\(index)", loop: shared.loop(of: worker))
+            )
         }
         self.workers = workers
         self.threads = threads
@@ -122,7 +125,9 @@ package final class Gateway {
     /// Asks every worker for its numbers; `completion` runs on the control thread with their sum.
     package func collect(_ completion: @escaping (GatewayStatistics) -> Void) {
         let pending = LoopBound(
-            Collection(remaining: self.workers.count, completion: completion), loop: self.control)
+            Collection(remaining: self.workers.count, completion: completion),
+            loop: self.control
+        )
         for worker in self.workers {
             let control = self.control
             self.shared.loop(of: worker).post {
@@ -159,7 +164,9 @@ package final class Gateway {
             { () -> Void in
                 remaining -= 1
                 if remaining == 0 { completion() }
-            }, loop: self.control)
+            },
+            loop: self.control
+        )
         for worker in self.workers {
             let control = self.control
             self.shared.loop(of: worker).post {

@@ -54,13 +54,18 @@ package final class ModelShared: Sendable {
     package func setLimits(_ settings: ModelSettings) {
         self.queue.withLock {
             $0.limits = AdmissionLimits(
-                countMax: settings.queueCapacity, bytesMax: settings.queueBytes)
+                countMax: settings.queueCapacity,
+                bytesMax: settings.queueBytes
+            )
         }
     }
 
     /// Joins the queue; nil when it is full by count or by bytes.
     func enqueue(
-        _ waiter: Waiter, bytes: Int, deadline: Instant, now: Instant
+        _ waiter: Waiter,
+        bytes: Int,
+        deadline: Instant,
+        now: Instant
     ) -> AdmissionHandle? {
         self.queue.withLock { queue in
             switch queue.enqueue(waiter, bytes: bytes, deadline: deadline, now: now) {
@@ -83,7 +88,8 @@ package final class ModelShared: Sendable {
 
     /// The longest-waiting request for which `pick` finds a slot, and that slot.
     func nextGrant(
-        now: Instant, _ pick: (Waiter) -> EndpointChoice?
+        now: Instant,
+        _ pick: (Waiter) -> EndpointChoice?
     ) -> (Waiter, EndpointChoice)? {
         self.queue.withLock { queue in
             var choice: EndpointChoice?
@@ -91,7 +97,9 @@ package final class ModelShared: Sendable {
             let entry = queue.popFirst(now: now, lookahead: Self.lookaheadMax) { waiter in
                 if isNothingFree { return false }
                 choice = pick(waiter)
-                if choice == nil, waiter.pinned < 0, waiter.excluded.isEmpty { isNothingFree = true }
+                if choice == nil, waiter.pinned < 0, waiter.excluded.isEmpty {
+                    isNothingFree = true
+                }
                 return choice != nil
             }
             guard let entry, let choice else { return nil }

@@ -37,7 +37,10 @@ extension ServerConnection {
     // MARK: Forwarding
 
     func sendHead(
-        _ head: ResponseHead, _ bytes: RawSpan, framing: ResponseFraming, exchange: Exchange
+        _ head: ResponseHead,
+        _ bytes: RawSpan,
+        framing: ResponseFraming,
+        exchange: Exchange
     ) {
         self.hasBegunResponse = true
         let output = self.compose()
@@ -115,15 +118,22 @@ extension ServerConnection {
         if self.worker.isDraining { self.keepsAlive = false }
         let output = self.compose()
         ErrorResponse.write(
-            error, style: exchange.style.errorStyle, message: exchange.errorMessage,
-            omitsBody: self.requestMethod == .head, date: self.worker.date(),
-            keepsAlive: self.keepsAlive, into: output
+            error,
+            style: exchange.style.errorStyle,
+            message: exchange.errorMessage,
+            omitsBody: self.requestMethod == .head,
+            date: self.worker.date(),
+            keepsAlive: self.keepsAlive,
+            into: output
         ) { exchange.writeResponseFields(into: $0) }
         self.flush()
     }
 
     func sendLocal(
-        status: UInt16, contentType: StaticString, body: ByteBuffer, exchange: Exchange
+        status: UInt16,
+        contentType: StaticString,
+        body: ByteBuffer,
+        exchange: Exchange
     ) {
         self.hasBegunResponse = true
         let output = self.compose()

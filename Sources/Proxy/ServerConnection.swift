@@ -204,7 +204,8 @@ final class ServerConnection: Connection {
             case .tunnel:
                 if self.isBodyPaused || offset == bytes.count { return offset }
                 self.exchange?.tunnelFromClient(
-                    UnsafeRawBufferPointer(rebasing: bytes[offset...]))
+                    UnsafeRawBufferPointer(rebasing: bytes[offset...])
+                )
                 return bytes.count
             }
             if offset == before, self.state == stateBefore { return offset }
@@ -226,8 +227,10 @@ final class ServerConnection: Connection {
         case .complete(let count):
             self.parser = nil
             self.begin(
-                head, UnsafeRawBufferPointer(rebasing: bytes[..<count]),
-                hasMore: bytes.count > count)
+                head,
+                UnsafeRawBufferPointer(rebasing: bytes[..<count]),
+                hasMore: bytes.count > count
+            )
             return count
         case .invalid(let error):
             self.parser = nil
@@ -407,8 +410,12 @@ final class ServerConnection: Connection {
         self.worker.stats.refused(error)
         self.keepsAlive = false
         ErrorResponse.write(
-            error, style: .plain, date: self.worker.date(), keepsAlive: false,
-            into: self.compose())
+            error,
+            style: .plain,
+            date: self.worker.date(),
+            keepsAlive: false,
+            into: self.compose()
+        )
         self.flush()
         self.finishConnection(requestIsComplete: false)
     }

@@ -17,8 +17,11 @@ package final class TrafficSnapshot: Sendable {
     package let limits: GatewayLimits
 
     package init(
-        generation: UInt64, models: [ModelRoute?], table: ModelTable,
-        routes: HostPathTable = HostPathTable(), limits: GatewayLimits
+        generation: UInt64,
+        models: [ModelRoute?],
+        table: ModelTable,
+        routes: HostPathTable = HostPathTable(),
+        limits: GatewayLimits
     ) {
         self.generation = generation
         self.models = models
@@ -66,8 +69,10 @@ package struct GatewayLimits: Sendable, Equatable {
 
     var head: HeadLimits {
         HeadLimits(
-            maxHeadBytes: self.maxHeaderBytes, maxFields: self.maxHeaders,
-            maxTargetBytes: min(self.maxTargetBytes, self.maxHeaderBytes))
+            maxHeadBytes: self.maxHeaderBytes,
+            maxFields: self.maxHeaders,
+            maxTargetBytes: min(self.maxTargetBytes, self.maxHeaderBytes)
+        )
     }
 }
 
@@ -160,7 +165,10 @@ package final class ModelRoute: Sendable {
     package let shared: ModelShared
 
     package init(
-        index: Int, name: String, settings: ModelSettings, variants: [VariantRoute],
+        index: Int,
+        name: String,
+        settings: ModelSettings,
+        variants: [VariantRoute],
         shared: ModelShared
     ) {
         self.index = index

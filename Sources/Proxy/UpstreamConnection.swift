@@ -205,7 +205,9 @@ final class UpstreamConnection: Connection {
 
     /// Bytes behind the end of a response make the connection unfit for another one.
     private func finishBatch(
-        _ bytes: UnsafeRawBufferPointer, _ offset: Int, _ exchange: Exchange
+        _ bytes: UnsafeRawBufferPointer,
+        _ offset: Int,
+        _ exchange: Exchange
     ) -> Int {
         if self.isClosed { return bytes.count }
         if self.exchange == nil, offset < bytes.count {
@@ -236,7 +238,9 @@ final class UpstreamConnection: Connection {
     }
 
     private func handle(
-        _ head: ResponseHead, _ bytes: UnsafeRawBufferPointer, _ exchange: Exchange
+        _ head: ResponseHead,
+        _ bytes: UnsafeRawBufferPointer,
+        _ exchange: Exchange
     ) {
         if head.status < 200, head.status != 101 {
             self.interimCount += 1
@@ -339,8 +343,11 @@ final class UpstreamConnection: Connection {
         let exchange = self.exchange
         self.exchange = nil
         let context = UpstreamFailureContext(
-            failure: failure, wasReused: self.requestsBefore > 0,
-            hadResponseBytes: self.hasResponseBytes, wasConnecting: self.state == .connecting)
+            failure: failure,
+            wasReused: self.requestsBefore > 0,
+            hadResponseBytes: self.hasResponseBytes,
+            wasConnecting: self.state == .connecting
+        )
         self.close(reset: self.state != .connecting)
         exchange?.upstreamFailed(context)
     }

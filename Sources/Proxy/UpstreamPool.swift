@@ -36,21 +36,29 @@ final class UpstreamPool {
     func connect() throws(SystemError) -> UpstreamConnection {
         let descriptor = try Sockets.connect(to: self.endpoint.address)
         let connection = UpstreamConnection(
-            worker: self.worker, pool: self, descriptor: descriptor)
+            worker: self.worker,
+            pool: self,
+            descriptor: descriptor
+        )
         self.openCount += 1
         connection.start()
         return connection
     }
 
     func put(_ connection: UpstreamConnection) {
-        if self.endpoint.isRetired.load(ordering: .relaxed) || self.idle.count >= self.worker.limits.maxIdleUpstreams {
+        if self.endpoint.isRetired.load(ordering: .relaxed)
+            || self.idle.count >= self.worker.limits.maxIdleUpstreams
+        {
             connection.close()
             return
         }
         connection.idleSince = self.worker.loop.now
         self.idle.append(connection)
         if self.timer.deadline == .distantFuture {
-            self.worker.wheel.arm(self.timer, at: self.worker.loop.now + self.worker.limits.upstreamIdleTimeout)
+            self.worker.wheel.arm(
+                self.timer,
+                at: self.worker.loop.now + self.worker.limits.upstreamIdleTimeout
+            )
         }
     }
 
@@ -72,11 +80,16 @@ final class UpstreamPool {
     /// Closes what has idled too long; the stack's bottom is the oldest.
     func expireIdle() {
         let now = self.worker.loop.now
-        let expired = self.idle.prefix { $0.idleSince + self.worker.limits.upstreamIdleTimeout <= now }
+        let expired = self.idle.prefix {
+            $0.idleSince + self.worker.limits.upstreamIdleTimeout <= now
+        }
         self.idle.removeFirst(expired.count)
         for connection in expired { connection.close() }
         if let oldest = self.idle.first {
-            self.worker.wheel.arm(self.timer, at: oldest.idleSince + self.worker.limits.upstreamIdleTimeout)
+            self.worker.wheel.arm(
+                self.timer,
+                at: oldest.idleSince + self.worker.limits.upstreamIdleTimeout
+            )
         }
     }
 }

@@ -41,7 +41,11 @@ extension Worker {
 
     private func mirror(_ original: Exchange, _ model: WorkerModel, to variant: Int) {
         let choice = model.pick(
-            pinned: variant, excluding: [], key: .none, now: self.loop.now)
+            pinned: variant,
+            excluding: [],
+            key: .none,
+            now: self.loop.now
+        )
         guard let choice else {
             model.meter(variant).statistics.mirrorDropped += 1
             return

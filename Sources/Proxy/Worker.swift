@@ -237,8 +237,11 @@ final class Worker {
         while shared.hasWaiters {
             let grant = shared.nextGrant(now: now) { waiter in
                 model.pick(
-                    pinned: waiter.pinned, excluding: waiter.excluded, key: waiter.affinity,
-                    now: now)
+                    pinned: waiter.pinned,
+                    excluding: waiter.excluded,
+                    key: waiter.affinity,
+                    now: now
+                )
             }
             guard let (waiter, choice) = grant else { return }
             self.deliver(waiter, choice)

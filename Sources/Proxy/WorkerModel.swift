@@ -33,7 +33,9 @@ final class WorkerModel {
         self.statistics = ModelStatistics(name: route.name)
         self.meters = route.variants.map { VariantMeter($0.name) }
         self.picker = WeightedPicker(
-            weights: route.variants.map(\.weight), phase: Int(random.next() % 100))
+            weights: route.variants.map(\.weight),
+            phase: Int(random.next() % 100)
+        )
         self.sticky = Self.stickyHash(route)
         self.balancers = route.variants.map { _ in Self.balancer(&random) }
         self.retryBudget = RetryBudget(millionths: Int(route.settings.retryBudget * 1e6))
@@ -55,14 +57,18 @@ final class WorkerModel {
     private static func balancer(_ random: inout RandomSource) -> Balancer {
         Balancer(
             leastLoaded: LeastLoaded(random: random.split()),
-            roundRobin: RoundRobin(start: Int(truncatingIfNeeded: random.next())))
+            roundRobin: RoundRobin(start: Int(truncatingIfNeeded: random.next()))
+        )
     }
 
     private static func stickyHash(_ route: ModelRoute) -> StickyHash {
         StickyHash(
             identities: route.variants.map { variant in
                 Self.salt(variant.name)
-            }, weights: route.variants.map(\.weight), salt: 0)
+            },
+            weights: route.variants.map(\.weight),
+            salt: 0
+        )
     }
 
     /// Takes over the model as a new snapshot has it. Counters go by the variants' names.
@@ -144,7 +150,10 @@ final class WorkerModel {
 
     /// A replica with a free slot, which is taken; nil when the request has to wait.
     func pick(
-        pinned: Int, excluding: [Endpoint], key: AffinityKey, now: Instant
+        pinned: Int,
+        excluding: [Endpoint],
+        key: AffinityKey,
+        now: Instant
     ) -> EndpointChoice? {
         if pinned >= 0 {
             return self.pick(in: pinned, excluding: excluding, key: key, now: now)
@@ -170,7 +179,10 @@ final class WorkerModel {
 
     private func canServe(_ variant: Int, excluding: [Endpoint], now: Instant) -> Bool {
         let view = EndpointView(
-            endpoints: self.route.variants[variant].endpoints, excluded: excluding, now: now)
+            endpoints: self.route.variants[variant].endpoints,
+            excluded: excluding,
+            now: now
+        )
         for index in 0..<view.count
         where view.isEligible(index) && view.inFlight(index) < view.limit(index) {
             return true
@@ -179,17 +191,26 @@ final class WorkerModel {
     }
 
     private func pick(
-        in variant: Int, excluding: [Endpoint], key: AffinityKey, now: Instant
+        in variant: Int,
+        excluding: [Endpoint],
+        key: AffinityKey,
+        now: Instant
     ) -> EndpointChoice? {
         let view = EndpointView(
-            endpoints: self.route.variants[variant].endpoints, excluded: excluding, now: now)
+            endpoints: self.route.variants[variant].endpoints,
+            excluded: excluding,
+            now: now
+        )
         // A slot may be lost to another worker between the choice and the taking.
         for _ in 0..<Self.raceAttemptsMax {
             guard case .free(let index) = self.balance(variant, view, key: key) else { return nil }
             let endpoint = view.endpoints[index]
             if endpoint.tryAcquire() {
                 return EndpointChoice(
-                    modelIndex: self.route.index, variant: variant, endpoint: endpoint)
+                    modelIndex: self.route.index,
+                    variant: variant,
+                    endpoint: endpoint
+                )
             }
         }
         return nil

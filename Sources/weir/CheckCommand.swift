@@ -10,7 +10,8 @@ struct Check: ParsableCommand {
             Exits with 1 if there is an error, with 0 otherwise; warnings do not count.
 
             Example: weir check -c configs/digits.yaml
-            """)
+            """
+    )
 
     enum Format: String, ExpressibleByArgument, CaseIterable {
         case text
@@ -18,8 +19,11 @@ struct Check: ParsableCommand {
     }
 
     @Option(
-        name: [.customShort("c"), .customLong("config")], parsing: .upToNextOption,
-        help: "Configuration files.", completion: .file(extensions: ["yaml", "yml"]))
+        name: [.customShort("c"), .customLong("config")],
+        parsing: .upToNextOption,
+        help: "Configuration files.",
+        completion: .file(extensions: ["yaml", "yml"])
+    )
     var files: [String]
 
     @Option(name: .shortAndLong, help: "How to print: text or json.")
@@ -43,7 +47,8 @@ struct Check: ParsableCommand {
         }
         Output.line(
             "ok: \(Self.count(configuration.models.count, "model")), "
-                + Self.count(configuration.processDeployments.count, "process deployment"))
+                + Self.count(configuration.processDeployments.count, "process deployment")
+        )
     }
 
     private static func count(_ number: Int, _ noun: String) -> String {

@@ -6,7 +6,8 @@ import HTTPService
 /// ask for port 0. It appears whole or not at all.
 enum PortsFile {
     static func write(
-        _ addresses: [(name: String, address: String)], to path: String
+        _ addresses: [(name: String, address: String)],
+        to path: String
     ) throws(RuntimeError) {
         let buffer = ByteBuffer(capacity: 256)
         var writer = JSONWriter(buffer)

@@ -18,16 +18,22 @@ struct Run: ParsableCommand {
             Examples:
               weir run -c configs/simulator.yaml
               weir run --upstream http://127.0.0.1:8000 --upstream http://127.0.0.1:8001
-            """)
+            """
+    )
 
     @Option(
-        name: [.customShort("c"), .customLong("config")], parsing: .upToNextOption,
-        help: "Configuration files.", completion: .file(extensions: ["yaml", "yml"]))
+        name: [.customShort("c"), .customLong("config")],
+        parsing: .upToNextOption,
+        help: "Configuration files.",
+        completion: .file(extensions: ["yaml", "yml"])
+    )
     var files: [String] = []
 
     @Option(
-        name: .customLong("upstream"), parsing: .upToNextOption,
-        help: "Serve whatever model these servers have, without a file.")
+        name: .customLong("upstream"),
+        parsing: .upToNextOption,
+        help: "Serve whatever model these servers have, without a file."
+    )
     var upstreams: [String] = []
 
     @Option(help: "With --upstream: the address to listen on.")
@@ -59,7 +65,10 @@ struct Run: ParsableCommand {
         Problems.write(result.problems)
         do {
             let runtime = try Runtime(
-                source: source, configuration: configuration, portsFile: self.portsFile)
+                source: source,
+                configuration: configuration,
+                portsFile: self.portsFile
+            )
             runtime.run()
         } catch let error as RuntimeError {
             Output.error(error.description)

@@ -30,7 +30,9 @@ final class Runtime {
     private static let handledSignals = [SIGTERM, SIGINT, SIGHUP]
 
     init(
-        source: ConfigurationSource, configuration: Configuration, portsFile: String?
+        source: ConfigurationSource,
+        configuration: Configuration,
+        portsFile: String?
     ) throws {
         // Before any thread starts, so that all of them leave signals to the control loop.
         SignalSource.block(Self.handledSignals)
@@ -38,15 +40,21 @@ final class Runtime {
         self.source = source
         self.portsFile = portsFile
         LoggingSystem.bootstrap {
-            LineLogHandler(label: $0, format: isatty(STDERR_FILENO) == 1 ? .text(colour: false) : .json)
+            LineLogHandler(
+                label: $0,
+                format: isatty(STDERR_FILENO) == 1 ? .text(colour: false) : .json
+            )
         }
         self.logger = Logger(label: "weir")
         do {
             self.loop = try EventLoop()
             let processes = try Self.processes(configuration, self.loop)
             self.control = ControlPlane(
-                loop: self.loop, configuration: configuration, processes: processes,
-                logger: self.logger)
+                loop: self.loop,
+                configuration: configuration,
+                processes: processes,
+                logger: self.logger
+            )
             self.accessLog = try Self.accessLog(configuration)
             var options = try Self.gatewayOptions(configuration)
             options.accessLog = self.accessLog
@@ -68,12 +76,15 @@ final class Runtime {
 
     /// The process cluster, if the configuration has process deployments.
     private static func processes(
-        _ configuration: Configuration, _ loop: EventLoop
+        _ configuration: Configuration,
+        _ loop: EventLoop
     ) throws(ClusterError) -> ProcessCluster? {
         let directory = configuration.gateway.spec.stateDirectory
         var options = ProcessCluster.Options(
-            stateDirectory: directory, environment: Self.childEnvironment(),
-            seed: EventLoop.readClock().nanoseconds)
+            stateDirectory: directory,
+            environment: Self.childEnvironment(),
+            seed: EventLoop.readClock().nanoseconds
+        )
         options.sentinelCommand = ["/proc/self/exe", "sentinel", "--state-directory", directory]
         return try ProcessCluster(loop: loop, options: options)
     }
@@ -88,7 +99,8 @@ final class Runtime {
         }
         let path = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
         if let slash = path.lastIndex(of: "/") {
-            environment["PATH"] = environment["PATH", default: "/usr/bin:/bin"] + ":" + path[..<slash]
+            environment["PATH"] =
+                environment["PATH", default: "/usr/bin:/bin"] + ":" + path[..<slash]
         }
         return environment
     }
@@ -96,13 +108,15 @@ final class Runtime {
     private static func gatewayOptions(_ configuration: Configuration) throws -> Gateway.Options {
         let spec = configuration.gateway.spec
         var options = Gateway.Options()
-        options.workers = spec.workers > 0 ? spec.workers : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+        options.workers =
+            spec.workers > 0 ? spec.workers : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
         options.seed = EventLoop.readClock().nanoseconds
         for listener in spec.listeners {
             if listener.tls != nil {
                 throw RuntimeError(
                     description: "listener `\(listener.name)` has `tls`, which this version cannot "
-                        + "serve yet: remove it or put a TLS proxy in front")
+                        + "serve yet: remove it or put a TLS proxy in front"
+                )
             }
             options.listeners.append((listener.name, try self.address(listener.address)))
         }
@@ -119,14 +133,16 @@ final class Runtime {
             case .text: .text
             }
         return try AccessLogWriter(
-            .init(format: format, path: spec.path, sampleMillionths: spec.sample.millionths))
+            .init(format: format, path: spec.path, sampleMillionths: spec.sample.millionths)
+        )
     }
 
     private static func address(_ address: ListenAddress) throws -> SocketAddress {
         guard let socket = SocketAddress(host: address.host, port: UInt16(clamping: address.port))
         else {
             throw RuntimeError(
-                description: "`\(address)` is no numeric address: use one such as 127.0.0.1:8080")
+                description: "`\(address)` is no numeric address: use one such as 127.0.0.1:8080"
+            )
         }
         return socket
     }
@@ -134,7 +150,9 @@ final class Runtime {
     private func startAdmin(_ configuration: Configuration) throws {
         let spec = configuration.gateway.spec.admin
         let server = AdminServer(
-            control: self.control, reload: { [unowned self] in self.reload() })
+            control: self.control,
+            reload: { [unowned self] in self.reload() }
+        )
         try server.start(on: Self.address(spec.address), tokenFile: spec.tokenFile)
         self.admin = server
         self.logger.info("admin", metadata: ["address": "\(server.address)"])
@@ -204,11 +222,14 @@ final class Runtime {
         let diff = ConfigurationDiff(from: self.control.configuration, to: configuration)
         self.control.apply(configuration)
         self.logger.info(
-            "configuration reloaded", metadata: ["generation": "\(self.control.generation)"])
+            "configuration reloaded",
+            metadata: ["generation": "\(self.control.generation)"]
+        )
         for change in diff.needingRestart {
             self.logger.warning(
                 "takes effect after a restart",
-                metadata: ["resource": "\(change.resource)", "field": "\(change.path)"])
+                metadata: ["resource": "\(change.resource)", "field": "\(change.path)"]
+            )
         }
         return .applied
     }

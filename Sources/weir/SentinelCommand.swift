@@ -4,8 +4,10 @@ import Clusters
 /// What `weir run` starts beside itself; see `Sentinel`. Not for people.
 struct SentinelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "sentinel", abstract: "End what a killed weir left running.",
-        shouldDisplay: false)
+        commandName: "sentinel",
+        abstract: "End what a killed weir left running.",
+        shouldDisplay: false
+    )
 
     @Option var stateDirectory: String
 

@@ -13,7 +13,8 @@ struct Weir: ParsableCommand {
         subcommands: [
             Run.self, Check.self, Get.self, Scale.self, ModelSimulatorCommand.self,
             Completion.self, SentinelCommand.self,
-        ])
+        ]
+    )
 }
 
 extension Weir {
