@@ -1,14 +1,14 @@
 /// A checked configuration: the resources of all files, with every default filled in.
 ///
-/// This module turns what users write into values that the rest of Weir can trust. `Schemas` says what
-/// may be written; `ConfigurationLoader` reads it and reports every mistake with its place;
-/// `ConfigurationDiff` says what a new configuration changes. References between resources have been
-/// checked, so that a lookup by a name found in one of them succeeds.
+/// This module turns what users write into values that the rest of Weir can trust. `Schemas` says
+/// what may be written; `ConfigurationLoader` reads it and reports every mistake with its place;
+/// `ConfigurationDiff` says what a new configuration changes. References between resources have
+/// been checked, so that a lookup by a name found in one of them succeeds.
 ///
-/// It asks nothing of the network or the file system besides reading the files themselves: whether a
-/// command, a certificate or a server exists is found out where it is used. What is bounded: bytes,
-/// documents, depth and values of a file (`YAMLReader.Limits`), problems per file, files, resources,
-/// and every list and number (`Schemas`).
+/// It asks nothing of the network or the file system besides reading the files themselves: whether
+/// a command, a certificate or a server exists is found out where it is used. What is bounded:
+/// bytes, documents, depth and values of a file (`YAMLReader.Limits`), problems per file, files,
+/// resources, and every list and number (`Schemas`).
 package struct Configuration: Sendable, Equatable {
     /// The defaults where no `Gateway` was written.
     package var gateway: GatewayResource

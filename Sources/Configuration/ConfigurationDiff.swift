@@ -32,8 +32,8 @@ package struct ConfigurationDiff: Sendable, Equatable {
         self.fields.isEmpty && self.listeners.isEmpty && self.names.values.allSatisfy(\.isEmpty)
     }
 
-    /// What takes effect only after a restart, such as a listener's address; the rest can be applied
-    /// at once.
+    /// What takes effect only after a restart, such as a listener's address; the rest can be
+    /// applied at once.
     package var needingRestart: [FieldChange] { self.fields.filter(\.needsRestart) }
 
     package init(from old: Configuration, to new: Configuration) {

@@ -1,8 +1,8 @@
 /// Reads files into a `Configuration`, or says everything that is wrong with them.
 ///
-/// Three passes: YAML into nodes (`YAMLReader`), nodes against the schemas (`SchemaDecoder`), and the
-/// checks that span fields and resources (`ConfigurationChecker`). A problem in one pass does not stop
-/// the next, as far as there is something left to check.
+/// Three passes: YAML into nodes (`YAMLReader`), nodes against the schemas (`SchemaDecoder`), and
+/// the checks that span fields and resources (`ConfigurationChecker`). A problem in one pass does
+/// not stop the next, as far as there is something left to check.
 package enum ConfigurationLoader {
     /// Files of one configuration.
     package static let maxFiles = 1_000

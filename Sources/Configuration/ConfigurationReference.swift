@@ -5,15 +5,18 @@ package enum ConfigurationReference {
         var text = """
             # Configuration reference
 
-            <!-- Made from the schemas in Sources/Configuration; a test checks that it is current. -->
+            <!-- Made from the schemas in Sources/Configuration; a test checks that it is current.
+            -->
 
-            A configuration is one or more YAML files, each of one or more documents. Every document has
-            `apiVersion: \(Schemas.apiVersion)`, a `kind`, `metadata` and a `spec`. Relative paths start
-            from the folder of the file they stand in. `weir check -c FILE` finds every mistake.
+            A configuration is one or more YAML files, each of one or more documents. Every document
+            has `apiVersion: \(Schemas.apiVersion)`, a `kind`, `metadata` and a `spec`. Relative
+            paths start from the folder of the file they stand in. `weir check -c FILE` finds every
+            mistake.
 
-            Durations are written `250ms`, `30s`, `5m`, `1h30m`; sizes `64KiB`, `1MiB`, `10M` or a number
-            of bytes; percentages `"5%"`. A field that is not marked *required* may be left out: the
-            column *default* says what that means, and `–` that the feature is off or unbounded.
+            Durations are written `250ms`, `30s`, `5m`, `1h30m`; sizes `64KiB`, `1MiB`, `10M` or a
+            number of bytes; percentages `"5%"`. A field that is not marked *required* may be left
+            out: the column *default* says what that means, and `–` that the feature is off or
+            unbounded.
 
             ## Metadata
 

@@ -36,7 +36,8 @@ extension Problem {
         var pad = ""
         for index in first..<last {
             let scalar = scalars[index]
-            // Tabs stay, so that the caret lines up; other control characters must not reach a terminal.
+            // Tabs stay, so that the caret lines up; other control characters must not reach a
+            // terminal.
             let isControl = scalar.value < 0x20 || scalar.value == 0x7F
             line.unicodeScalars.append(isControl && scalar != "\t" ? "·" : scalar)
             if index < caret { pad += scalar == "\t" ? "\t" : " " }
@@ -56,8 +57,8 @@ extension Problem {
 }
 
 extension Problem {
-    /// `{"severity":…,"file":…,"line":…,"column":…,"path":…,"message":…,"hint":…}`; what is not known
-    /// is null.
+    /// `{"severity":…,"file":…,"line":…,"column":…,"path":…,"message":…,"hint":…}`; what is not
+    /// known is null.
     package var json: String {
         let members: [(String, String)] = [
             ("severity", JSONText.string(self.severity.rawValue)),

@@ -2,8 +2,9 @@
 extension ByteBuffer {
     /// Appends `bytes` as a JSON string with its quotes (RFC 8259, section 7).
     ///
-    /// Quotes, backslashes and control characters are escaped, as is DEL, which terminals act on. What
-    /// is not UTF-8 becomes U+FFFD, byte by byte, so that the result is valid whatever came in.
+    /// Quotes, backslashes and control characters are escaped, as is DEL, which terminals act on.
+    /// What is not UTF-8 becomes U+FFFD, byte by byte, so that the result is valid whatever came
+    /// in.
     package func append(jsonString bytes: RawSpan) {
         let count = bytes.byteCount
         self.reserve(count + 2)

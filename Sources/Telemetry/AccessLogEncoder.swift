@@ -2,10 +2,11 @@ import Core
 
 /// Turns a record into one line, without allocating.
 ///
-/// JSON: `time`, `method`, `path`, `status`, `model`, `variant`, `endpoint`, `request_id`, `client`,
-/// `error`, `attempts`, durations in milliseconds (`queue_ms`, `connect_ms`, `first_byte_ms`,
-/// `first_token_ms`, `total_ms`), `bytes_in`, `bytes_out`, `input_tokens`, `output_tokens`. What does
-/// not apply is left out. Text: the same for people, names before values.
+/// JSON: `time`, `method`, `path`, `status`, `model`, `variant`, `endpoint`, `request_id`,
+/// `client`, `error`, `attempts`, durations in milliseconds (`queue_ms`, `connect_ms`,
+/// `first_byte_ms`, `first_token_ms`, `total_ms`), `bytes_in`, `bytes_out`, `input_tokens`,
+/// `output_tokens`. What does not apply is left out. Text: the same for people, names before
+/// values.
 package struct AccessLogEncoder: Sendable {
     package enum Format: Sendable {
         case json

@@ -3,8 +3,8 @@ import EventLoop
 import Glibc
 import Synchronization
 
-/// The descriptor behind an access log. The writer's thread opens, writes and closes; any thread may
-/// say that it is time to close.
+/// The descriptor behind an access log. The writer's thread opens, writes and closes; any thread
+/// may say that it is time to close.
 final class AccessLogOutput: Sendable {
     private struct State {
         var descriptor: Int32 = -1

@@ -3,8 +3,8 @@ import EventLoop
 
 /// A worker's end of the access log; belongs to one loop.
 ///
-/// Lines gather in a chunk, which goes to the writer when it is full or `flushDelay` after its first
-/// line. A line costs the worker its encoding and nothing else: no lock, no system call.
+/// Lines gather in a chunk, which goes to the writer when it is full or `flushDelay` after its
+/// first line. A line costs the worker its encoding and nothing else: no lock, no system call.
 package final class AccessLogSink {
     /// A chunk is handed over once it holds this many bytes.
     package static let chunkBytes = 64 * 1_024

@@ -5,10 +5,10 @@ import Synchronization
 
 /// Writes the access log on a thread of its own.
 ///
-/// Workers hand over chunks of whole lines through their `AccessLogSink`; at most `maxChunks` are on
-/// their way at a time, and with more a worker drops its lines and counts them, rather than wait for a
-/// disk or a reader. A chunk is written whole before the next, so lines of several workers never mix;
-/// after a write error its rest is dropped and the next chunk begins on a new line.
+/// Workers hand over chunks of whole lines through their `AccessLogSink`; at most `maxChunks` are
+/// on their way at a time, and with more a worker drops its lines and counts them, rather than wait
+/// for a disk or a reader. A chunk is written whole before the next, so lines of several workers
+/// never mix; after a write error its rest is dropped and the next chunk begins on a new line.
 ///
 /// Threads: `make…`, `reopen`, `close` and the counters from any thread; descriptors belong to the
 /// writer's thread.
@@ -90,8 +90,8 @@ package final class AccessLogWriter: Sendable {
     package func close() {
         guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
         self.output.beginClosing()
-        // From inside, so that the chunks before it are written first. The mailbox has room: no more
-        // than `maxChunks` and a few reopenings ever wait in it.
+        // From inside, so that the chunks before it are written first. The mailbox has room: no
+        // more than `maxChunks` and a few reopenings ever wait in it.
         let isPosted = self.thread.loop.post { [output, loop = self.thread.loop] in
             output.close()
             loop.stop()

@@ -2,11 +2,12 @@ import Core
 
 /// Writes metrics as text for a scraper.
 ///
-/// The Prometheus text format 0.0.4 and OpenMetrics 1.0 differ little: OpenMetrics names a counter's
-/// family without `_total` and ends with `# EOF`. In both, all samples of a family stand together, so a
-/// caller begins a family, writes its samples, and goes on to the next.
+/// The Prometheus text format 0.0.4 and OpenMetrics 1.0 differ little: OpenMetrics names a
+/// counter's family without `_total` and ends with `# EOF`. In both, all samples of a family stand
+/// together, so a caller begins a family, writes its samples, and goes on to the next.
 ///
-/// Names are the program's own and must be valid; label values may come from outside and are escaped.
+/// Names are the program's own and must be valid; label values may come from outside and are
+/// escaped.
 package struct ExpositionWriter {
     package enum Format: Sendable {
         /// Prometheus text format 0.0.4.
@@ -163,8 +164,9 @@ package struct ExpositionWriter {
         }
     }
 
-    /// Backslashes and line feeds, and in label values quotes, are escaped. OpenMetrics wants quotes
-    /// escaped in help texts as well; there they are left out instead, as the formats disagree.
+    /// Backslashes and line feeds, and in label values quotes, are escaped. OpenMetrics wants
+    /// quotes escaped in help texts as well; there they are left out instead, as the formats
+    /// disagree.
     private func appendEscaped(_ text: String, quotes: Bool) {
         for byte in text.utf8 {
             switch byte {
@@ -177,7 +179,8 @@ package struct ExpositionWriter {
         }
     }
 
-    /// Shortest form that reads back the same; whole numbers with `.0`, as OpenMetrics wants for `le`.
+    /// Shortest form that reads back the same; whole numbers with `.0`, as OpenMetrics wants for
+    /// `le`.
     static func text(of value: Double) -> String {
         if value.isNaN { return "NaN" }
         if value.isInfinite { return value < 0 ? "-Inf" : "+Inf" }

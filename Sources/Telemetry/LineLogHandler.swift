@@ -5,10 +5,10 @@ import Logging
 
 /// swift-log's messages as lines on standard error: JSON for programs, words for people.
 ///
-/// A message is constant text and everything that varies is metadata, so that lines can be counted and
-/// searched. A line is written with one system call, so that lines of several threads do not mix as
-/// long as they are shorter than a pipe's buffer. Nothing waits for the reader longer than that call,
-/// which is why the request path does not log.
+/// A message is constant text and everything that varies is metadata, so that lines can be counted
+/// and searched. A line is written with one system call, so that lines of several threads do not
+/// mix as long as they are shorter than a pipe's buffer. Nothing waits for the reader longer than
+/// that call, which is why the request path does not log.
 package struct LineLogHandler: LogHandler {
     package enum Format: Sendable {
         case json

@@ -43,7 +43,7 @@ extension BadFile {
             Self.model("", live: "  live: ⟨v3\n"),
             path: "spec.live",
             "variant `v3` does not exist; there are `v1` and `v2`",
-            hint: "did you mean"
+            hint: "define it, or name another one"
         ),
         BadFile(
             "neither live nor weights",
@@ -124,7 +124,10 @@ extension BadFile {
         ),
         BadFile(
             "a port for local processes",
-            Self.processes("  command: [run]").replacing("name: p}}", with: "name: p, ⟨port: 80}}"),
+            Self.processes("  command: [run]").replacing(
+                "name: p}}",
+                with: "name: p, ⟨port: 80}}"
+            ),
             path: "spec.variants[0].workloadRef.port",
             "`port` is for a Deployment"
         ),
@@ -142,7 +145,8 @@ extension BadFile {
             Self.processes("  command: [run]").replacing(
                 "name: p}}]}",
                 with:
-                    "name: p}}, {name: w, workloadRef: {kind: ProcessDeployment, name: ⟨p}}], live: v}"
+                    "name: p}}, {name: w, workloadRef: {kind: ProcessDeployment, name: ⟨p}}],"
+                    + " live: v}"
             ),
             path: "spec.variants[1].workloadRef.name",
             "ProcessDeployment `p` is a duplicate"
@@ -227,7 +231,8 @@ extension BadFile {
             "apiVersion: weir.dev/v1alpha1\nkind: ResourceBudget\nmetadata: {name: g}\n"
                 + "spec: {resource: nvidia.com/gpu, total: 3}\n---\n"
                 + Self.model(
-                    "  scaling: {minReplicas: ⟨2, maxReplicas: 9, budget: {name: g, perReplica: 2}}\n"
+                    "  scaling:\n    minReplicas: ⟨2\n    maxReplicas: 9\n"
+                        + "    budget: {name: g, perReplica: 2}\n"
                 ),
             path: "spec.scaling.minReplicas",
             "2 replicas take 4 of `nvidia.com/gpu`, and ResourceBudget `g` has 3"
@@ -392,8 +397,8 @@ extension BadFile {
         BadFile(
             "a metric with two bounds",
             Self.rollout(
-                "  steps: [{weight: 5}]\n  analysis: {metrics: [{name: custom, server: \"http://p:1\","
-                    + " query: q, below: 1, ⟨above: 2}]}"
+                "  steps: [{weight: 5}]\n  analysis: {metrics: [{name: custom,"
+                    + " server: \"http://p:1\", query: q, below: 1, ⟨above: 2}]}"
             ),
             path: "spec.analysis.metrics[0].above",
             "`below` and `above` exclude each other"

@@ -15,7 +15,7 @@ struct BadFile: Sendable, CustomTestStringConvertible {
 
     var testDescription: String { self.name }
 
-    /// - Parameter mistakes: where `⟨` stands in `text`, the problem is expected; it is taken out.
+    /// - Parameter marked: where `⟨` stands in it, the problem is expected; it is taken out.
     init(
         _ name: String,
         _ marked: String,
@@ -48,6 +48,10 @@ struct BadFile: Sendable, CustomTestStringConvertible {
 }
 
 extension BadFile {
+    static func head(_ kind: String, _ name: String) -> String {
+        "apiVersion: weir.dev/v1alpha1\nkind: \(kind)\nmetadata: {name: \(name)}\n"
+    }
+
     static func gateway(_ spec: String) -> String {
         "apiVersion: weir.dev/v1alpha1\nkind: Gateway\nmetadata: {name: default}\nspec:\n" + spec
     }
@@ -79,7 +83,8 @@ extension BadFile {
         apiVersion: weir.dev/v1alpha1
         kind: Model
         metadata: {name: m}
-        spec: {protocol: HTTP, variants: [{name: v, workloadRef: {kind: ProcessDeployment, name: p}}]}
+        spec: {protocol: HTTP,
+          variants: [{name: v, workloadRef: {kind: ProcessDeployment, name: p}}]}
         """
     }
 
@@ -91,17 +96,17 @@ extension BadFile {
         spec:
         \(spec)
         ---
-        \(Self.model("  scaling: {policy: s, maxReplicas: 2}\n").replacing("http://127.0.0.1:1", with: "http://h:1"))
+        \(Self.model("  scaling: {policy: s, maxReplicas: 2}\n"))
         """
     }
 
     static func rollout(_ spec: String) -> String {
-        "apiVersion: weir.dev/v1alpha1\nkind: RolloutPolicy\nmetadata: {name: r}\nspec:\n\(spec)\n---\n"
+        Self.head("RolloutPolicy", "r") + "spec:\n\(spec)\n---\n"
             + Self.model("  rollout: {policy: r}\n")
     }
 
     static func tenant(_ spec: String, name: String = "t") -> String {
-        "apiVersion: weir.dev/v1alpha1\nkind: Tenant\nmetadata: {name: \(name)}\nspec:\n\(spec)\n---\n"
+        Self.head("Tenant", name) + "spec:\n\(spec)\n---\n"
     }
 
     static let hash = String(repeating: "0a", count: 32)
@@ -190,7 +195,7 @@ extension BadFile {
         ),
         BadFile(
             "a tab for indentation",
-            "apiVersion: weir.dev/v1alpha1\nkind: Gateway\nmetadata: {name: g}\nspec:\n⟨\tworkers: 1\n",
+            Self.head("Gateway", "g") + "spec:\n⟨\tworkers: 1\n",
             path: "",
             "not valid YAML",
             hint: "indent with spaces"
@@ -228,7 +233,7 @@ extension BadFile {
         ),
         BadFile(
             "a merge key",
-            "apiVersion: weir.dev/v1alpha1\nkind: Gateway\nmetadata: &m {name: g}\nspec: {⟨<<: *m}\n",
+            Self.head("Gateway", "&m g") + "spec: {⟨<<: *m}\n",
             path: "",
             "merge keys are not supported"
         ),
@@ -472,7 +477,7 @@ extension BadFile {
         ),
         BadFile(
             "an endpoint with a path",
-            Self.model("").replacing("\"http://127.0.0.1:2\"", with: "⟨\"http://127.0.0.1:2/v1\""),
+            Self.model("").replacing("\"http://127.0.0.1:2\"", with: "⟨\"http://127.0.0.1:2/a\""),
             path: "spec.variants[1].endpoints[0]",
             "is not a URL",
             hint: "without a path"

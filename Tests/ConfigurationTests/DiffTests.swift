@@ -30,12 +30,14 @@ import Testing
     @Test func addressesAndWorkersNeedARestart() throws {
         let old = try Self.load(
             BadFile.gateway(
-                "  listeners: [{name: a, address: \":1\"}, {name: b, address: \":2\"}]\n  workers: 1\n"
+                "  listeners: [{name: a, address: \":1\"}, {name: b, address: \":2\"}]\n"
+                    + "  workers: 1\n"
             )
         )
         let new = try Self.load(
             BadFile.gateway(
-                "  listeners: [{name: a, address: \":3\"}, {name: c, address: \":2\"}]\n  workers: 2\n"
+                "  listeners: [{name: a, address: \":3\"}, {name: c, address: \":2\"}]\n"
+                    + "  workers: 2\n"
                     + "  limits: {maxHeaders: 50}\n  admin: {address: \"127.0.0.1:1\"}\n"
             )
         )

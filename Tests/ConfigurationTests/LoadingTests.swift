@@ -81,7 +81,7 @@ private func load(_ text: String) -> LoadResult {
 
     @Test func aliasesStandForTheirValues() throws {
         let text = BadFile.processes(
-            "  command: [run, &x hello, *x]\n  env: &e [{name: A, value: \"2 * *y\"}]\n  readiness: {path: /x}"
+            "  command: [run, &x hello, *x]\n  env: &e [{name: A, value: \"2 * *y\"}]"
         )
         let result = load(text)
         let configuration = try #require(result.configuration, "\(Problem.render(result.problems))")

@@ -65,7 +65,8 @@ import Testing
         problem.hint = nil
         #expect(
             Problem.json([problem]) == "[{\"severity\":\"error\",\"file\":\"a.yaml\",\"line\":12,"
-                + "\"column\":5,\"path\":\"spec.live\",\"message\":\"\\\"quoted\\\" \\\\ \\n\\u0001é\","
+                + "\"column\":5,\"path\":\"spec.live\","
+                + "\"message\":\"\\\"quoted\\\" \\\\ \\n\\u0001é\","
                 + "\"hint\":null}]\n"
         )
     }

@@ -137,7 +137,8 @@ import Testing
 
     @Test(arguments: [
         ("weight", "weights", true), ("wieghts", "weights", true), ("xyz", "weights", false),
-        ("v3", "v1", true), ("a", "b", true), ("maxConnection", "maxConnections", true),
+        ("v3", "v1", false), ("a", "b", false), ("abd", "abc", true),
+        ("maxConnection", "maxConnections", true),
     ])
     func suggestsNearNames(text: String, candidate: String, isNear: Bool) {
         #expect((Words.nearest(to: text, among: [candidate]) != nil) == isNear)

@@ -39,7 +39,8 @@ import Testing
         }
         #expect(
             text
-                == "{\"time\":\"2026-11-21T01:56:33.693Z\",\"level\":\"warning\",\"logger\":\"test\","
+                == "{\"time\":\"2026-11-21T01:56:33.693Z\","
+                + "\"level\":\"warning\",\"logger\":\"test\","
                 + "\"message\":\"replica left\",\"code\":\"1\",\"list\":[\"a\",\"b\"],"
                 + "\"map\":{\"k\":\"v\\n\"},\"model\":\"digits\",\"time_\":\"x\"}\n"
         )

@@ -75,8 +75,8 @@ package enum VariableReferences {
         return NameText.isEnvironmentName(name)
     }
 
-    /// The names referred to, in order. `$$` stands for `$` and refers to nothing, and so does a `$(`
-    /// that is never closed.
+    /// The names referred to, in order. `$$` stands for `$` and refers to nothing, and so does a
+    /// `$(` that is never closed.
     package static func names(in text: String) -> [String] {
         var names: [String] = []
         var rest = text[...].utf8

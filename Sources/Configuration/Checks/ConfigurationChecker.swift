@@ -1,7 +1,7 @@
 /// The checks that span several fields or resources.
 ///
-/// They run on resources that may have had problems before: a text that was wrong is empty here and is
-/// skipped, so that one mistake is told once.
+/// They run on resources that may have had problems before: a text that was wrong is empty here and
+/// is skipped, so that one mistake is told once.
 struct ConfigurationChecker {
     let set: ResourceSet
     private(set) var sink = ProblemSink()

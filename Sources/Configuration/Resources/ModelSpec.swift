@@ -191,8 +191,8 @@ package struct LoadBalancingSpec: Sendable, Hashable {
     }
 
     package var policy: Policy
-    /// For ConsistentHash: the header whose value is hashed, in lower case. Nil: the sticky key, else
-    /// the client's address.
+    /// For ConsistentHash: the header whose value is hashed, in lower case. Nil: the sticky key,
+    /// else the client's address.
     package var header: String?
 
     init(_ record: Record) {

@@ -1,7 +1,8 @@
 /// A group of local processes: standalone's stand-in for a Deployment.
 package struct ProcessDeploymentSpec: Sendable, Hashable {
     package var replicas: Int
-    /// Program and arguments; `$(PORT)`, `$(PORT_name)`, `$(REPLICA)` and `$(VARIABLE)` are replaced.
+    /// Program and arguments; `$(PORT)`, `$(PORT_name)`, `$(REPLICA)` and `$(VARIABLE)` are
+    /// replaced.
     package var command: [String]
     /// Resolved against the file's folder. Variables are replaced here too.
     package var workingDirectory: String

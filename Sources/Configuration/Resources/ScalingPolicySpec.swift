@@ -42,7 +42,8 @@ package enum ScalingTarget: Sendable, Hashable {
     case gpuUtilization(Percent)
     /// A PromQL query's result, per replica. The URL is nil only in a spec that failed its checks.
     case prometheus(server: EndpointURL?, query: String, value: Double)
-    /// A number of replicas for a time. The expression is nil only in a spec that failed its checks.
+    /// A number of replicas for a time. The expression is nil only in a spec that failed its
+    /// checks.
     case schedule(CronExpression?, duration: Duration, replicas: Int)
 
     init(_ record: Record) {

@@ -59,9 +59,10 @@ package struct MapEntry: Sendable, Equatable {
 
 /// The fields of an object, by the names its schema gives them. Absent optional fields are absent.
 ///
-/// The reading methods trap where the schema has no such field or another type: that is our bug, and
-/// a test decodes every schema's defaults. A field that was wrong in the file holds its default, or an
-/// empty value where it has none, so that the checks after it still see a whole object.
+/// The reading methods trap where the schema has no such field or another type: that is our bug,
+/// and a test decodes every schema's defaults. A field that was wrong in the file holds its
+/// default, or an empty value where it has none, so that the checks after it still see a whole
+/// object.
 package struct Record: Sendable, Equatable {
     package var fields: [String: Located]
     /// Where each given field's name stands.

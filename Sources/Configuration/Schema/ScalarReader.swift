@@ -250,7 +250,8 @@ enum Excerpt {
         var count = 0
         for scalar in text.unicodeScalars {
             if count == limit { return result + "…" }
-            result.unicodeScalars.append(scalar.value < 0x20 || scalar.value == 0x7F ? "·" : scalar)
+            let isControl = scalar.value < 0x20 || scalar.value == 0x7F
+            result.unicodeScalars.append(isControl ? "·" : scalar)
             count += 1
         }
         return result

@@ -1,8 +1,8 @@
 /// The shape of a value: its type, its bounds and what it means, as data.
 ///
 /// One tree per kind of resource (`Schemas`) drives reading, checking, defaults and the reference
-/// documentation; definitions for a cluster can be generated from the same trees. What spans several
-/// fields or resources (a weight's variant must exist) is in the checkers, not here.
+/// documentation; definitions for a cluster can be generated from the same trees. What spans
+/// several fields or resources (a weight's variant must exist) is in the checkers, not here.
 package indirect enum Schema: Sendable, Equatable {
     case boolean
     case integer(ClosedRange<Int>)

@@ -1,7 +1,7 @@
 /// Checks nodes against schemas and fills defaults in, collecting every problem.
 ///
-/// A wrong value costs one problem and is replaced (by its default, or by an empty value of its type),
-/// so that the rest of its object, and the checks across fields that follow, still run.
+/// A wrong value costs one problem and is replaced (by its default, or by an empty value of its
+/// type), so that the rest of its object, and the checks across fields that follow, still run.
 struct SchemaDecoder {
     let file: String
     var sink = ProblemSink()
@@ -238,7 +238,8 @@ struct SchemaDecoder {
                 path.field(union.discriminator),
                 "is missing",
                 hint:
-                    "write `\(union.discriminator):` and one of \(Words.list(names, conjunction: "or"))"
+                    "write `\(union.discriminator):` and one of "
+                    + Words.list(names, conjunction: "or")
             )
             return empty
         }

@@ -2,8 +2,8 @@ extension Schemas {
     static let gateway = ResourceSchema(
         kind: .gateway,
         documentation: """
-            Process-wide settings: where Weir listens, what it bounds, what it logs. At most one per \
-            configuration; every field has a default.
+            Process-wide settings: where Weir listens, what it bounds, what it logs. At most one \
+            per configuration; every field has a default.
             """,
         spec: ObjectSchema([
             field(

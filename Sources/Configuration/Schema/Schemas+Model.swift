@@ -2,8 +2,8 @@ extension Schemas {
     static let model = ResourceSchema(
         kind: .model,
         documentation: """
-            A model as clients see it: its names, the variants that serve it, how requests are spread \
-            over them, and what good service means.
+            A model as clients see it: its names, the variants that serve it, how requests are \
+            spread over them, and what good service means.
             """,
         spec: ObjectSchema(
             Self.modelIdentity + Self.modelTraffic + Self.modelBounds + Self.modelControl
@@ -66,8 +66,8 @@ extension Schemas {
             .text(.label),
             .optional,
             """
-            The variant that should serve; changing it starts a rollout. May be left out where there \
-            is one variant, or where `weights` are given.
+            The variant that should serve; changing it starts a rollout. May be left out where \
+            there is one variant, or where `weights` are given.
             """
         ),
         field(
@@ -310,10 +310,11 @@ extension Schemas {
     static let processDeployment = ResourceSchema(
         kind: .processDeployment,
         documentation: """
-            A group of local processes that serve a variant: standalone's stand-in for a Deployment. \
-            In `command`, `workingDirectory` and `env`, `$(PORT)` is the port the replica must listen \
-            on, `$(PORT_name)` a further one, `$(REPLICA)` its number, `$(NAME)` a variable of `env` \
-            that stands before it; `$$(NAME)` stays as it is, without one `$`.
+            A group of local processes that serve a variant: standalone's stand-in for a \
+            Deployment. In `command`, `workingDirectory` and `env`, `$(PORT)` is the port the \
+            replica must listen on, `$(PORT_name)` a further one, `$(REPLICA)` its number, \
+            `$(NAME)` a variable of `env` that stands before it; `$$(NAME)` stays as it is, \
+            without one `$`.
             """,
         spec: ObjectSchema([
             field(

@@ -292,8 +292,8 @@ extension Schemas {
     static let tenant = ResourceSchema(
         kind: .tenant,
         documentation: """
-            Who may use the gateway, and how much. Without any tenant the gateway is open; with one or \
-            more every request needs a key.
+            Who may use the gateway, and how much. Without any tenant the gateway is open; with \
+            one or more every request needs a key.
             """,
         spec: ObjectSchema([
             field("keys", .list(Self.tenantKey, 1...1_000), .required, "Any of them will do."),

@@ -132,7 +132,7 @@ package enum TextFormat: Sendable, Equatable {
         switch self {
         case .free, .possiblyEmpty, .filePath, .cron: "write text"
         case .label:
-            "use lower-case letters, digits and `-`, at most 63 of them, a letter or digit at both ends"
+            "use at most 63 lower-case letters, digits and `-`, a letter or digit at both ends"
         case .subdomain:
             "use lower-case letters, digits, `-` and `.`, a letter or digit at both ends"
         case .modelName: "use visible ASCII characters without spaces, quotes or `*`"
@@ -196,7 +196,8 @@ enum NameText {
         }
     }
 
-    /// `[subdomain/]name`, the name of letters, digits, `-`, `_`, `.` with letters or digits around.
+    /// `[subdomain/]name`, the name of letters, digits, `-`, `_`, `.` with letters or digits
+    /// around.
     static func isQualifiedName(_ text: String) -> Bool {
         var name = text[...]
         if let slash = text.firstIndex(of: "/") {

@@ -18,11 +18,13 @@ package enum Words {
             ? nil : "there is \(Self.list(candidates.sorted(), conjunction: "and"))"
     }
 
-    /// The candidate within a third of the text's length (at least one, at most three edits).
+    /// The candidate within a third of the text's length and three edits; none for a text of one or
+    /// two characters, which is near to everything.
     package static func nearest(to text: String, among candidates: [String]) -> String? {
         // Long garbage is nobody's misspelling, and the distance costs its square.
         guard text.utf8.count <= 64 else { return nil }
-        let limit = min(3, max(1, text.count / 3))
+        let limit = min(3, text.count / 3)
+        if limit == 0 { return nil }
         var best: (name: String, distance: Int)?
         for candidate in candidates.sorted() where candidate.utf8.count <= 64 {
             let distance = Self.distance(text.lowercased(), candidate.lowercased())

@@ -1,9 +1,9 @@
 /// When a schedule begins: five fields (minute, hour, day of month, month, day of week), each `*`,
 /// numbers, names of months and days, ranges, lists and steps, as cron(8) reads them.
 ///
-/// Every field is the set of its values as bits. A time matches where minute, hour and month do and,
-/// as in cron, *either* day field where both are restricted. Reading only; time zones and the search
-/// for the next match belong to whoever schedules.
+/// Every field is the set of its values as bits. A time matches where minute, hour and month do
+/// and, as in cron, *either* day field where both are restricted. Reading only; time zones and the
+/// search for the next match belong to whoever schedules.
 package struct CronExpression: Sendable, Hashable {
     package let text: String
     /// Bits 0 to 59.

@@ -5,11 +5,11 @@ import Yams
 /// Yams does the parsing; three things it cannot do by itself are arranged around it, by standing
 /// characters that no sane file contains in for others (`Marker`), which keeps every column true:
 ///
-/// * An alias is turned into a plain scalar before parsing and resolved here afterwards, counted. Yams
-///   would copy the anchored node, and hashing a mapping's keys then takes time exponential in the
-///   nesting of aliases: a file of 1 KB stops the process for hours.
-/// * A duplicate key ends Yams's parsing of the file. It is renamed and the file parsed again, so that
-///   what follows is checked as well.
+/// * An alias is turned into a plain scalar before parsing and resolved here afterwards, counted.
+///   Yams would copy the anchored node, and hashing a mapping's keys then takes time exponential in
+///   the nesting of aliases: a file of 1 KB stops the process for hours.
+/// * A duplicate key ends Yams's parsing of the file. It is renamed and the file parsed again, so
+///   that what follows is checked as well.
 /// * A syntax error ends it too. Reading goes on at the next `---`.
 ///
 /// Limits: bytes of a file, documents, depth, nodes (aliases count as often as they are used), and
@@ -29,8 +29,8 @@ struct YAMLReader {
     enum Marker {
         /// For the `*` of an alias.
         static let alias: Unicode.Scalar = "\u{10FFFE}"
-        /// For the first character of a key that occurs twice; each time another one, as the renamed
-        /// keys must differ as well.
+        /// For the first character of a key that occurs twice; each time another one, as the
+        /// renamed keys must differ as well.
         static let duplicates: ClosedRange<UInt32> = 0x10_FE00...0x10_FEFF
         /// None of these may stand in a file.
         static let reserved: ClosedRange<UInt32> = 0x10_FE00...0x10_FFFF

@@ -47,8 +47,8 @@ enum TextCheck {
 
 /// Puts `YAMLReader.Marker.alias` in place of every `*` that could begin an alias.
 ///
-/// It does not know quotes or comments, so it also marks a few that begin none; the reader puts those
-/// back. What matters is that it misses none.
+/// It does not know quotes or comments, so it also marks a few that begin none; the reader puts
+/// those back. What matters is that it misses none.
 enum AliasMarking {
     /// libyaml's: `a-z A-Z 0-9 _ -`.
     static func isNameByte(_ byte: UInt8) -> Bool {
@@ -63,8 +63,8 @@ enum AliasMarking {
         let scalars = Array(text.unicodeScalars)
         for (index, scalar) in scalars.enumerated() {
             let next = index + 1 < scalars.count ? scalars[index + 1] : "\n"
-            // libyaml takes an alias wherever a token may begin, which may be right after a quote or
-            // bracket; only the character after tells.
+            // libyaml takes an alias wherever a token may begin, which may be right after a quote
+            // or bracket; only the character after tells.
             let isAlias = scalar == "*" && next.isASCII && Self.isNameByte(UInt8(next.value))
             result.unicodeScalars.append(isAlias ? YAMLReader.Marker.alias : scalar)
         }
