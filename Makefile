@@ -14,7 +14,7 @@ setup: ## install what building, the demonstration and the tests need, if it is 
 
 build: ## build .build/release/weir
 	@scripts/setup build
-	@swift build -c release --product weir
+	@swift build -c release --static-swift-stdlib --product weir
 
 demo: ## two real models, real images, a killed replica, changed weights (KEEP=1: leave it running)
 	@KEEP="$(KEEP)" RATE="$(RATE)" DURATION="$(DURATION)" HTTP_PORT="$(HTTP_PORT)" \

@@ -37,6 +37,7 @@ final class Runtime {
         // Before any thread starts, so that all of them leave signals to the control loop.
         SignalSource.block(Self.handledSignals)
         signal(SIGPIPE, SIG_IGN)
+        Self.raiseDescriptorLimit()
         self.source = source
         self.portsFile = portsFile
         LoggingSystem.bootstrap {
@@ -66,6 +67,14 @@ final class Runtime {
             throw RuntimeError(description: error.description)
         }
         try self.writePortsFile()
+    }
+
+    /// As many descriptors as we may have: each connection takes one, each request's replica another.
+    private static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
     private static func advice(_ error: SystemError) -> String {
