@@ -153,6 +153,10 @@ let package = Package(
             ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
         ),
         test("ProxyTests", ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "CPlatform"]),
+        test(
+            "WireTests",
+            ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "TestSupport"]
+        ),
         test("ClustersTests", ["Clusters", "Configuration", "EventLoop", "Core"]),
         test(
             "AdminTests",

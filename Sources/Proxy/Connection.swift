@@ -60,8 +60,9 @@ class Connection: IOHandler {
     func readReady() {}
     /// Everything in `output` has gone out after it had been blocked.
     func drained() {}
-    /// The first write event of a connecting socket. True when it was one.
-    func connectFinished() -> Bool { false }
+    /// The first write event of a connecting socket; with it there may be something to read. True
+    /// when it was one.
+    func connectFinished(hasInput: Bool) -> Bool { false }
     /// A write failed with `code`; runs at the end of the turn, not inside the write.
     func writeFailed() {}
     /// The connection has just been closed.
@@ -74,7 +75,8 @@ class Connection: IOHandler {
         self.worker.willHandleEvents()
         if events.contains(.closed) { self.peerClosed = true }
         if events.contains(.write) {
-            if self.connectFinished() { return }
+            let hasInput = events.contains(.read) || events.contains(.closed)
+            if self.connectFinished(hasInput: hasInput) { return }
             if self.isWriteBlocked {
                 self.isWriteBlocked = false
                 if self.flush() {

@@ -8,6 +8,7 @@ extension Exchange {
     // MARK: From the upstream
 
     func interimResponse(_ head: ResponseHead, _ bytes: RawSpan) {
+        if head.status == 100 { self.awaitsContinue = false }
         self.armForProgress()
         if case .http1(let connection) = self.client { connection.sendInterim(head, bytes) }
     }
@@ -124,16 +125,15 @@ extension Exchange {
         let isComplete = self.isRequestEnded
         self.count(self.now)
         self.worker.logAccess(self)
-        conclude()
         let model = self.model
         let endpoint = self.endpoint
         let client = self.client
+        // A client that has the whole answer may count on the slot being free.
+        endpoint?.release()
+        conclude()
         self.meter?.statistics.inFlight -= 1
         self.worker.giveExchange(self)
-        if let endpoint {
-            endpoint.release()
-            if let model { self.worker.slotReleased(model) }
-        }
+        if endpoint != nil, let model { self.worker.slotReleased(model) }
         if case .http1(let connection) = client {
             connection.exchangeFinished(requestIsComplete: isComplete)
         }
@@ -171,19 +171,28 @@ extension Exchange {
 
     /// One direction ended: pass the end on; the other goes on until it ends too.
     func tunnelClientEnded() {
-        guard let upstream = self.upstream else { return self.finishTunnel() }
-        upstream.endAfterOutput()
-        self.tunnelSideEnded()
+        if self.hasTunnelClientEnded { return }
+        self.hasTunnelClientEnded = true
+        self.upstream?.endAfterOutput()
+        self.finishTunnelIfDone()
     }
 
     func tunnelUpstreamEnded() {
+        if self.hasTunnelUpstreamEnded { return }
+        self.hasTunnelUpstreamEnded = true
         if case .http1(let connection) = self.client { connection.endAfterOutput() }
-        self.tunnelSideEnded()
+        self.finishTunnelIfDone()
     }
 
-    private func tunnelSideEnded() {
-        if self.hasSentEnd { return self.finishTunnel() }
-        self.hasSentEnd = true
+    /// Both directions have ended, and the upstream has taken what the client sent last. What the
+    /// client has not taken yet its connection looks after.
+    func finishTunnelIfDone() {
+        guard self.hasTunnelClientEnded, self.hasTunnelUpstreamEnded else { return }
+        guard let upstream = self.upstream else { return self.finishTunnel() }
+        if upstream.hasBacklog { return }
+        self.upstream = nil
+        upstream.end()
+        self.finishTunnel()
     }
 
     func finishTunnel() {

@@ -38,16 +38,19 @@ extension Exchange {
         }
         self.decideTarget(head, bytes)
         if self.phase == .free { return }
-        self.awaitsContinue = head.expectsContinue && head.framing != .none
+        self.decideWhoLetsTheBodyCome(head)
         self.writeHead(head, bytes)
-        if self.awaitsContinue { self.letBodyCome() }
     }
 
     /// A client that asked first is told to go on where the body is needed to route; else its
-    /// upstream decides.
-    private func letBodyCome() {
-        guard case .http1(let connection) = self.client else { return }
-        connection.sendContinue()
+    /// upstream decides. HTTP/1.0 has no such thing (RFC 9110, section 10.1.1).
+    private func decideWhoLetsTheBodyCome(_ head: RequestHead) {
+        guard head.expectsContinue, head.minorVersion > 0 else { return }
+        if case .model = self.target, let model = self.model, !model.needsPrefix {
+            self.awaitsContinue = true
+        } else if case .http1(let connection) = self.client {
+            connection.sendContinue()
+        }
     }
 
     private func notePath(_ head: RequestHead, _ bytes: RawSpan) {
@@ -109,6 +112,7 @@ extension Exchange {
         case .length(let length): HeadWriter.contentLength(length, into: output)
         case .chunked: HeadWriter.chunked(into: output)
         }
+        if self.awaitsContinue { output.append("Expect: 100-continue\r\n") }
         if let upgrade = Self.upgrade(head, bytes) {
             HeadWriter.upgrade(to: bytes.slice(upgrade), into: output)
         }
@@ -334,7 +338,7 @@ extension Exchange {
             self.unknownName = Self.text(name)
             return self.fail(ProxyError(.unknownVariant))
         }
-        self.pinnedVariant = variant
+        self.pinned = model.route.variants[variant]
     }
 
     private static let canonicalLimits = HeadLimits(
@@ -344,19 +348,21 @@ extension Exchange {
     )
 
     private func pinSticky(_ model: WorkerModel, _ head: RequestHead, _ bytes: RawSpan) {
-        guard self.pinnedVariant < 0, let sticky = model.route.settings.sticky else { return }
+        guard self.pinned == nil, let sticky = model.route.settings.sticky else { return }
         switch sticky {
         case .header(let name):
             guard let range = head.valueRange(of: name, in: bytes), !range.isEmpty else { return }
             let hash = ByteHash.hash(bytes.slice(range))
             self.affinity = .hash(hash)
-            if let variant = model.stickyVariant(keyHash: hash) { self.pinnedVariant = variant }
+            if let variant = model.stickyVariant(keyHash: hash) {
+                self.pinned = model.route.variants[variant]
+            }
         case .cookie(let name):
             if let range = Cookies.value(named: name, head, bytes),
                 let variant = model.route.variant(named: bytes.slice(range)),
                 model.route.variants[variant].weight > 0
             {
-                self.pinnedVariant = variant
+                self.pinned = model.route.variants[variant]
             } else {
                 self.setsCookie = true
             }

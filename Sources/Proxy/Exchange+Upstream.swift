@@ -19,7 +19,7 @@ extension Exchange {
 
     func pick(_ model: WorkerModel) -> EndpointChoice? {
         model.pick(
-            pinned: self.pinnedVariant,
+            pinned: self.pinned,
             excluding: self.failedEndpoints,
             key: self.affinity,
             now: self.now
@@ -32,7 +32,7 @@ extension Exchange {
             exchange: LoopBound(self, loop: self.worker.loop),
             ticket: self.ticket,
             worker: self.worker.handle,
-            pinned: self.pinnedVariant,
+            pinned: self.pinned,
             excluded: self.failedEndpoints,
             affinity: self.affinity
         )
@@ -49,8 +49,9 @@ extension Exchange {
         self.phase = .queued
         self.queuedAt = self.now
         self.queueHandle = handle
+        self.queue = shared
         self.arm(after: model.route.settings.queueTimeout)
-        if model.needsWake(pinned: self.pinnedVariant) { shared.wake() }
+        if model.needsWake(pinned: self.pinned) { shared.wake() }
         // A slot may have been released between the attempt and the wait.
         self.worker.pumpQueue(model)
     }
@@ -64,7 +65,8 @@ extension Exchange {
     func leaveQueue() {
         guard let handle = self.queueHandle else { return }
         self.queueHandle = nil
-        self.model?.route.shared.remove(handle)
+        // Not the model's of now: another one may have taken its index.
+        self.queue?.remove(handle)
     }
 
     // MARK: Mirroring
@@ -104,10 +106,11 @@ extension Exchange {
             )
         }
         self.meter?.statistics.inFlight -= 1
-        let meter = model.meter(choice.variant)
+        let variant = model.meterIndex(of: choice)
+        let meter = model.meter(variant)
         meter.statistics.inFlight += 1
         self.meter = meter
-        self.variant = choice.variant
+        self.variant = variant
         self.endpoint = choice.endpoint
         self.lastEndpoint = choice.endpoint
         self.attempt += 1
@@ -279,6 +282,9 @@ extension Exchange {
             self.tryFailed(.connectTimeout, ProxyError(.connectTimeout), wasNeverSent: true)
         case .forwarding:
             self.timeOut(.firstByteTimeout, ProxyError(.firstByteTimeout))
+        case .responding where self.isUpstreamPaused:
+            // The client stopped reading: that is not the replica's fault.
+            self.fail(ProxyError(.clientGone))
         case .responding:
             self.timeOut(.streamIdleTimeout, ProxyError(.streamIdleTimeout))
         }

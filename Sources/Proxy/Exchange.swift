@@ -69,6 +69,9 @@ final class Exchange: WheelTimer {
     var isReplayable = true
     var isRequestEnded = false
     var hasSentEnd = false
+    // After an upgrade: which directions have ended.
+    var hasTunnelClientEnded = false
+    var hasTunnelUpstreamEnded = false
     var trailers: [UInt8] = []
     var requestID = RequestID()
     var pathForLog: [UInt8] = []
@@ -80,7 +83,8 @@ final class Exchange: WheelTimer {
     var model: WorkerModel?
     var variant = -1
     var meter: VariantMeter?
-    var pinnedVariant = -1
+    /// The variant it must go to; found again by name after a reload.
+    var pinned: VariantRoute?
     /// Set when the sticky cookie must be given to the client.
     var setsCookie = false
     /// The value of `x-weir-variant`, if there is one.
@@ -95,6 +99,8 @@ final class Exchange: WheelTimer {
     var attempt = 0
     var upstream: UpstreamConnection?
     var queueHandle: AdmissionHandle?
+    /// The queue that the handle is of.
+    var queue: ModelShared?
 
     // The response.
     var status: UInt16 = 0
@@ -150,6 +156,8 @@ final class Exchange: WheelTimer {
         self.isReplayable = true
         self.isRequestEnded = false
         self.hasSentEnd = false
+        self.hasTunnelClientEnded = false
+        self.hasTunnelUpstreamEnded = false
         if !self.trailers.isEmpty { self.trailers = [] }
         if !self.pathForLog.isEmpty { self.pathForLog.removeAll(keepingCapacity: true) }
         self.scannedBytes = 0
@@ -157,7 +165,7 @@ final class Exchange: WheelTimer {
         self.model = nil
         self.variant = -1
         self.meter = nil
-        self.pinnedVariant = -1
+        self.pinned = nil
         self.setsCookie = false
         self.unknownName = nil
         if self.variantField != nil { self.variantField = nil }
@@ -168,6 +176,7 @@ final class Exchange: WheelTimer {
         self.attempt = 0
         self.upstream = nil
         self.queueHandle = nil
+        self.queue = nil
         self.status = 0
         self.hasBegunResponse = false
         self.isUpstreamPaused = false
@@ -216,6 +225,9 @@ final class Exchange: WheelTimer {
         if self.bodyTotal > self.worker.limits.maxRequestBody {
             return self.fail(ProxyError(.bodyTooLarge))
         }
+        // Nobody needs the body of what the gateway answers itself.
+        if case .fleet = self.target { return }
+        self.awaitsContinue = false
         switch self.phase {
         case .receiving, .queued, .connecting:
             self.keep(bytes)
@@ -286,7 +298,7 @@ final class Exchange: WheelTimer {
             upstream.endRequest(trailers: self.trailers)
         }
         upstream.flush()
-        if !self.isRequestEnded { self.armForProgress() }
+        self.armForProgress()
         if upstream.hasBacklog {
             self.pauseClient()
         } else if self.isClientPaused {
@@ -299,8 +311,9 @@ final class Exchange: WheelTimer {
         if self.phase == .forwarding || self.phase == .responding {
             self.armForProgress()
             self.sendRequestBytes()
-        } else if self.phase == .tunnel, self.isClientPaused {
-            self.resumeClient()
+        } else if self.phase == .tunnel {
+            if self.isClientPaused { self.resumeClient() }
+            self.finishTunnelIfDone()
         }
     }
 
@@ -323,9 +336,18 @@ final class Exchange: WheelTimer {
         if case .http1(let connection) = self.client { connection.resumeBody() }
     }
 
+    /// The upstream has all that there is and the client owes the rest: its own idle timeout runs.
+    private var isClientsTurn: Bool {
+        !self.isRequestEnded && !self.awaitsContinue && self.upstream?.hasBacklog == false
+    }
+
     /// Moves the idle deadline of a stream that made progress.
     func armForProgress() {
         guard let settings = self.model?.route.settings else { return }
+        if self.phase == .forwarding, self.isClientsTurn {
+            self.worker.wheel.arm(self, at: self.totalDeadline)
+            return
+        }
         self.arm(
             after: self.phase == .responding
                 ? settings.streamIdleTimeout : settings.firstByteTimeout

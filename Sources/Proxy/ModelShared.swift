@@ -9,8 +9,8 @@ struct Waiter: Sendable {
     /// The exchange's ticket when it began to wait; a later use of the object has another.
     let ticket: UInt64
     let worker: WorkerHandle
-    /// The variant it must go to, or -1.
-    let pinned: Int
+    /// The variant it must go to, if any.
+    let pinned: VariantRoute?
     /// Endpoints that failed it.
     let excluded: [Endpoint]
     let affinity: AffinityKey
@@ -19,7 +19,10 @@ struct Waiter: Sendable {
 /// A replica chosen for a request, its slot already taken.
 struct EndpointChoice {
     let modelIndex: Int
+    /// Where the variant stands on the worker that chose. Another one may have a different snapshot
+    /// for a moment: `WorkerModel.meterIndex` goes by `route`.
     let variant: Int
+    let route: VariantRoute
     let endpoint: Endpoint
 }
 
@@ -97,7 +100,7 @@ package final class ModelShared: Sendable {
             let entry = queue.popFirst(now: now, lookahead: Self.lookaheadMax) { waiter in
                 if isNothingFree { return false }
                 choice = pick(waiter)
-                if choice == nil, waiter.pinned < 0, waiter.excluded.isEmpty {
+                if choice == nil, waiter.pinned == nil, waiter.excluded.isEmpty {
                     isNothingFree = true
                 }
                 return choice != nil

@@ -53,9 +53,11 @@ final class ServerConnection: Connection {
     var responseIsChunked = false
     var hasBegunResponse = false
     private var hasServed = false
-    /// The client has sent its FIN; requests before it are still answered.
-    private var hasInputEnded = false
     private var lingered = 0
+    /// FIN was read: nothing more will come than what `input` holds.
+    private var hasReadEnd = false
+    /// Bytes that waited to be written when the timer last looked.
+    private var backlogSeen = -1
     private var skipLimit: UInt64 = 0
     private var expectsContinue = false
     /// Counts towards the connection limit; one that is over it does not.
@@ -112,7 +114,6 @@ final class ServerConnection: Connection {
         if self.isPumping || self.isClosed { return }
         self.isPumping = true
         self.handleInput()
-        if self.hasInputEnded, self.state == .head, !self.isClosed { self.close() }
         var budget = Self.readsPerTurnMax
         while self.isReadable, !self.isClosed, self.wantsBytes {
             if budget == 0 {
@@ -123,14 +124,29 @@ final class ServerConnection: Connection {
             self.readOnce()
         }
         self.isPumping = false
-        if !self.isClosed, self.peerClosed, self.isReadable, self.exchange != nil {
+        if !self.isClosed { self.lookForTheEnd() }
+    }
+
+    /// What the end of reading means now that all that was read is handled.
+    private func lookForTheEnd() {
+        if self.hasReadEnd, self.exchange == nil || self.state == .body {
+            if !self.hasBacklog { self.handleEndOfStream() }
+        } else if self.exchange != nil, self.peerClosed, self.isReadable || self.hasReadEnd {
             self.clientMayBeGone()
+        }
+        // Nobody reads now, so nobody would meet the error of a client that has reset.
+        if !self.isClosed, self.isReadable, self.exchange != nil, !self.wantsBytes,
+            Sockets.pendingError(self.transport.descriptor) != 0
+        {
+            self.clientGone()
         }
     }
 
     private var wantsBytes: Bool {
         switch self.state {
-        case .head, .skipping, .lingering: true
+        // A client that does not read its answers gets no further ones composed.
+        case .head: !self.hasBacklog
+        case .skipping, .lingering: true
         case .body, .tunnel: !self.isBodyPaused
         case .waiting: (self.input?.count ?? 0) < Self.readAheadMax
         }
@@ -173,7 +189,8 @@ final class ServerConnection: Connection {
         guard let input = self.input, !self.isClosed else { return }
         let bytes = UnsafeRawBufferPointer(start: input.readablePointer, count: input.count)
         let consumed = self.handle(bytes)
-        if self.isClosed { return }
+        // A refusal ends reading: what was left has been given back.
+        if self.isClosed || self.input !== input { return }
         input.consume(consumed)
         if input.isEmpty {
             self.input = nil
@@ -189,7 +206,7 @@ final class ServerConnection: Connection {
             let stateBefore = self.state
             switch self.state {
             case .head:
-                if offset == bytes.count { return offset }
+                if offset == bytes.count || self.hasBacklog { return offset }
                 offset += self.handleHead(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
             case .body:
                 if self.isBodyPaused { return offset }
@@ -273,6 +290,8 @@ final class ServerConnection: Connection {
                 if self.exchange !== exchange { return offset }
             case .needMore(let consumed):
                 offset += consumed
+                // The head may not have been sent yet: it does not wait for the first whole chunk.
+                advance = true
                 break decoding
             case .end(let consumed):
                 offset += consumed
@@ -330,16 +349,17 @@ final class ServerConnection: Connection {
     }
 
     private func handleEndOfStream() {
+        self.hasReadEnd = true
         switch self.state {
         case .head, .skipping, .lingering:
-            // Between requests this is the usual end; inside a head there is nobody to answer.
-            self.close()
+            // Between requests this is the usual end; inside a head there is nobody to answer. What
+            // waits to be written is for a client that has only finished sending.
+            if self.output == nil { self.close() } else { self.linger() }
         case .body:
             self.clientGone()
         case .tunnel:
             self.exchange?.tunnelClientEnded()
         case .waiting:
-            self.hasInputEnded = true
             self.clientMayBeGone()
         }
     }
@@ -387,6 +407,12 @@ final class ServerConnection: Connection {
 
     /// The connection's deadline has passed: what it means depends on the state.
     func timerExpired() {
+        if self.exchange == nil, let count = self.output?.count, count != self.backlogSeen {
+            // A slow reader that reads.
+            self.backlogSeen = count
+            self.arm(after: self.worker.limits.idleTimeout)
+            return
+        }
         switch self.state {
         case .head:
             if self.parser != nil || self.input != nil {
@@ -427,9 +453,7 @@ final class ServerConnection: Connection {
             self.close()
             return
         }
-        self.state = .lingering
-        self.lingered = 0
-        self.arm(after: Self.lingerTime)
+        self.linger()
         if let input = self.input {
             self.input = nil
             self.worker.buffers.give(input)
@@ -438,13 +462,26 @@ final class ServerConnection: Connection {
         if self.peerClosed, self.output == nil { self.close() }
     }
 
+    /// Reads on for a moment; first the answer must get out, however slowly it is read.
+    private func linger() {
+        self.state = .lingering
+        self.lingered = 0
+        self.backlogSeen = -1
+        self.arm(after: self.output == nil ? Self.lingerTime : self.worker.limits.idleTimeout)
+    }
+
     override func drained() {
-        if self.state == .lingering {
+        switch self.state {
+        case .lingering:
             self.transport.shutdownWriting()
+            self.arm(after: Self.lingerTime)
             if self.peerClosed { self.close() }
-            return
+        case .head:
+            self.arm(after: self.worker.limits.idleTimeout)
+            self.worker.pumpLater(self)
+        case .body, .skipping, .waiting, .tunnel:
+            self.exchange?.clientDrained()
         }
-        self.exchange?.clientDrained()
     }
 
     // MARK: The end of an exchange
@@ -470,13 +507,14 @@ final class ServerConnection: Connection {
         }
         self.awaitNextRequest()
         // What was pipelined is handled at the end of the turn: the caller may be reading.
-        if self.input != nil || self.isReadable || self.hasInputEnded {
+        if self.input != nil || self.isReadable || self.hasReadEnd {
             self.worker.pumpLater(self)
         }
     }
 
     private func awaitNextRequest() {
         self.state = .head
+        self.backlogSeen = -1
         self.arm(after: self.worker.limits.idleTimeout)
     }
 

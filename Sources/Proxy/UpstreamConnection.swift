@@ -54,7 +54,7 @@ final class UpstreamConnection: Connection {
         self.exchange = exchange
     }
 
-    override func connectFinished() -> Bool {
+    override func connectFinished(hasInput: Bool) -> Bool {
         guard self.state == .connecting else { return false }
         let code = Sockets.pendingError(self.transport.descriptor)
         if code != 0 {
@@ -62,7 +62,10 @@ final class UpstreamConnection: Connection {
             return true
         }
         self.state = .idle
-        self.isReadable = false
+        self.isReadable = hasInput
+        // A server that speaks first answers nobody, and one that has closed already never will.
+        if hasInput { self.pump() }
+        if self.isClosed { return true }
         guard let exchange = self.exchange else {
             self.pool.put(self)
             return true
@@ -228,7 +231,7 @@ final class UpstreamConnection: Connection {
         case .complete(let count):
             self.parser = nil
             let headBytes = UnsafeRawBufferPointer(rebasing: bytes[..<count])
-            self.handle(head, headBytes, exchange)
+            self.handle(head, headBytes, exchange, hasMore: count < bytes.count)
             return count
         case .invalid(let error):
             self.parser = nil
@@ -240,7 +243,8 @@ final class UpstreamConnection: Connection {
     private func handle(
         _ head: ResponseHead,
         _ bytes: UnsafeRawBufferPointer,
-        _ exchange: Exchange
+        _ exchange: Exchange,
+        hasMore: Bool
     ) {
         if head.status < 200, head.status != 101 {
             self.interimCount += 1
@@ -261,7 +265,7 @@ final class UpstreamConnection: Connection {
             self.state = .body
             exchange.responseHead(head, bytes.bytes, framing: framing)
             if self.exchange === exchange, self.decoder.isDone {
-                self.finishResponse(exchange, trailers: [])
+                self.finishResponse(exchange, trailers: [], hasMore: hasMore)
             }
         }
     }
@@ -273,13 +277,17 @@ final class UpstreamConnection: Connection {
         case .data(let range, let consumed):
             exchange.responseBody(UnsafeRawBufferPointer(rebasing: bytes[range]))
             if self.exchange === exchange, self.decoder.isDone {
-                self.finishResponse(exchange, trailers: [])
+                self.finishResponse(exchange, trailers: [], hasMore: consumed < bytes.count)
             }
             return consumed
         case .needMore(let consumed):
             return consumed == 0 ? nil : consumed
         case .end(let consumed):
-            self.finishResponse(exchange, trailers: self.decoder.trailers)
+            self.finishResponse(
+                exchange,
+                trailers: self.decoder.trailers,
+                hasMore: consumed < bytes.count
+            )
             return consumed
         case .invalid(let error):
             self.fail(.invalidBody(error))
@@ -288,11 +296,12 @@ final class UpstreamConnection: Connection {
     }
 
     /// The response is complete: the connection goes back to the pool before the exchange ends, so
-    /// that whoever waits for the slot finds it.
-    private func finishResponse(_ exchange: Exchange, trailers: [UInt8]) {
+    /// that whoever waits for the slot finds it. Not where `hasMore` bytes came behind it: whoever
+    /// waits would take them for an answer.
+    private func finishResponse(_ exchange: Exchange, trailers: [UInt8], hasMore: Bool) {
         let canReuse =
             self.keepsAlive && self.hasEndedRequest && self.output == nil && !self.peerClosed
-            && self.input == nil
+            && !hasMore && !self.isReadable
         self.exchange = nil
         self.state = .idle
         self.requestsBefore += 1
@@ -320,7 +329,7 @@ final class UpstreamConnection: Connection {
         switch self.state {
         case .body:
             switch self.decoder.finishAtEOF() {
-            case .complete: self.finishResponse(exchange, trailers: [])
+            case .complete: self.finishResponse(exchange, trailers: [], hasMore: false)
             case .truncated: self.fail(.truncated)
             }
         case .tunnel:
@@ -346,7 +355,7 @@ final class UpstreamConnection: Connection {
             failure: failure,
             wasReused: self.requestsBefore > 0,
             hadResponseBytes: self.hasResponseBytes,
-            wasConnecting: self.state == .connecting
+            wasConnecting: self.state == .connecting || self.state == .idle
         )
         self.close(reset: self.state != .connecting)
         exchange?.upstreamFailed(context)
@@ -361,6 +370,12 @@ final class UpstreamConnection: Connection {
     func cancel() {
         self.exchange = nil
         self.close(reset: true)
+    }
+
+    /// The exchange has no more use for it, and nothing of it may be lost.
+    func end() {
+        self.exchange = nil
+        self.close()
     }
 
     override func closed() {

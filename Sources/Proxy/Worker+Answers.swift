@@ -41,7 +41,7 @@ extension Worker {
 
     private func mirror(_ original: Exchange, _ model: WorkerModel, to variant: Int) {
         let choice = model.pick(
-            pinned: variant,
+            pinned: model.route.variants[variant],
             excluding: [],
             key: .none,
             now: self.loop.now

@@ -185,9 +185,10 @@ final class Worker {
                 self.poolMayBeDone(pool)
             }
         }
-        for index in self.models.indices {
-            guard let model = self.models[index] else { continue }
-            guard let route = snapshot.models[index] else { continue }
+        for index in self.models.indices where index < snapshot.models.count {
+            guard let model = self.models[index], let route = snapshot.models[index] else {
+                continue
+            }
             model.adopt(route)
             self.pumpQueue(model)
         }

@@ -139,8 +139,10 @@ final class WorkerModel {
     var hasEndpoints: Bool { self.route.variants.contains { !$0.endpoints.isEmpty } }
 
     /// Nobody can serve a waiting request until a replica is started.
-    func needsWake(pinned: Int) -> Bool {
-        if pinned >= 0 { return self.route.variants[pinned].endpoints.isEmpty }
+    func needsWake(pinned: VariantRoute?) -> Bool {
+        if let pinned {
+            return self.index(of: pinned).map { self.route.variants[$0].endpoints.isEmpty } ?? false
+        }
         return self.route.variants.allSatisfy { $0.weight == 0 || $0.endpoints.isEmpty }
     }
 
@@ -150,13 +152,14 @@ final class WorkerModel {
 
     /// A replica with a free slot, which is taken; nil when the request has to wait.
     func pick(
-        pinned: Int,
+        pinned: VariantRoute?,
         excluding: [Endpoint],
         key: AffinityKey,
         now: Instant
     ) -> EndpointChoice? {
-        if pinned >= 0 {
-            return self.pick(in: pinned, excluding: excluding, key: key, now: now)
+        if let pinned {
+            guard let index = self.index(of: pinned) else { return nil }
+            return self.pick(in: index, excluding: excluding, key: key, now: now)
         }
         if self.route.variants.count == 1 {
             guard self.route.variants[0].weight > 0 else { return nil }
@@ -175,6 +178,27 @@ final class WorkerModel {
             }
             tried |= 1 << variant
         }
+    }
+
+    /// Where a variant stands now: a reload may have moved it, or taken it away.
+    private func index(of variant: VariantRoute) -> Int? {
+        self.route.variants.firstIndex {
+            $0 === variant || $0.nameBytes == variant.nameBytes
+        }
+    }
+
+    /// The meter of a choice that another worker may have made with another snapshot.
+    func meterIndex(of choice: EndpointChoice) -> Int {
+        let variants = self.route.variants
+        if choice.variant < variants.count, variants[choice.variant] === choice.route {
+            return choice.variant
+        }
+        let name = choice.route.name
+        if let index = self.meters.firstIndex(where: { $0.statistics.name == name }) {
+            return index
+        }
+        self.meters.append(VariantMeter(name))
+        return self.meters.count - 1
     }
 
     private func canServe(_ variant: Int, excluding: [Endpoint], now: Instant) -> Bool {
@@ -209,6 +233,7 @@ final class WorkerModel {
                 return EndpointChoice(
                     modelIndex: self.route.index,
                     variant: variant,
+                    route: self.route.variants[variant],
                     endpoint: endpoint
                 )
             }
