@@ -22,7 +22,7 @@ package final class EventLoop: @unchecked Sendable {
     private let base: OpaquePointer
     private let wakeupDescriptor: Int32
     private let wakeup = Wakeup()
-    private let mailbox = Mutex<[@Sendable () -> Void]>([])
+    private let mailbox = Locked<[@Sendable () -> Void]>([])
     private let stopping = Atomic<Bool>(false)
     private let thread = Atomic<UInt>(0)
     private var jobs: [@Sendable () -> Void] = []

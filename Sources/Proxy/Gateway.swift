@@ -194,7 +194,7 @@ final class GatewayShared: Sendable {
     let seed: UInt64
     let trustsForwarded: Bool
     let accessLog: AccessLogWriter?
-    private let workers = Mutex<[LoopBound<Worker>]>([])
+    private let workers = Locked<[LoopBound<Worker>]>([])
     private let connections = Atomic<Int>(0)
 
     init(options: Gateway.Options) {

@@ -35,13 +35,13 @@ package final class ModelShared: Sendable {
     /// Waiting requests that one released slot is offered to.
     private static let lookaheadMax = 256
 
-    private let queue: Mutex<AdmissionQueue<Waiter>>
+    private let queue: Locked<AdmissionQueue<Waiter>>
     private let waiting = Atomic<Int>(0)
     private let wakeHandler: @Sendable () -> Void
 
     /// `wake` asks for a replica; it may be called often and from any thread.
     package init(wake: @escaping @Sendable () -> Void) {
-        self.queue = Mutex(AdmissionQueue(limits: AdmissionLimits()))
+        self.queue = Locked(AdmissionQueue(limits: AdmissionLimits()))
         self.wakeHandler = wake
     }
 

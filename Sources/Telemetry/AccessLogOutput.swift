@@ -17,7 +17,7 @@ final class AccessLogOutput: Sendable {
     }
 
     private let path: String
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let isClosing = Atomic<Bool>(false)
 
     /// Written at a time to a pipe that `poll` reported writable: POSIX says that so many fit.

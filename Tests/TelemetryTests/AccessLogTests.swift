@@ -185,7 +185,7 @@ private final class Folder {
         )
         let writer = try AccessLogWriter(.init(path: folder.path + "/d/a.log"))
         try FileManager.default.moveItem(atPath: folder.path + "/d", toPath: folder.path + "/e")
-        let failure = Mutex<SystemError?>(nil)
+        let failure = Locked<SystemError?>(nil)
         writer.reopen { error in failure.withLock { $0 = error } }
         let sink = writer.makeSink(on: try EventLoop())
         Self.append(1, to: sink)

@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 import Synchronization
 
@@ -8,7 +9,7 @@ final class Background: Sendable {
 
     private final class State: Sendable {
         let body: @Sendable () throws -> Void
-        let failure = Mutex<(any Error)?>(nil)
+        let failure = Locked<(any Error)?>(nil)
         init(_ body: @escaping @Sendable () throws -> Void) { self.body = body }
     }
 

@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 import Synchronization
 
@@ -6,7 +7,7 @@ import Synchronization
 final class ScriptedUpstream: Sendable {
     let port: UInt16
     private let descriptor: Int32
-    private let state = Mutex(State())
+    private let state = Locked(State())
 
     private struct State {
         var acceptedCount = 0

@@ -232,7 +232,7 @@ final class Wire {
 
     func onControl<Value: Sendable>(_ body: @escaping @Sendable (Gateway) -> Value) -> Value {
         let done = DispatchSemaphore(value: 0)
-        let result = Mutex<Value?>(nil)
+        let result = Locked<Value?>(nil)
         let carried = Carried(UncheckedReference(result))
         self.control.post { [gateway] in
             let value = body(gateway.value)
@@ -247,8 +247,8 @@ final class Wire {
     }
 
     private final class UncheckedReference<Value: Sendable>: Sendable {
-        let result: Mutex<Value?>
-        init(_ result: consuming Mutex<Value?>) { self.result = result }
+        let result: Locked<Value?>
+        init(_ result: consuming Locked<Value?>) { self.result = result }
     }
 
     /// What all workers measured.
@@ -327,7 +327,7 @@ final class Counter: Sendable {
 
 /// Carries one value between threads.
 final class Box<Value: Sendable>: Sendable {
-    private let value = Mutex<Value?>(nil)
+    private let value = Locked<Value?>(nil)
     func set(_ value: Value) { self.value.withLock { $0 = value } }
     func get() -> Value? { self.value.withLock { $0 } }
 }
