@@ -20,10 +20,9 @@ package final class Endpoint: Sendable {
     package let inFlight = Atomic<Int>(0)
     /// Most requests at once; `Int.max` for no limit.
     package let limit: Atomic<Int>
-    /// While this lies in the future, the endpoint is ejected as an outlier.
+    /// While this lies in the future, a worker has ejected the endpoint as an outlier. For people;
+    /// each worker decides by its own detector.
     package let ejectedUntil = Atomic<UInt64>(0)
-    /// Failures since the last success; the detector's fast path reads it.
-    package let consecutiveErrors = Atomic<Int>(0)
     /// Set once the endpoint has left the snapshot: idle connections go, running requests finish.
     package let isRetired = Atomic<Bool>(false)
 

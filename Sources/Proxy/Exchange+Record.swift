@@ -7,7 +7,7 @@ import Traffic
 extension Exchange {
     /// Fields of the gateway's own on every response.
     func writeResponseFields(into output: ByteBuffer) {
-        if let model = self.model, self.variant >= 0, self.meter != nil {
+        if let model = self.model, self.meter != nil {
             output.append("X-Weir-Variant: ")
             output.append(self.meter?.nameBytes ?? [])
             output.append("\r\n")
@@ -109,10 +109,12 @@ extension Exchange {
         if let usage {
             meter.statistics.inputTokens += UInt64(clamping: usage.prompt)
             meter.statistics.outputTokens += UInt64(clamping: usage.completion)
+        } else {
+            // Without usage each event with content is taken for one token, as servers send them.
+            meter.statistics.outputTokens += UInt64(clamping: self.observer.contentEvents)
         }
         guard let first = self.observer.firstContentAt else { return }
         meter.statistics.timeToFirstToken.record(from: self.arrivedAt, to: first)
-        // Without usage each event with content is taken for one token, as servers send them.
         let tokens = usage?.completion ?? self.observer.contentEvents
         guard tokens > 1, let last = self.observer.lastContentAt else { return }
         meter.statistics.timePerOutputToken.record(

@@ -97,6 +97,9 @@ extension Exchange {
         self.error = ProxyError(.clientGone)
         self.isClientGone = true
         if !self.hasBegunResponse { self.status = 499 }
+        if let endpoint = self.endpoint, !self.hasBegunResponse {
+            self.model?.noteAbandoned(endpoint, variant: self.variant)
+        }
         self.client = .shadow
         self.leaveQueue()
         self.cancelUpstream()

@@ -106,11 +106,10 @@ extension Exchange {
             )
         }
         self.meter?.statistics.inFlight -= 1
-        let variant = model.meterIndex(of: choice)
-        let meter = model.meter(variant)
+        let meter = model.meter(model.meterIndex(of: choice))
         meter.statistics.inFlight += 1
         self.meter = meter
-        self.variant = variant
+        self.variant = choice.route
         self.endpoint = choice.endpoint
         self.lastEndpoint = choice.endpoint
         self.attempt += 1

@@ -81,7 +81,8 @@ final class Exchange: WheelTimer {
 
     // Where it goes.
     var model: WorkerModel?
-    var variant = -1
+    /// The variant as the snapshot had it that the endpoint was chosen by.
+    var variant: VariantRoute?
     var meter: VariantMeter?
     /// The variant it must go to; found again by name after a reload.
     var pinned: VariantRoute?
@@ -163,7 +164,7 @@ final class Exchange: WheelTimer {
         self.scannedBytes = 0
         self.prefixHashed = false
         self.model = nil
-        self.variant = -1
+        self.variant = nil
         self.meter = nil
         self.pinned = nil
         self.setsCookie = false

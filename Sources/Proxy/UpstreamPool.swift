@@ -41,6 +41,7 @@ final class UpstreamPool {
             descriptor: descriptor
         )
         self.openCount += 1
+        self.worker.stats.upstreamOpened += 1
         connection.start()
         return connection
     }

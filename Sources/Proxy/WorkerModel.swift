@@ -13,19 +13,14 @@ final class WorkerModel {
     private var meters: [VariantMeter]
     private var picker: WeightedPicker
     private var sticky: StickyHash
-    private var balancers: [Balancer]
+    /// By variant of the route at hand.
+    private var balances: [VariantBalance]
     private var retryBudget: RetryBudget
     private(set) var mirror: MirrorPolicy?
     var mirrorsInFlight = 0
     private var random: RandomSource
     private let affinity: PrefixAffinity
     var nameBytes: [UInt8] { Array(self.route.name.utf8) }
-
-    /// How one variant's requests are spread.
-    private struct Balancer {
-        var leastLoaded: LeastLoaded
-        var roundRobin: RoundRobin
-    }
 
     init(route: ModelRoute, seed: UInt64) {
         self.route = route
@@ -37,7 +32,13 @@ final class WorkerModel {
             phase: Int(random.next() % 100)
         )
         self.sticky = Self.stickyHash(route)
-        self.balancers = route.variants.map { _ in Self.balancer(&random) }
+        self.balances = route.variants.map {
+            VariantBalance(
+                endpoints: $0.endpoints,
+                settings: route.settings.outlier,
+                random: &random
+            )
+        }
         self.retryBudget = RetryBudget(millionths: Int(route.settings.retryBudget * 1e6))
         self.mirror = route.settings.mirror.map {
             MirrorPolicy(sampler: PercentSampler(share: $0.share))
@@ -53,13 +54,6 @@ final class WorkerModel {
     }
 
     func prefixKeys(_ prompt: PromptHash) -> PrefixKeys? { self.affinity.keys(prompt) }
-
-    private static func balancer(_ random: inout RandomSource) -> Balancer {
-        Balancer(
-            leastLoaded: LeastLoaded(random: random.split()),
-            roundRobin: RoundRobin(start: Int(truncatingIfNeeded: random.next()))
-        )
-    }
 
     private static func stickyHash(_ route: ModelRoute) -> StickyHash {
         StickyHash(
@@ -88,13 +82,29 @@ final class WorkerModel {
         }
         self.sticky = Self.stickyHash(route)
         if names != oldNames || self.meters.count < names.count {
-            self.balancers = names.map { _ in Self.balancer(&self.random) }
             self.arrangeMeters(names)
         }
+        self.adoptEndpoints(route, oldNames)
         if old.settings.retryBudget != route.settings.retryBudget {
             self.retryBudget = RetryBudget(millionths: Int(route.settings.retryBudget * 1e6))
         }
         self.adoptMirror(route.settings)
+    }
+
+    private func adoptEndpoints(_ route: ModelRoute, _ oldNames: [String]) {
+        let old = self.balances
+        self.balances = route.variants.map { variant in
+            guard let index = oldNames.firstIndex(of: variant.name) else {
+                return VariantBalance(
+                    endpoints: variant.endpoints,
+                    settings: route.settings.outlier,
+                    random: &self.random
+                )
+            }
+            var balance = old[index]
+            balance.adopt(variant.endpoints, settings: route.settings.outlier)
+            return balance
+        }
     }
 
     /// Puts the meters in the order of the new route, those of variants that left behind them.
@@ -202,11 +212,7 @@ final class WorkerModel {
     }
 
     private func canServe(_ variant: Int, excluding: [Endpoint], now: Instant) -> Bool {
-        let view = EndpointView(
-            endpoints: self.route.variants[variant].endpoints,
-            excluded: excluding,
-            now: now
-        )
+        let view = self.balances[variant].view(excluding: excluding, now: now)
         for index in 0..<view.count
         where view.isEligible(index) && view.inFlight(index) < view.limit(index) {
             return true
@@ -220,16 +226,13 @@ final class WorkerModel {
         key: AffinityKey,
         now: Instant
     ) -> EndpointChoice? {
-        let view = EndpointView(
-            endpoints: self.route.variants[variant].endpoints,
-            excluded: excluding,
-            now: now
-        )
+        let view = self.balances[variant].view(excluding: excluding, now: now)
         // A slot may be lost to another worker between the choice and the taking.
         for _ in 0..<Self.raceAttemptsMax {
             guard case .free(let index) = self.balance(variant, view, key: key) else { return nil }
             let endpoint = view.endpoints[index]
             if endpoint.tryAcquire() {
+                self.balances[variant].willSend(index, now: now)
                 return EndpointChoice(
                     modelIndex: self.route.index,
                     variant: variant,
@@ -246,17 +249,17 @@ final class WorkerModel {
     private func balance(_ variant: Int, _ view: EndpointView, key: AffinityKey) -> BalancerChoice {
         switch self.route.settings.balancing {
         case .leastLoaded:
-            return self.balancers[variant].leastLoaded.pick(view)
+            return self.balances[variant].pickLeastLoaded(view)
         case .roundRobin:
-            return self.balancers[variant].roundRobin.pick(view)
+            return self.balances[variant].pickRoundRobin(view)
         case .consistentHash:
             guard case .hash(let hash) = key else {
-                return self.balancers[variant].leastLoaded.pick(view)
+                return self.balances[variant].pickLeastLoaded(view)
             }
             return ConsistentHash().pick(keyHash: hash, view)
         case .prefixAffinity:
             guard case .prefix(let keys) = key else {
-                return self.balancers[variant].leastLoaded.pick(view)
+                return self.balances[variant].pickLeastLoaded(view)
             }
             return self.affinity.pick(keys, view)
         }
@@ -264,34 +267,34 @@ final class WorkerModel {
 
     // MARK: Measuring
 
-    /// Counts a failed try and ejects the endpoint when it has failed too often in a row.
-    func noteFailure(of endpoint: Endpoint, variant: Int, now: Instant) {
-        let settings = self.route.settings.outlier
-        guard settings.consecutiveErrors > 0 else { return }
-        let errors = endpoint.consecutiveErrors.add(1, ordering: .relaxed).newValue
-        guard errors >= settings.consecutiveErrors, variant < self.route.variants.count else {
-            return
+    /// Counts a failed try; the endpoint is ejected when it has failed too often in a row.
+    func noteFailure(of endpoint: Endpoint, variant: VariantRoute?, now: Instant) {
+        guard let variant, let index = self.index(of: variant) else { return }
+        if let until = self.balances[index].recordError(of: endpoint, now: now) {
+            endpoint.ejectedUntil.store(until.nanoseconds, ordering: .relaxed)
+            self.meters[index].statistics.ejections += 1
         }
-        let endpoints = self.route.variants[variant].endpoints
-        let ejected = endpoints.count { $0.isEjected(at: now) }
-        // At least one always stays, however bad: an ejected fleet answers nobody.
-        let most = min(endpoints.count - 1, Int(settings.maxEjected * Double(endpoints.count)))
-        guard ejected < most, !endpoint.isEjected(at: now) else { return }
-        let until = now + settings.ejectFor
-        endpoint.ejectedUntil.store(until.nanoseconds, ordering: .relaxed)
-        // One more failure after its return ejects it again.
-        endpoint.consecutiveErrors.store(settings.consecutiveErrors - 1, ordering: .relaxed)
-        self.meters[variant].statistics.ejections += 1
     }
 
     /// An answer: a server error of its own making counts against the endpoint, others clear it.
-    func noteResponse(_ status: UInt16, of endpoint: Endpoint?, variant: Int, now: Instant) {
+    func noteResponse(
+        _ status: UInt16,
+        of endpoint: Endpoint?,
+        variant: VariantRoute?,
+        now: Instant
+    ) {
         guard let endpoint else { return }
         if status >= 500, status != 501, status != 503 {
             self.noteFailure(of: endpoint, variant: variant, now: now)
-        } else if endpoint.consecutiveErrors.load(ordering: .relaxed) != 0 {
-            endpoint.consecutiveErrors.store(0, ordering: .relaxed)
+        } else if let variant, let index = self.index(of: variant) {
+            self.balances[index].recordSuccess(of: endpoint, now: now)
         }
+    }
+
+    /// The client left before the endpoint had shown how it does.
+    func noteAbandoned(_ endpoint: Endpoint, variant: VariantRoute?) {
+        guard let variant, let index = self.index(of: variant) else { return }
+        self.balances[index].recordAbandoned(endpoint)
     }
 
     // MARK: Retries and mirroring
@@ -336,29 +339,4 @@ final class VariantMeter {
         self.statistics = VariantStatistics(name: name)
         self.nameBytes = Array(name.utf8)
     }
-}
-
-/// A variant's endpoints as a balancer sees them.
-struct EndpointView: BalancedEndpoints {
-    let endpoints: [Endpoint]
-    let excluded: [Endpoint]
-    let now: Instant
-
-    var count: Int { self.endpoints.count }
-
-    func inFlight(_ index: Int) -> Int {
-        self.endpoints[index].inFlight.load(ordering: .relaxed)
-    }
-
-    func limit(_ index: Int) -> Int {
-        self.endpoints[index].limit.load(ordering: .relaxed)
-    }
-
-    func isEligible(_ index: Int) -> Bool {
-        let endpoint = self.endpoints[index]
-        if endpoint.isEjected(at: self.now) { return false }
-        return self.excluded.isEmpty || !self.excluded.contains { $0 === endpoint }
-    }
-
-    func identity(_ index: Int) -> UInt64 { self.endpoints[index].hash }
 }

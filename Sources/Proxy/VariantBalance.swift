@@ -1,0 +1,125 @@
+import Core
+import Synchronization
+import Traffic
+
+/// How one worker spreads one variant's requests: the balancers' memory, and which endpoints have
+/// failed of late. Each worker judges by what it saw itself.
+struct VariantBalance {
+    private(set) var endpoints: [Endpoint]
+    private var leastLoaded: LeastLoaded
+    private var roundRobin: RoundRobin
+    private var outliers: OutlierDetector
+    /// Some endpoint has failed lately; while none has, the detector is not asked.
+    private var isWatching = false
+
+    init(endpoints: [Endpoint], settings: OutlierSettings, random: inout RandomSource) {
+        self.endpoints = endpoints
+        self.leastLoaded = LeastLoaded(random: random.split())
+        self.roundRobin = RoundRobin(start: Int(truncatingIfNeeded: random.next()))
+        self.outliers = OutlierDetector(count: endpoints.count, policy: settings.policy)
+    }
+
+    /// Takes over a new set of endpoints; what is known of those that stay is kept.
+    mutating func adopt(_ endpoints: [Endpoint], settings: OutlierSettings) {
+        let old = self.endpoints
+        self.endpoints = endpoints
+        self.outliers.update(count: endpoints.count, policy: settings.policy) { index in
+            old.firstIndex { $0 === endpoints[index] }
+        }
+    }
+
+    // MARK: Choosing
+
+    func view(excluding excluded: [Endpoint], now: Instant) -> EndpointView {
+        EndpointView(
+            endpoints: self.endpoints,
+            excluded: excluded,
+            outliers: self.isWatching ? self.outliers : nil,
+            now: now
+        )
+    }
+
+    mutating func pickLeastLoaded(_ view: EndpointView) -> BalancerChoice {
+        self.leastLoaded.pick(view)
+    }
+
+    mutating func pickRoundRobin(_ view: EndpointView) -> BalancerChoice {
+        self.roundRobin.pick(view)
+    }
+
+    /// The request goes to the endpoint at `index`; one that was ejected is being probed by it.
+    @inline(__always)
+    mutating func willSend(_ index: Int, now: Instant) {
+        if self.isWatching { self.outliers.willSend(index, now: now) }
+    }
+
+    // MARK: Outcomes
+
+    /// Whether this failure ejected the endpoint, and until when.
+    mutating func recordError(of endpoint: Endpoint, now: Instant) -> Instant? {
+        guard let index = self.index(of: endpoint) else { return nil }
+        self.isWatching = true
+        if case .ejected(let until) = self.outliers.recordError(index, now: now) { return until }
+        return nil
+    }
+
+    @inline(__always)
+    mutating func recordSuccess(of endpoint: Endpoint, now: Instant) {
+        if self.isWatching { self.clear(endpoint, now: now) }
+    }
+
+    /// The request ended without telling anything about the endpoint.
+    mutating func recordAbandoned(_ endpoint: Endpoint) {
+        guard self.isWatching, let index = self.index(of: endpoint) else { return }
+        self.outliers.recordAbandoned(index)
+    }
+
+    private mutating func clear(_ endpoint: Endpoint, now: Instant) {
+        guard let index = self.index(of: endpoint) else { return }
+        self.outliers.recordSuccess(index, now: now)
+        self.isWatching =
+            !self.outliers.isQuiet
+            || self.endpoints.indices.contains { self.outliers.consecutiveErrors($0) > 0 }
+    }
+
+    private func index(of endpoint: Endpoint) -> Int? {
+        self.endpoints.firstIndex { $0 === endpoint }
+    }
+}
+
+/// A variant's endpoints as a balancer sees them.
+struct EndpointView: BalancedEndpoints {
+    let endpoints: [Endpoint]
+    let excluded: [Endpoint]
+    let outliers: OutlierDetector?
+    let now: Instant
+
+    var count: Int { self.endpoints.count }
+
+    func inFlight(_ index: Int) -> Int {
+        self.endpoints[index].inFlight.load(ordering: .relaxed)
+    }
+
+    func limit(_ index: Int) -> Int {
+        self.endpoints[index].limit.load(ordering: .relaxed)
+    }
+
+    func isEligible(_ index: Int) -> Bool {
+        if let outliers = self.outliers, !outliers.admits(index, now: self.now) { return false }
+        if self.excluded.isEmpty { return true }
+        let endpoint = self.endpoints[index]
+        return !self.excluded.contains { $0 === endpoint }
+    }
+
+    func identity(_ index: Int) -> UInt64 { self.endpoints[index].hash }
+}
+
+extension OutlierSettings {
+    var policy: OutlierPolicy {
+        OutlierPolicy(
+            consecutiveErrors: self.consecutiveErrors,
+            ejectFor: self.ejectFor,
+            ejectedMaxMillionths: Int((self.maxEjected * 1e6).rounded())
+        )
+    }
+}
