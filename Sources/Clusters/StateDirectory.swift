@@ -64,7 +64,11 @@ package final class StateDirectory {
 
     /// Gives the lock back; idempotent.
     package func close() {
-        if self.lock >= 0 { Glibc.close(self.lock) }
+        if self.lock >= 0 {
+            // Closing alone would not do: a child between fork and exec holds the descriptor as well.
+            flock(self.lock, LOCK_UN)
+            Glibc.close(self.lock)
+        }
         self.lock = -1
     }
 

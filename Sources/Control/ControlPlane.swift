@@ -51,8 +51,8 @@ package final class ControlPlane {
         self.endpoints = StaticCluster(loop: loop)
         self.logger = logger
         let bound = LoopBound(Weak(self), loop: loop)
-        self.builder = SnapshotBuilder { model in
-            loop.post { bound.value.object?.wake(model) }
+        self.builder = SnapshotBuilder { model, variant in
+            loop.post { bound.value.object?.wake(model, pinnedTo: variant) }
         }
         processes?.onChange = { [unowned self] in self.replicaChanged($0) }
         self.endpoints.onChange = { [unowned self] in self.replicaChanged($0) }
@@ -92,6 +92,11 @@ package final class ControlPlane {
         self.lastProblem = nil
         self.applyWorkloads(removing: before.subtracting(self.workloadNames(configuration)))
         self.publishSoon()
+    }
+
+    /// The files say again what is in force: nothing is wrong with them any more.
+    package func confirm() {
+        self.lastProblem = nil
     }
 
     /// Keeps the old configuration and says why.
@@ -189,13 +194,13 @@ package final class ControlPlane {
     }
 
     /// A request waits for a model none of whose variants has a replica: start one.
-    private func wake(_ model: String) {
+    private func wake(_ model: String, pinnedTo pinned: String?) {
         if self.isDraining { return }
         guard let resource = self.configuration.models.first(where: { $0.name == model }) else {
             return
         }
         for (variant, weight) in zip(resource.spec.variants, resource.spec.variantWeights)
-        where weight > 0 {
+        where pinned.map({ $0 == variant.name }) ?? (weight > 0) {
             guard case .workload(let reference) = variant.backend,
                 let group = self.processes?.group(reference.name), group.desired == 0
             else { continue }
@@ -250,7 +255,7 @@ package final class ControlPlane {
         guard let status = self.status(of: id), let target = Self.target(of: status) else {
             return 0
         }
-        return self.builder?.endpoint(for: target)?.inFlight.load(ordering: .relaxed) ?? 0
+        return self.builder?.requestsInFlight(at: target) ?? 0
     }
 
     private func status(of id: ReplicaID) -> ReplicaStatus? {
@@ -369,6 +374,9 @@ package final class ControlPlane {
             if case .updated(let status) = change, status.state == .draining {
                 processes.drained(status.id)
             }
+        }
+        for replica in processes.groups.flatMap(\.replicas) where replica.state == .draining {
+            processes.drained(replica.id)
         }
         let graces = self.configuration.processDeployments.map(\.spec.terminationGracePeriod)
         processes.shutdown(

@@ -32,20 +32,35 @@ package final class SnapshotBuilder {
     private var modelIndices: [String: Int] = [:]
     private var freeModelIndices: [Int] = []
     private var shared: [String: ModelShared] = [:]
-    private var endpoints: [Target: Endpoint] = [:]
+    private var endpoints: [Key: Endpoint] = [:]
     private var freeSlots: [Int] = []
     private var slotCount = 0
     /// Retired endpoints whose slot waits for the acknowledgement of a generation.
-    private var retired: [(generation: UInt64, endpoint: Endpoint)] = []
-    private let wake: @Sendable (String) -> Void
+    private var retired: [(generation: UInt64, key: Key, endpoint: Endpoint)] = []
+    private let wake: @Sendable (_ model: String, _ variant: String?) -> Void
 
     /// `wake` is called, from any thread, when a request waits for a model without a replica.
-    package init(wake: @escaping @Sendable (_ model: String) -> Void) {
+    package init(wake: @escaping @Sendable (_ model: String, _ variant: String?) -> Void) {
         self.wake = wake
     }
 
-    /// The endpoint of a replica, if the last snapshot has it.
-    package func endpoint(for target: Target) -> Endpoint? { self.endpoints[target] }
+    /// A replica may serve several models; each has its own limit and its own slots there.
+    private struct Key: Hashable {
+        var model: String
+        var target: Target
+    }
+
+    /// A model's endpoint at a replica, if the last snapshot has it.
+    package func endpoint(for target: Target, model: String) -> Endpoint? {
+        self.endpoints[Key(model: model, target: target)]
+    }
+
+    /// Requests in flight at a replica of the last snapshot, over all models.
+    package func requestsInFlight(at target: Target) -> Int {
+        self.endpoints.reduce(0) {
+            $1.key.target == target ? $0 + $1.value.inFlight.load(ordering: .relaxed) : $0
+        }
+    }
 
     /// Requests in flight at a replica that has left the snapshot.
     package func requestsDraining(_ id: String) -> Int {
@@ -78,7 +93,7 @@ package final class SnapshotBuilder {
             }
             paths += Self.routes(model.spec, index: route.index)
         }
-        for target in unused { self.retire(target) }
+        for key in unused { self.retire(key) }
         return TrafficSnapshot(
             generation: self.generation,
             models: routes,
@@ -105,10 +120,10 @@ package final class SnapshotBuilder {
     private func route(
         _ model: ModelResource,
         _ targets: TargetLookup,
-        _ unused: inout Set<Target>
+        _ unused: inout Set<Key>
     ) -> ModelRoute {
         let name = model.name
-        let shared = self.shared[name] ?? ModelShared { [wake] in wake(name) }
+        let shared = self.shared[name] ?? ModelShared { [wake] in wake(name, $0) }
         self.shared[name] = shared
         let settings = ModelSettings(model.spec)
         shared.setLimits(settings)
@@ -117,8 +132,9 @@ package final class SnapshotBuilder {
         for (variant, weight) in zip(model.spec.variants, model.spec.variantWeights) {
             var endpoints: [Endpoint] = []
             for target in targets(name, variant) {
-                unused.remove(target)
-                endpoints.append(self.endpoint(target, limit: limit))
+                let key = Key(model: name, target: target)
+                unused.remove(key)
+                endpoints.append(self.endpoint(key, limit: limit))
             }
             variants.append(VariantRoute(name: variant.name, weight: weight, endpoints: endpoints))
         }
@@ -155,8 +171,9 @@ package final class SnapshotBuilder {
 
     // MARK: Endpoints
 
-    private func endpoint(_ target: Target, limit: Int) -> Endpoint {
-        if let endpoint = self.endpoints[target] {
+    private func endpoint(_ key: Key, limit: Int) -> Endpoint {
+        self.revive(key)
+        if let endpoint = self.endpoints[key] {
             endpoint.limit.store(limit, ordering: .relaxed)
             return endpoint
         }
@@ -169,18 +186,26 @@ package final class SnapshotBuilder {
         }
         let endpoint = Endpoint(
             slot: slot,
-            name: target.id,
-            address: target.address,
+            name: key.target.id,
+            address: key.target.address,
             limit: limit
         )
-        self.endpoints[target] = endpoint
+        self.endpoints[key] = endpoint
         return endpoint
     }
 
-    private func retire(_ target: Target) {
-        guard let endpoint = self.endpoints.removeValue(forKey: target) else { return }
+    /// A replica that was not ready for a moment is the same as before, with the requests it has.
+    private func revive(_ key: Key) {
+        guard let index = self.retired.firstIndex(where: { $0.key == key }) else { return }
+        let endpoint = self.retired.remove(at: index).endpoint
+        endpoint.isRetired.store(false, ordering: .releasing)
+        self.endpoints[key] = endpoint
+    }
+
+    private func retire(_ key: Key) {
+        guard let endpoint = self.endpoints.removeValue(forKey: key) else { return }
         endpoint.isRetired.store(true, ordering: .releasing)
-        self.retired.append((self.generation, endpoint))
+        self.retired.append((self.generation, key, endpoint))
     }
 
     // MARK: Tables

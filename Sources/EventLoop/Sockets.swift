@@ -69,6 +69,20 @@ package enum Sockets {
         )
     }
 
+    /// Asks a silent peer whether it is there, after a minute and for another one: a connection that
+    /// may be silent for long, such as a tunnel, ends when its peer has vanished.
+    package static func keepAlive(_ descriptor: Int32) {
+        let level = Int32(IPPROTO_TCP)
+        let options = [
+            (SOL_SOCKET, SO_KEEPALIVE, Int32(1)), (level, TCP_KEEPIDLE, 60),
+            (level, TCP_KEEPINTVL, 15), (level, TCP_KEEPCNT, 4),
+        ]
+        for (level, name, value) in options {
+            var value = value
+            setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+        }
+    }
+
     package static func localAddress(of descriptor: Int32) -> SocketAddress? {
         self.address(of: descriptor, getsockname)
     }

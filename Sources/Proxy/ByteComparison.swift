@@ -23,6 +23,14 @@ extension RawSpan {
 }
 
 extension RawSpan {
+    func contains(_ byte: UInt8) -> Bool {
+        for index in self.byteOffsets
+        where self.unsafeLoad(fromByteOffset: index, as: UInt8.self) == byte {
+            return true
+        }
+        return false
+    }
+
     /// Whether the bytes begin with `prefix`, ASCII letters compared without their case.
     func hasPrefix(_ prefix: StaticString) -> Bool {
         self.byteCount >= prefix.utf8CodeUnitCount

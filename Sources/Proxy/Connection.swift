@@ -30,7 +30,7 @@ class Connection: IOHandler {
     /// The peer has sent its FIN; bytes before it may still wait.
     final private(set) var peerClosed = false
     final private(set) var isClosed = false
-    private final var hasWriteFailed = false
+    final private(set) var hasWriteFailed = false
     private final var endsAfterOutput = false
 
     init(worker: Worker, descriptor: Int32) {

@@ -100,7 +100,6 @@ extension Exchange {
         if let endpoint = self.endpoint, !self.hasBegunResponse {
             self.model?.noteAbandoned(endpoint, variant: self.variant)
         }
-        self.client = .shadow
         self.leaveQueue()
         self.cancelUpstream()
         self.finish {}
@@ -131,13 +130,14 @@ extension Exchange {
         let model = self.model
         let endpoint = self.endpoint
         let client = self.client
+        let isClientGone = self.isClientGone
         // A client that has the whole answer may count on the slot being free.
         endpoint?.release()
         conclude()
         self.meter?.statistics.inFlight -= 1
         self.worker.giveExchange(self)
         if endpoint != nil, let model { self.worker.slotReleased(model) }
-        if case .http1(let connection) = client {
+        if case .http1(let connection) = client, !isClientGone {
             connection.exchangeFinished(requestIsComplete: isComplete)
         }
     }
@@ -154,6 +154,8 @@ extension Exchange {
         // A tunnel lives until one side ends it; its time is not the request's.
         self.totalDeadline = .distantFuture
         self.worker.wheel.arm(self, at: .distantFuture)
+        Sockets.keepAlive(connection.descriptor)
+        if let upstream = self.upstream { Sockets.keepAlive(upstream.descriptor) }
         connection.startTunnel(head, bytes, exchange: self)
     }
 

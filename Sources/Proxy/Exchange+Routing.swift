@@ -70,11 +70,13 @@ extension Exchange {
         self.variantField = NameBuffer(bytes.slice(field.valueRange))
     }
 
-    /// The protocol to switch to, where the client may. HTTP/2 in clear text is not passed on: behind
-    /// the switch nobody would check what its requests ask for.
+    /// The protocol to switch to, where the client may: one that it names, not a choice. HTTP/2 in
+    /// clear text is not passed on: behind the switch nobody would check what its requests ask for.
     private static func upgrade(_ head: RequestHead, _ bytes: RawSpan) -> ByteRange? {
-        guard let upgrade = head.upgrade, !bytes.slice(upgrade).hasPrefix("h2c") else { return nil }
-        return upgrade
+        guard let upgrade = head.upgrade else { return nil }
+        let protocols = bytes.slice(upgrade)
+        let isOne = !protocols.contains(UInt8(ascii: ","))
+        return isOne && !protocols.hasPrefix("h2c") ? upgrade : nil
     }
 
     /// A request with a `server-timing` field, whatever its value, gets one back.

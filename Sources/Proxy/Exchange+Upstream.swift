@@ -1,5 +1,6 @@
 import Core
 import EventLoop
+import Glibc
 import HTTP
 import Traffic
 
@@ -51,9 +52,28 @@ extension Exchange {
         self.queueHandle = handle
         self.queue = shared
         self.arm(after: model.route.settings.queueTimeout)
-        if model.needsWake(pinned: self.pinned) { shared.wake() }
+        if model.needsWake(pinned: self.pinned) { shared.wake(self.pinned?.name) }
+        // The body waits with its client: what is counted for the queue is all there is.
+        self.pauseClient()
+        self.armForExclusion()
         // A slot may have been released between the attempt and the wait.
         self.worker.pumpQueue(model)
+    }
+
+    /// A request whose only replica failed waits for another, but not for ever: after a while the
+    /// failed one may be tried again.
+    private func armForExclusion() {
+        if self.failedEndpoints.isEmpty { return }
+        self.arm(after: Self.exclusionTime)
+    }
+
+    private static let exclusionTime = Duration.seconds(1)
+
+    /// The model left the configuration while the request waited.
+    func modelRemoved() {
+        guard self.phase == .queued else { return }
+        self.queueHandle = nil
+        self.fail(ProxyError(.unknownModel))
     }
 
     /// A slot came free and this exchange was first in line.
@@ -100,10 +120,9 @@ extension Exchange {
         guard let model = self.model else { return }
         if self.admittedAt == .zero {
             self.admittedAt = self.now
-            model.statistics.queueWait.record(
-                nanoseconds: self.queuedAt == .zero
-                    ? 0 : self.now.nanoseconds(since: self.queuedAt)
-            )
+            if !self.isShadow {
+                model.statistics.queueWait.record(nanoseconds: self.queueNanoseconds)
+            }
         }
         self.meter?.statistics.inFlight -= 1
         let meter = model.meter(model.meterIndex(of: choice))
@@ -120,7 +139,7 @@ extension Exchange {
     private func connect(_ endpoint: Endpoint) {
         self.phase = .connecting
         let pool = self.worker.pool(for: endpoint)
-        if let connection = pool.takeIdle() {
+        if !self.needsFreshConnection, let connection = pool.takeIdle() {
             self.upstream = connection
             connection.attach(self)
             return self.upstreamReady()
@@ -133,8 +152,18 @@ extension Exchange {
                 self.arm(after: settings.connectTimeout)
             }
         } catch {
-            self.tryFailed(.connect, ProxyError(.connectFailed), wasNeverSent: true)
+            self.tryFailed(
+                .connect,
+                ProxyError(.connectFailed),
+                wasNeverSent: true,
+                isOurs: Self.isShortage(error.code)
+            )
         }
+    }
+
+    /// Errors of a connect that say something about this machine, not about the replica.
+    private static func isShortage(_ code: Int32) -> Bool {
+        [EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL, EAGAIN].contains(code)
     }
 
     /// The connection is there: the request goes out.
@@ -166,7 +195,8 @@ extension Exchange {
             error,
             wasNeverSent: context.wasConnecting,
             wasReused: context.wasReused,
-            hadResponseBytes: context.hadResponseBytes
+            hadResponseBytes: context.hadResponseBytes,
+            isOurs: context.isShortage
         )
     }
 
@@ -188,13 +218,16 @@ extension Exchange {
         _ error: ProxyError,
         wasNeverSent: Bool,
         wasReused: Bool = false,
-        hadResponseBytes: Bool = false
+        hadResponseBytes: Bool = false,
+        isOurs: Bool = false
     ) {
         guard let model = self.model, let endpoint = self.endpoint else {
             return self.fail(error)
         }
         self.meter?.statistics.upstreamErrors[kind, default: 0] += 1
-        model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
+        // A kept connection that its server closes as the request arrives is nobody's failure.
+        let wasStale = wasReused && !hadResponseBytes && kind == .reset
+        if !wasStale, !isOurs { self.noteFailure(model, endpoint) }
         if self.attempt > 1 { model.statistics.retries[.failure, default: 0] += 1 }
         let facts = self.retryFacts(
             error,
@@ -214,6 +247,7 @@ extension Exchange {
             self.retry()
         case .retryPreferablyElsewhere:
             if model.hasAlternative(to: endpoint) { self.failedEndpoints.append(endpoint) }
+            self.needsFreshConnection = true
             self.retry()
         case .giveUp(let reason):
             if reason == .budgetExhausted {
@@ -221,6 +255,12 @@ extension Exchange {
             }
             self.fail(error)
         }
+    }
+
+    /// Tells the outlier detector; requests that wait get their chance when an ejection is over.
+    private func noteFailure(_ model: WorkerModel, _ endpoint: Endpoint) {
+        let until = model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
+        if let until { self.worker.pumpQueue(model, at: until) }
     }
 
     private func retry() {
@@ -241,7 +281,7 @@ extension Exchange {
         let retryability: Retryability =
             switch error.retryable {
             case .yes: .yes
-            case .onlyIfReused: self.isRepeatable ? .yes : .onlyIfReused
+            case .onlyIfReused: self.isRepeatable && !wasReused ? .yes : .onlyIfReused
             case .no: .no
             }
         return RetryFacts(
@@ -267,7 +307,7 @@ extension Exchange {
     // MARK: Deadlines
 
     func deadlinePassed() {
-        if self.now >= self.totalDeadline, self.phase != .free {
+        if self.now >= self.totalDeadline, self.phase != .free, self.phase != .queued {
             return self.timeOut(.requestTimeout, ProxyError(.upstreamTimeout))
         }
         switch self.phase {
@@ -275,6 +315,11 @@ extension Exchange {
             break
         case .queued:
             self.leaveQueue()
+            if !self.failedEndpoints.isEmpty, self.now < self.totalDeadline {
+                self.failedEndpoints = []
+                self.phase = .receiving
+                return self.admit()
+            }
             self.fail(ProxyError(self.model?.hasEndpoints == true ? .queueTimeout : .noReplica))
         case .connecting:
             self.cancelUpstream()
@@ -295,7 +340,8 @@ extension Exchange {
         self.leaveQueue()
         if let model = self.model, let endpoint = self.endpoint {
             self.meter?.statistics.upstreamErrors[kind, default: 0] += 1
-            model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
+            // While the client has the turn, the time is its own.
+            if self.isRequestEnded, !self.isUpstreamPaused { self.noteFailure(model, endpoint) }
         }
         self.fail(error)
     }

@@ -98,6 +98,8 @@ final class Exchange: WheelTimer {
     /// The replica of the last try, for the log.
     var lastEndpoint: Endpoint?
     var attempt = 0
+    /// The last try met a stale connection: the next one makes its own.
+    var needsFreshConnection = false
     var upstream: UpstreamConnection?
     var queueHandle: AdmissionHandle?
     /// The queue that the handle is of.
@@ -132,8 +134,7 @@ final class Exchange: WheelTimer {
 
     /// Whether it is a mirrored copy.
     var isShadow: Bool {
-        if case .shadow = self.client { return !self.isClientGone }
-        return false
+        if case .shadow = self.client { true } else { false }
     }
 
     /// Makes the object ready for a request.
@@ -143,6 +144,7 @@ final class Exchange: WheelTimer {
         self.phase = .receiving
         self.client = client
         self.arrivedAt = self.now
+        self.observer.reset(kind: .opaque)
         self.totalDeadline = .distantFuture
     }
 
@@ -175,6 +177,7 @@ final class Exchange: WheelTimer {
         self.lastEndpoint = nil
         if !self.failedEndpoints.isEmpty { self.failedEndpoints = [] }
         self.attempt = 0
+        self.needsFreshConnection = false
         self.upstream = nil
         self.queueHandle = nil
         self.queue = nil

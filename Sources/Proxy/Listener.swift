@@ -68,6 +68,8 @@ final class Listener: IOHandler {
 /// A worker's counters of its connections, written by the worker alone.
 final class ConnectionCounters {
     var clientConnections = 0
+    /// Of those, the ones over the limit that are being told so.
+    var turningAway = 0
     var connectionsAccepted: UInt64 = 0
     var connectionsRefused: UInt64 = 0
     var upstreamOpened: UInt64 = 0

@@ -37,10 +37,10 @@ package final class ModelShared: Sendable {
 
     private let queue: Locked<AdmissionQueue<Waiter>>
     private let waiting = Atomic<Int>(0)
-    private let wakeHandler: @Sendable () -> Void
+    private let wakeHandler: @Sendable (_ variant: String?) -> Void
 
     /// `wake` asks for a replica; it may be called often and from any thread.
-    package init(wake: @escaping @Sendable () -> Void) {
+    package init(wake: @escaping @Sendable (_ variant: String?) -> Void) {
         self.queue = Locked(AdmissionQueue(limits: AdmissionLimits()))
         self.wakeHandler = wake
     }
@@ -50,8 +50,9 @@ package final class ModelShared: Sendable {
     /// Whether a new request may take a free slot at once: nobody is in line before it.
     var mayBypassQueue: Bool { !self.hasWaiters }
 
-    func wake() {
-        self.wakeHandler()
+    /// `variant` is the one that the request is pinned to.
+    func wake(_ variant: String?) {
+        self.wakeHandler(variant)
     }
 
     package func setLimits(_ settings: ModelSettings) {
@@ -89,6 +90,15 @@ package final class ModelShared: Sendable {
         }
     }
 
+    /// Takes whoever waits longest out of the queue, for a model that is gone.
+    func popAny(now: Instant) -> Waiter? {
+        self.queue.withLock { queue in
+            let entry = queue.popFirst(now: now) ?? queue.popExpired(now: now)
+            self.waiting.store(queue.count, ordering: .releasing)
+            return entry?.ticket
+        }
+    }
+
     /// The longest-waiting request for which `pick` finds a slot, and that slot.
     func nextGrant(
         now: Instant,
@@ -98,7 +108,7 @@ package final class ModelShared: Sendable {
             var choice: EndpointChoice?
             var isNothingFree = false
             let entry = queue.popFirst(now: now, lookahead: Self.lookaheadMax) { waiter in
-                if isNothingFree { return false }
+                if isNothingFree, waiter.pinned == nil { return false }
                 choice = pick(waiter)
                 if choice == nil, waiter.pinned == nil, waiter.excluded.isEmpty {
                     isNothingFree = true

@@ -84,6 +84,7 @@ final class ServerConnection: Connection {
     func turnAway() {
         self.start()
         self.worker.stats.clientConnections += 1
+        self.worker.stats.turningAway += 1
         self.refuse(ProxyError(.tooManyConnections))
     }
 
@@ -401,7 +402,11 @@ final class ServerConnection: Connection {
             self.worker.buffers.give(input)
         }
         self.worker.stats.clientConnections -= 1
-        if self.isCounted { self.worker.shared.connectionClosed() }
+        if self.isCounted {
+            self.worker.shared.connectionClosed()
+        } else {
+            self.worker.stats.turningAway -= 1
+        }
         assert(self.exchange == nil, "closed under a request")
     }
 
@@ -468,6 +473,7 @@ final class ServerConnection: Connection {
         self.lingered = 0
         self.backlogSeen = -1
         self.arm(after: self.output == nil ? Self.lingerTime : self.worker.limits.idleTimeout)
+        if self.isReadable { self.worker.pumpLater(self) }
     }
 
     override func drained() {

@@ -1,5 +1,6 @@
 import Core
 import EventLoop
+import Glibc
 import HTTP
 
 /// One HTTP/1 connection to a replica: carries one request at a time, idles in its pool between.
@@ -21,7 +22,8 @@ final class UpstreamConnection: Connection {
     private static let readsPerTurnMax = 16
 
     let endpoint: Endpoint
-    unowned(unsafe) let pool: UpstreamPool
+    /// Kept by its connections: another endpoint may have its slot before the last one closes.
+    let pool: UpstreamPool
     private(set) var state = State.connecting
     private(set) var exchange: Exchange?
     /// Requests sent before the one at hand: 0 on a fresh connection.
@@ -301,7 +303,7 @@ final class UpstreamConnection: Connection {
     private func finishResponse(_ exchange: Exchange, trailers: [UInt8], hasMore: Bool) {
         let canReuse =
             self.keepsAlive && self.hasEndedRequest && self.output == nil && !self.peerClosed
-            && !hasMore && !self.isReadable
+            && !hasMore && !self.isReadable && !self.hasWriteFailed
         self.exchange = nil
         self.state = .idle
         self.requestsBefore += 1
@@ -341,11 +343,13 @@ final class UpstreamConnection: Connection {
 
     override func writeFailed() {
         // The server may have answered before it stopped reading: what it sent counts first.
+        let exchange = self.exchange
         if self.state == .head || self.state == .body {
+            self.isPaused = false
             self.isReadable = true
             self.pump()
         }
-        if !self.isClosed { self.fail(.reset(0)) }
+        if !self.isClosed, self.exchange === exchange { self.fail(.reset(0)) }
     }
 
     private func fail(_ failure: UpstreamFailure) {
@@ -407,4 +411,10 @@ struct UpstreamFailureContext {
     let hadResponseBytes: Bool
     /// Nothing of the request can have arrived.
     let wasConnecting: Bool
+
+    /// This machine has no address or memory left: that says nothing about the replica.
+    var isShortage: Bool {
+        guard case .connectFailed(let code) = self.failure else { return false }
+        return code == EADDRNOTAVAIL || code == ENOBUFS || code == ENOMEM
+    }
 }

@@ -34,7 +34,9 @@ struct VariantBalance {
         EndpointView(
             endpoints: self.endpoints,
             excluded: excluded,
-            outliers: self.isWatching ? self.outliers : nil,
+            // Ejected are some, never all: a fleet that is out altogether answers nobody.
+            outliers: self.isWatching && self.outliers.ejectedCount < self.endpoints.count
+                ? self.outliers : nil,
             now: now
         )
     }
@@ -106,9 +108,9 @@ struct EndpointView: BalancedEndpoints {
 
     func isEligible(_ index: Int) -> Bool {
         if let outliers = self.outliers, !outliers.admits(index, now: self.now) { return false }
-        if self.excluded.isEmpty { return true }
         let endpoint = self.endpoints[index]
-        return !self.excluded.contains { $0 === endpoint }
+        if endpoint.isRetired.load(ordering: .relaxed) { return false }
+        return self.excluded.isEmpty || !self.excluded.contains { $0 === endpoint }
     }
 
     func identity(_ index: Int) -> UInt64 { self.endpoints[index].hash }

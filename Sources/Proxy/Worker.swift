@@ -87,7 +87,7 @@ final class Worker {
 
     /// Over the connection limit: an answer, where few enough are being given one.
     func turnAway(_ descriptor: Int32, peer: SocketAddress?) {
-        guard self.stats.clientConnections < self.limits.maxConnections + Self.turnedAwayMax else {
+        guard self.stats.turningAway < Self.turnedAwayMax else {
             Sockets.close(descriptor)
             return
         }
@@ -113,6 +113,7 @@ final class Worker {
         self.deferred.append(connection)
         self.connections[slot] = nil
         self.freeSlots.append(slot)
+        self.checkDrained()
     }
 
     /// Calls the connection again at the end of this turn: a failed write, or more to read.
@@ -163,7 +164,7 @@ final class Worker {
         } else {
             self.wheel.remove(exchange)
         }
-        if self.activeExchanges == 0, self.isDraining { self.finishDrain() }
+        self.checkDrained()
     }
 
     private static let exchangesKeptMax = 1_024
@@ -186,11 +187,30 @@ final class Worker {
             }
         }
         for index in self.models.indices where index < snapshot.models.count {
-            guard let model = self.models[index], let route = snapshot.models[index] else {
-                continue
+            guard let model = self.models[index] else { continue }
+            if let route = snapshot.models[index], route.shared === model.route.shared {
+                model.adopt(route)
+                self.pumpQueue(model)
+            } else {
+                // The model is gone, perhaps with another one at its index; requests under way keep
+                // the old state, those that wait for a replica have nothing to wait for.
+                self.models[index] = nil
+                self.refuseWaiting(model)
             }
-            model.adopt(route)
-            self.pumpQueue(model)
+        }
+    }
+
+    private func refuseWaiting(_ model: WorkerModel) {
+        while let waiter = model.route.shared.popAny(now: self.loop.now) {
+            let refuse: @Sendable () -> Void = {
+                let exchange = waiter.exchange.value
+                if exchange.ticket == waiter.ticket { exchange.modelRemoved() }
+            }
+            if waiter.worker.index == self.index {
+                refuse()
+            } else {
+                waiter.worker.loop.post(refuse)
+            }
         }
     }
 
@@ -256,8 +276,17 @@ final class Worker {
             return
         }
         let peer = self.shared.worker(waiter.worker.index)
-        waiter.worker.loop.post {
+        let isPosted = waiter.worker.loop.post {
             peer.value.receive(waiter, choice, modelIndex: modelIndex)
+        }
+        // The other worker is stuck beyond help; its request ends by its deadline.
+        if !isPosted { choice.endpoint.release() }
+    }
+
+    /// Hands out slots again once an ejection is over: until then nothing may have been released.
+    func pumpQueue(_ model: WorkerModel, at time: Instant) {
+        self.loop.schedule(after: time - self.loop.now) { [weak self, weak model] in
+            if let self, let model { self.pumpQueue(model) }
         }
     }
 
@@ -283,11 +312,14 @@ final class Worker {
         for connection in self.connections {
             (connection as? ServerConnection)?.drain()
         }
-        if self.activeExchanges == 0 { self.finishDrain() }
+        self.checkDrained()
     }
 
-    private func finishDrain() {
-        guard let completion = self.onDrained else { return }
+    /// Done when every request has ended and every answer is with its client.
+    private func checkDrained() {
+        guard self.isDraining, self.activeExchanges == 0, self.stats.clientConnections == 0,
+            let completion = self.onDrained
+        else { return }
         self.onDrained = nil
         completion()
     }

@@ -70,11 +70,7 @@ final class WorkerModel {
         let old = self.route
         if old === route { return }
         self.route = route
-        if old.shared !== route.shared {
-            // Another model took this index.
-            self.statistics = ModelStatistics(name: route.name)
-            self.meters = []
-        }
+        precondition(old.shared === route.shared, "another model's route")
         let names = route.variants.map(\.name)
         let oldNames = old.variants.map(\.name)
         self.picker.update(weights: route.variants.map(\.weight)) { index in
@@ -268,12 +264,15 @@ final class WorkerModel {
     // MARK: Measuring
 
     /// Counts a failed try; the endpoint is ejected when it has failed too often in a row.
-    func noteFailure(of endpoint: Endpoint, variant: VariantRoute?, now: Instant) {
-        guard let variant, let index = self.index(of: variant) else { return }
-        if let until = self.balances[index].recordError(of: endpoint, now: now) {
-            endpoint.ejectedUntil.store(until.nanoseconds, ordering: .relaxed)
-            self.meters[index].statistics.ejections += 1
-        }
+    /// The end of its ejection, if this one ejected it.
+    @discardableResult
+    func noteFailure(of endpoint: Endpoint, variant: VariantRoute?, now: Instant) -> Instant? {
+        guard let variant, let index = self.index(of: variant),
+            let until = self.balances[index].recordError(of: endpoint, now: now)
+        else { return nil }
+        endpoint.ejectedUntil.store(until.nanoseconds, ordering: .relaxed)
+        self.meters[index].statistics.ejections += 1
+        return until
     }
 
     /// An answer: a server error of its own making counts against the endpoint, others clear it.

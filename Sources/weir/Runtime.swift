@@ -67,6 +67,29 @@ final class Runtime {
             throw RuntimeError(description: error.description)
         }
         try self.writePortsFile()
+        self.warnOfWhatIsMissing(configuration)
+    }
+
+    /// What a configuration may say and this version does not do yet.
+    private func warnOfWhatIsMissing(_ configuration: Configuration) {
+        let spec = configuration.gateway.spec
+        if spec.recorder != nil { self.warnMissing("Gateway", "recorder") }
+        if spec.tracing != nil { self.warnMissing("Gateway", "tracing") }
+        if !configuration.tenants.isEmpty { self.warnMissing("Tenant", "keys") }
+        for model in configuration.models {
+            let name = "Model \(model.name)"
+            if model.spec.concurrency == .adaptive { self.warnMissing(name, "concurrency.adaptive") }
+            if model.spec.protocol == .grpc { self.warnMissing(name, "protocol GRPC") }
+            if model.spec.scaling != nil { self.warnMissing(name, "scaling") }
+            if model.spec.rolloutPolicy != nil { self.warnMissing(name, "rollout") }
+        }
+    }
+
+    private func warnMissing(_ resource: String, _ field: String) {
+        self.logger.warning(
+            "not done by this version, the setting has no effect",
+            metadata: ["resource": "\(resource)", "field": "\(field)"]
+        )
     }
 
     /// As many descriptors as we may have: each connection takes one, each request's replica another.
@@ -227,7 +250,10 @@ final class Runtime {
             self.control.refuse(text)
             return .refused(text)
         }
-        if configuration == self.control.configuration { return .unchanged }
+        if configuration == self.control.configuration {
+            self.control.confirm()
+            return .unchanged
+        }
         let diff = ConfigurationDiff(from: self.control.configuration, to: configuration)
         self.control.apply(configuration)
         self.logger.info(

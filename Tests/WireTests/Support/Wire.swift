@@ -211,7 +211,7 @@ final class Wire {
         let index = self.indexes[model.name] ?? self.indexes.count
         self.indexes[model.name] = index
         let wakes = self.wakes
-        let shared = self.shared[model.name] ?? ModelShared { wakes.add() }
+        let shared = self.shared[model.name] ?? ModelShared { _ in wakes.add() }
         self.shared[model.name] = shared
         shared.setLimits(model.settings)
         return ModelRoute(
