@@ -139,7 +139,8 @@ extension Exchange {
     private func connect(_ endpoint: Endpoint) {
         self.phase = .connecting
         let pool = self.worker.pool(for: endpoint)
-        if !self.needsFreshConnection, let connection = pool.takeIdle() {
+        // After a failure a new connection: the next idle one may be as stale.
+        if self.attempt == 1, let connection = pool.takeIdle() {
             self.upstream = connection
             connection.attach(self)
             return self.upstreamReady()
@@ -240,14 +241,15 @@ extension Exchange {
         switch decision {
         case .retryElsewhere:
             // The only replica failed and nobody will start another: waiting would not help.
-            guard model.route.settings.startsReplicas || model.hasAlternative(to: endpoint) else {
+            guard model.route.settings.startsReplicas || self.hasAlternative(to: endpoint, model)
+            else {
                 return self.fail(error)
             }
             self.failedEndpoints.append(endpoint)
             self.retry()
         case .retryPreferablyElsewhere:
-            if model.hasAlternative(to: endpoint) { self.failedEndpoints.append(endpoint) }
-            self.needsFreshConnection = true
+            self.hadStaleConnection = true
+            if self.hasAlternative(to: endpoint, model) { self.failedEndpoints.append(endpoint) }
             self.retry()
         case .giveUp(let reason):
             if reason == .budgetExhausted {
@@ -261,6 +263,14 @@ extension Exchange {
     private func noteFailure(_ model: WorkerModel, _ endpoint: Endpoint) {
         let until = model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
         if let until { self.worker.pumpQueue(model, at: until) }
+    }
+
+    private func hasAlternative(to endpoint: Endpoint, _ model: WorkerModel) -> Bool {
+        model.hasAlternative(
+            to: self.failedEndpoints + [endpoint],
+            pinned: self.pinned,
+            now: self.now
+        )
     }
 
     private func retry() {
@@ -277,7 +287,8 @@ extension Exchange {
         hadResponseBytes: Bool
     ) -> RetryFacts {
         // A reset says that the replica went away, not that it refused: repeating is safe where the
-        // request only computes, whatever the connection's history.
+        // request only computes, whatever the connection's history. Of a reused connection it says
+        // less: the same replica may well answer on another.
         let retryability: Retryability =
             switch error.retryable {
             case .yes: .yes
@@ -293,7 +304,9 @@ extension Exchange {
             bodyIsReplayable: self.isReplayable && self.head != nil,
             responseHasBegun: self.hasBegunResponse,
             attempts: self.attempt,
-            attemptsMax: self.model?.route.settings.attempts ?? 1
+            // A stale connection was no try at a replica.
+            attemptsMax: (self.model?.route.settings.attempts ?? 1)
+                + (self.hadStaleConnection || wasReused ? 1 : 0)
         )
     }
 

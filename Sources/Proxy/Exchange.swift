@@ -98,8 +98,8 @@ final class Exchange: WheelTimer {
     /// The replica of the last try, for the log.
     var lastEndpoint: Endpoint?
     var attempt = 0
-    /// The last try met a stale connection: the next one makes its own.
-    var needsFreshConnection = false
+    /// A pooled connection turned out to be closed: that try does not count. At most one is.
+    var hadStaleConnection = false
     var upstream: UpstreamConnection?
     var queueHandle: AdmissionHandle?
     /// The queue that the handle is of.
@@ -177,7 +177,7 @@ final class Exchange: WheelTimer {
         self.lastEndpoint = nil
         if !self.failedEndpoints.isEmpty { self.failedEndpoints = [] }
         self.attempt = 0
-        self.needsFreshConnection = false
+        self.hadStaleConnection = false
         self.upstream = nil
         self.queueHandle = nil
         self.queue = nil

@@ -130,7 +130,10 @@ final class ServerConnection: Connection {
 
     /// What the end of reading means now that all that was read is handled.
     private func lookForTheEnd() {
-        if self.hasReadEnd, self.exchange == nil || self.state == .body {
+        if self.hasReadEnd, self.state == .tunnel {
+            // It may have come before the upgrade was accepted.
+            if self.input == nil { self.exchange?.tunnelClientEnded() }
+        } else if self.hasReadEnd, self.exchange == nil || self.state == .body {
             if !self.hasBacklog { self.handleEndOfStream() }
         } else if self.exchange != nil, self.peerClosed, self.isReadable || self.hasReadEnd {
             self.clientMayBeGone()
@@ -527,7 +530,7 @@ final class ServerConnection: Connection {
     func enterTunnel() {
         self.state = .tunnel
         self.disarm()
-        if self.input != nil { self.worker.pumpLater(self) }
+        if self.input != nil || self.hasReadEnd { self.worker.pumpLater(self) }
     }
 
     /// Both directions of the tunnel are done.

@@ -307,10 +307,14 @@ final class WorkerModel {
         RetryPolicy.decide(facts, budget: &self.retryBudget, now: now)
     }
 
-    /// Whether another endpoint may take what this one let down.
-    func hasAlternative(to endpoint: Endpoint) -> Bool {
-        self.route.variants.contains { variant in
-            variant.weight > 0 && variant.endpoints.contains { $0 !== endpoint }
+    /// Whether an endpoint other than those that failed a request may take it.
+    func hasAlternative(to failed: [Endpoint], pinned: VariantRoute?, now: Instant) -> Bool {
+        let pinnedIndex = pinned.map { self.index(of: $0) }
+        return self.route.variants.indices.contains { index in
+            let variant = self.route.variants[index]
+            guard pinnedIndex.map({ $0 == index }) ?? (variant.weight > 0) else { return false }
+            let view = self.balances[index].view(excluding: failed, now: now)
+            return (0..<view.count).contains { view.isEligible($0) }
         }
     }
 

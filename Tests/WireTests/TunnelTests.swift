@@ -71,6 +71,26 @@ import Testing
         }
     }
 
+    /// Its FIN comes with the request, long before the upgrade is accepted.
+    @Test func theClientMayEndBeforeTheTunnelIsOpen() throws {
+        try Wire.one { wire, upstream in
+            let client = try wire.client()
+            try client.send(Self.upgrade + "\r\nall of it")
+            client.finish()
+            let server = try upstream.accept()
+            _ = try server.readHead()
+            try server.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
+                    + "Upgrade: websocket\r\n\r\n"
+            )
+            #expect(try server.readToEnd() == Array("all of it".utf8))
+            try server.send("an answer")
+            server.finish()
+            #expect(try client.readResponse().status == 101)
+            #expect(try client.readToEnd() == Array("an answer".utf8))
+        }
+    }
+
     @Test func theServerMayEndFirst() throws {
         try Wire.one { wire, upstream in
             let (client, server) = try self.open(wire, upstream)

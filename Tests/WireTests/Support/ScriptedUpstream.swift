@@ -13,7 +13,7 @@ final class ScriptedUpstream: Sendable {
         var acceptedCount = 0
         var open: Set<Int32> = []
         var isClosed = false
-        var threads: [pthread_t] = []
+        var threadCount = 0
     }
 
     /// `backlog`: connections that the kernel takes before the test does.
@@ -34,6 +34,9 @@ final class ScriptedUpstream: Sendable {
     /// Connections accepted so far, by the test or by the threads.
     var acceptedCount: Int { self.state.withLock { $0.acceptedCount } }
 
+    /// Whether a thread still serves a connection, or has not closed it yet.
+    var isServing: Bool { self.state.withLock { $0.threadCount > 1 } }
+
     /// Whether a connection waits to be accepted at this moment.
     var hasWaiting: Bool { self.wait(milliseconds: 0) }
 
@@ -48,9 +51,8 @@ final class ScriptedUpstream: Sendable {
         )
     }
 
-    func beginListening() {
-        precondition(listen(self.descriptor, 1024) == 0, "listen: errno \(errno)")
-    }
+    /// From now on connections are refused; the port stays taken.
+    func endListening() { shutdown(self.descriptor, Int32(SHUT_RDWR)) }
 
     private func wait(milliseconds: Int32) -> Bool {
         var entry = pollfd(fd: self.descriptor, events: Int16(POLLIN), revents: 0)
@@ -105,9 +107,14 @@ final class ScriptedUpstream: Sendable {
         return isClosed ? nil : socket
     }
 
+    /// A thread of its own, detached: one for every connection of a long test would keep its stack.
     private func run(_ body: @escaping @Sendable () -> Void) {
+        self.state.withLock { $0.threadCount += 1 }
+        let whole = Body {
+            body()
+            self.state.withLock { $0.threadCount -= 1 }
+        }
         var thread = pthread_t()
-        let context = Unmanaged.passRetained(Body(body)).toOpaque()
         let code = pthread_create(
             &thread,
             nil,
@@ -115,26 +122,25 @@ final class ScriptedUpstream: Sendable {
                 if let context { Unmanaged<Body>.fromOpaque(context).takeRetainedValue().run() }
                 return nil
             },
-            context
+            Unmanaged.passRetained(whole).toOpaque()
         )
         precondition(code == 0, "pthread_create: \(code)")
-        self.state.withLock { $0.threads.append(thread) }
+        pthread_detach(thread)
     }
 
-    /// Ends the threads and their connections.
+    /// Ends the threads and their connections, and waits until they have.
     func stop() {
-        let threads = self.state.withLock { state in
+        var isRunning = self.state.withLock { state in
             state.isClosed = true
             for descriptor in state.open { shutdown(descriptor, Int32(SHUT_RDWR)) }
-            return state.threads
+            return state.threadCount > 0
         }
-        if threads.isEmpty { return }
+        if !isRunning { return }
         shutdown(self.descriptor, Int32(SHUT_RDWR))
-        for thread in threads { pthread_join(thread, nil) }
-        // Connection threads that began meanwhile.
-        let late = self.state.withLock { Array($0.threads.dropFirst(threads.count)) }
-        for thread in late { pthread_join(thread, nil) }
-        self.state.withLock { $0.threads = [] }
+        while isRunning {
+            sched_yield()
+            isRunning = self.state.withLock { $0.threadCount > 0 }
+        }
     }
 
     private final class Body: Sendable {
