@@ -143,6 +143,7 @@ let package = Package(
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
+        test("TidyTests", []),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),
         test(
             "TelemetryTests",
