@@ -71,6 +71,14 @@ enum Documents {
         }
     }
 
+    /// Names of types, and of their members, that stand in a document as code: `Exchange.begin`
+    /// gives `Exchange` and `begin`.
+    static func names(in text: String) -> [String] {
+        let pattern = self.pattern(#"^[A-Z][A-Za-z0-9]*(\.[a-z][A-Za-z]*)?$"#)
+        return self.commands(in: text).filter { $0.text.wholeMatch(of: pattern) != nil }
+            .flatMap { $0.text.split(separator: ".").map(String.init) }
+    }
+
     /// Links that lead nowhere. `read` gives the text of a file, or nil where there is none;
     /// `exists` also knows folders.
     static func brokenLinks(

@@ -104,6 +104,23 @@ struct Repository {
         #expect(Set(modules) == Set(Rules.modules), "a module was added, renamed or removed")
     }
 
+    @Test func theTourNamesEveryModule() throws {
+        let tour = try Repository.text("docs/source-tour.md")
+        for module in Rules.modules {
+            #expect(tour.contains("`\(module)`"), "docs/source-tour.md does not name \(module)")
+        }
+    }
+
+    /// The types and files that a document names in the code's own writing are there.
+    @Test func theTourNamesWhatThereIs() throws {
+        let code = try Repository.sources(in: ["Sources", "Tests"])
+            .flatMap(\.lines).joined(separator: "\n")
+        let tour = try Repository.text("docs/source-tour.md")
+        let names = Documents.names(in: tour)
+        #expect(names.count > 30)
+        for name in names { #expect(code.contains(name), "there is no \(name)") }
+    }
+
     @Test func everyTestTargetIsBuilt() throws {
         let package = try Repository.text("Package.swift")
         for name in Repository.folders(in: "Tests") {

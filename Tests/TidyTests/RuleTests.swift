@@ -238,6 +238,11 @@ import Testing
         #expect(Documents.arguments(of: "make", in: text).map(\.word) == ["demo"])
     }
 
+    @Test func namesAreRead() {
+        let text = "`One` and `Two.three`, but no `four`, `Five/six.swift`, `SEVEN 8`, Nine."
+        #expect(Documents.names(in: text) == ["One", "Two", "three"])
+    }
+
     @Test func unknownCommandsAreFound() {
         let findings = Documents.unknownWords(
             path: "a.md",
