@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-sanitized fuzz lint format clean
+.PHONY: help setup build demo demo-stop test test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 
@@ -38,6 +38,9 @@ lint: ## check the style of sources and scripts
 
 format: ## bring the Swift sources into the style
 	@swift format -i -p -r Sources Tests Fuzz Package.swift
+
+modules: ## list the modules with their sizes
+	@scripts/modules
 
 clean: ## remove builds and caches (the Python environment stays)
 	@rm -rf .build .build-* .cache

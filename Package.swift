@@ -143,7 +143,8 @@ let package = Package(
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
-        test("EventLoopTests", ["EventLoop", "Core", "CPlatform"]),
+        test("TidyTests", []),
+        test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),
         test(
             "TelemetryTests",
             ["Telemetry", "EventLoop", "Core", .product(name: "Logging", package: "swift-log")]
@@ -166,7 +167,14 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
-        test("ControlTests", ["Control", "Configuration", "Clusters", "Core"]),
+        test(
+            "ControlTests",
+            [
+                "Control", "Configuration", "Clusters", "Proxy", "HTTPService", "HTTP", "Traffic",
+                "EventLoop", "Core", "LoopTestSupport",
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
         test(
             "ModelSimulatorTests",
             ["ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core", "LoopTestSupport"]

@@ -182,9 +182,8 @@ package final class ControlPlane {
     package func scale(_ group: String, to count: Int) throws(ClusterError) {
         guard let processes = self.processes, processes.group(group) != nil else {
             let known = self.configuration.processDeployments.map(\.name)
-            throw ClusterError(
-                "there is no ProcessDeployment `\(group)`; there are \(known.joined(separator: ", "))"
-            )
+            let names = known.isEmpty ? "none" : known.joined(separator: ", ")
+            throw ClusterError("there is no ProcessDeployment `\(group)`; there are \(names)")
         }
         try processes.scale(group, to: count)
         self.logger.info(

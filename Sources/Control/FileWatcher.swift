@@ -3,8 +3,8 @@ import Core
 import EventLoop
 import Glibc
 
-/// Tells when files may have changed: written, replaced by rename, or reached through a symbolic link
-/// that was switched (as Kubernetes does with mounted volumes).
+/// Tells when files may have changed: written, replaced by rename, or reached through a symbolic
+/// link that was switched (as Kubernetes does with mounted volumes).
 ///
 /// It watches the folders, not the files, because editors and Kubernetes replace files. Changes are
 /// gathered for `settleTime`, so that a file written in pieces is read once.

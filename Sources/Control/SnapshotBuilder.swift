@@ -9,7 +9,8 @@ import Traffic
 /// Turns (configuration, replicas as observed) into a `TrafficSnapshot`.
 ///
 /// It keeps what must outlive a snapshot: model indices, endpoint slots and objects (with their
-/// in-flight counts), and each model's shared queue. Pure but for those; the control thread's alone.
+/// in-flight counts), and each model's shared queue. Pure but for those; the control thread's
+/// alone.
 package final class SnapshotBuilder {
     /// One replica a variant may send requests to.
     package struct Target: Hashable {

@@ -1,10 +1,10 @@
 /// A growable run of bytes with a reading and a writing end, owned by one thread.
 ///
-/// This file is one of the few with unsafe code in a pure module: it owns raw memory so that sockets
-/// can read straight into it and heads be written into it without bounds checks per byte. Every
-/// access is checked once per call against `capacity`; nothing hands out memory that outlives the
-/// buffer, but for `readablePointer` and `writablePointer`, which the shell uses around one system
-/// call.
+/// This file is one of the few with unsafe code in a pure module: it owns raw memory so that
+/// sockets can read straight into it and heads be written into it without bounds checks per byte.
+/// Every access is checked once per call against `capacity`; nothing hands out memory that outlives
+/// the buffer, but for `readablePointer` and `writablePointer`, which the shell uses around one
+/// system call.
 ///
 /// It grows by doubling up to whatever the caller reserves: the caller keeps the limit.
 @safe
@@ -67,7 +67,8 @@ package final class ByteBuffer {
         @_lifetime(borrow self)
         get {
             // Sound: the span borrows the buffer, and nothing moves the memory during a borrow
-            // because every mutating call needs the same reference and this class is single-threaded.
+            // because every mutating call needs the same reference and this class is
+            // single-threaded.
             let span = unsafe RawSpan(
                 _unsafeStart: UnsafeRawPointer(self.base) + self.readerIndex,
                 byteCount: self.count

@@ -17,9 +17,10 @@ public struct IOEvents: OptionSet, Sendable {
 
 /// One registered descriptor. Subclass it and override `ready`.
 ///
-/// `open` and public only because Swift has no package-wide `open`. A class hierarchy rather than a protocol: libevent keeps a pointer to the handler, and a virtual
-/// call costs less than a witness call on this path. The handler registers itself unretained, so it
-/// must be deregistered before it goes; `deinit` checks.
+/// `open` and public only because Swift has no package-wide `open`. A class hierarchy rather than a
+/// protocol: libevent keeps a pointer to the handler, and a virtual call costs less than a witness
+/// call on this path. The handler registers itself unretained, so it must be deregistered before it
+/// goes; `deinit` checks.
 ///
 /// Edge-triggered handlers are registered once for both directions and never again: they must read
 /// and write until the kernel says EAGAIN, or remember that there is more.

@@ -11,14 +11,21 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     /// Parses `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`; nil for anything else.
     package init?(_ text: String) {
-        guard let colon = text.lastIndex(of: ":"),
-            let port = UInt16(text[text.index(after: colon)...])
+        guard let colon = text.lastIndex(of: ":") else { return nil }
+        let host = text[..<colon]
+        let digits = text[text.index(after: colon)...]
+        // Without brackets nobody can tell an address's last group from a port; `+80` is no port.
+        guard !host.contains(":") || host.hasPrefix("["),
+            digits.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+            let port = UInt16(digits)
         else { return nil }
-        self.init(host: String(text[..<colon]), port: port)
+        self.init(host: String(host), port: port)
     }
 
     /// A numeric host, with or without brackets for IPv6, or `localhost`.
     package init?(host: String, port: UInt16) {
+        // The C library would read no further than a NUL.
+        if host.utf8.contains(0) { return nil }
         var host = host == "localhost" ? "127.0.0.1" : host
         if host.hasPrefix("["), host.hasSuffix("]") {
             host = String(host.dropFirst().dropLast())

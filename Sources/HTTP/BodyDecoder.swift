@@ -104,8 +104,8 @@ package struct BodyDecoder: Sendable {
         if case .length = self.state { self.remaining } else { nil }
     }
 
-    /// The trailer fields that may be forwarded, each as `name: value` and a line end. Complete once
-    /// `isDone`.
+    /// The trailer fields that may be forwarded, each as `name: value` and a line end. Complete
+    /// once `isDone`.
     package var trailers: [UInt8] { self.trailerSection.lines }
 
     /// Looks at the front of `input`. A body without content ends with the first call.
@@ -120,7 +120,8 @@ package struct BodyDecoder: Sendable {
         }
     }
 
-    /// The peer closed. A body until close is complete then; any other that is not done is truncated.
+    /// The peer closed. A body until close is complete then; any other that is not done is
+    /// truncated.
     package mutating func finishAtEOF() -> BodyEnd {
         switch self.state {
         case .untilClose, .done:

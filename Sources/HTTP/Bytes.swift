@@ -69,8 +69,8 @@ enum ASCII {
     }
 }
 
-/// Looking at eight bytes at once. Each function sets the top bit of some bytes of a word; the lowest
-/// one set is exact, bits above it may be false alarms caused by its borrow.
+/// Looking at eight bytes at once. Each function sets the top bit of some bytes of a word; the
+/// lowest one set is exact, bits above it may be false alarms caused by its borrow.
 enum Word {
     static let ones: UInt64 = 0x0101_0101_0101_0101
     static let tops: UInt64 = 0x8080_8080_8080_8080
@@ -144,8 +144,9 @@ extension RawSpan {
     }
 
     /// Whether the bytes of `range`, which are visible ASCII, equal `literal` but for the case of
-    /// letters. `literal` has two bytes or more, lower case letters, digits and hyphens. Setting bit 5
-    /// turns into one of those only itself and upper case, among visible bytes: no false match.
+    /// letters. `literal` has two bytes or more, lower case letters, digits and hyphens. Setting
+    /// bit 5 turns into one of those only itself and upper case, among visible bytes: no false
+    /// match.
     @inline(__always)
     func folds(to literal: StaticString, _ range: ByteRange) -> Bool {
         let start = range.lower

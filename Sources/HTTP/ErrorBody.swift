@@ -21,8 +21,8 @@ package enum ErrorBody {
     /// Longest message in UTF-8 bytes; a longer one is cut. Names from requests end up in messages.
     package static let maxMessageBytes = 4096
 
-    /// Appends the body. `message` replaces the error's own sentence where more is known; whatever it
-    /// holds is escaped.
+    /// Appends the body. `message` replaces the error's own sentence where more is known; whatever
+    /// it holds is escaped.
     package static func write(
         _ error: ProxyError,
         style: Style,

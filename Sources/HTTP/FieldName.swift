@@ -99,8 +99,8 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
 }
 
 extension FieldName {
-    /// The one known name of that length and those ends. A wrong candidate is harmless, a missing one
-    /// is not: a test looks every name up.
+    /// The one known name of that length and those ends. A wrong candidate is harmless, a missing
+    /// one is not: a test looks every name up.
     @inline(__always)
     private static func candidate(count: Int, first: UInt8, last: UInt8) -> FieldName {
         if count <= 7 { return self.shortCandidate(count: count, first: first, last: last) }
@@ -214,9 +214,10 @@ package struct FieldNameSet: Equatable, Sendable {
     @inline(__always)
     static func bit(_ name: FieldName) -> UInt64 { 1 &<< UInt64(name.rawValue) }
 
-    /// Fields for the next hop alone (RFC 9110, section 7.6.1). Besides those named there: the proxy
-    /// authentication fields, because towards the client a gateway is the origin and no proxy, and
-    /// `HTTP2-Settings`, which belongs to an upgrade to h2c and must not reach an upstream.
+    /// Fields for the next hop alone (RFC 9110, section 7.6.1). Besides those named there: the
+    /// proxy authentication fields, because towards the client a gateway is the origin and no
+    /// proxy, and `HTTP2-Settings`, which belongs to an upgrade to h2c and must not reach an
+    /// upstream.
     package static var hopByHop: FieldNameSet {
         var set = FieldNameSet()
         set.bits =
@@ -234,8 +235,8 @@ package struct FieldNameSet: Equatable, Sendable {
         return set
     }
 
-    /// Names that must not come as trailers, because they frame, route, authorise, modify or describe
-    /// the message as a whole (RFC 9110, section 6.5.1), or speak for the gateway.
+    /// Names that must not come as trailers, because they frame, route, authorise, modify or
+    /// describe the message as a whole (RFC 9110, section 6.5.1), or speak for the gateway.
     package static var forbiddenInTrailers: FieldNameSet {
         var set = FieldNameSet.hopByHop
         set.bits |=

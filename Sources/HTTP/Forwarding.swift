@@ -45,7 +45,8 @@ package struct ForwardedHop: Equatable, Sendable {
         return set
     }
 
-    /// Writes `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Forwarded` (RFC 7239).
+    /// Writes `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Forwarded` (RFC
+    /// 7239).
     ///
     /// With `trustsClient` the lists the request came with are kept and this hop is added at their
     /// end, and its protocol and host are passed on; otherwise they are replaced.
@@ -68,8 +69,8 @@ package struct ForwardedHop: Equatable, Sendable {
             buffer.append("\r\n")
             return
         }
-        // Quoted always: most authorities have a colon, which no token has (RFC 7239, section 4), and
-        // none has a quote or a backslash.
+        // Quoted always: most authorities have a colon, which no token has (RFC 7239, section 4),
+        // and none has a quote or a backslash.
         buffer.append(";host=\"")
         buffer.append(bytes.slice(authority))
         buffer.append("\"\r\nX-Forwarded-Host: ")

@@ -1,6 +1,7 @@
 import Core
 
-/// Dates as HTTP writes them (IMF-fixdate, RFC 9110, section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Dates as HTTP writes them (IMF-fixdate, RFC 9110, section 5.6.7): `Sun, 06 Nov 1994 08:49:37
+/// GMT`.
 package enum HTTPDate {
     /// Bytes of every date.
     package static let byteCount = 29
@@ -36,8 +37,8 @@ package enum HTTPDate {
         return ((value - positive) / divisor, positive)
     }
 
-    /// The Gregorian date of a day. The year is counted from 1 March, so that the leap day comes last;
-    /// the months from March on then have 31, 30, 31, 30, 31 days and again, 153 in five.
+    /// The Gregorian date of a day. The year is counted from 1 March, so that the leap day comes
+    /// last; the months from March on then have 31, 30, 31, 30, 31 days and again, 153 in five.
     private static func civil(
         daysSince1970: Int64
     ) -> (year: Int64, month: Int64, day: Int64) {

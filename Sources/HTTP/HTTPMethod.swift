@@ -1,4 +1,5 @@
-/// Request methods (RFC 9110, section 9, and RFC 5789). A method is case-sensitive: `get` is `other`.
+/// Request methods (RFC 9110, section 9, and RFC 5789). A method is case-sensitive: `get` is
+/// `other`.
 package enum HTTPMethod: UInt8, Sendable {
     case get, head, post, put, delete, connect, options, trace, patch
     /// A well-formed token that none of the above is; the bytes are in the head's `methodRange`.

@@ -116,8 +116,8 @@ package enum RequestError: Error, Equatable, Sendable {
     case invalidRequestLine, invalidMethod, methodTooLong
     case invalidTarget, targetTooLong
     case invalidVersion, unsupportedVersion
-    /// The client speaks HTTP/2 with prior knowledge (RFC 9113, section 3.4). Reported when the first
-    /// line, `PRI * HTTP/2.0`, has been read: nothing was consumed.
+    /// The client speaks HTTP/2 with prior knowledge (RFC 9113, section 3.4). Reported when the
+    /// first line, `PRI * HTTP/2.0`, has been read: nothing was consumed.
     case http2Preface
     case missingHost, duplicateHost, invalidHost
     case unknownExpectation

@@ -7,8 +7,8 @@ import Core
 package enum HeadWriter {
     // MARK: First lines
 
-    /// `METHOD target HTTP/1.1` in origin form (`*` for a server-wide OPTIONS), from a parsed head and
-    /// its bytes. Not for CONNECT, which the gateway refuses.
+    /// `METHOD target HTTP/1.1` in origin form (`*` for a server-wide OPTIONS), from a parsed head
+    /// and its bytes. Not for CONNECT, which the gateway refuses.
     package static func requestLine(
         of head: RequestHead,
         _ bytes: RawSpan,
@@ -65,7 +65,8 @@ package enum HeadWriter {
         buffer.append(" \r\n")
     }
 
-    /// The status line of a response to forward, with the upstream's own reason phrase if it has one.
+    /// The status line of a response to forward, with the upstream's own reason phrase if it has
+    /// one.
     package static func statusLine(
         of head: ResponseHead,
         _ bytes: RawSpan,
@@ -160,8 +161,8 @@ package enum HeadWriter {
         }
     }
 
-    /// The Host field for the next hop: the target's authority, which wins over the client's own Host
-    /// (RFC 9112, section 3.2.2), so drop that one when copying fields. `fallback`, a valid
+    /// The Host field for the next hop: the target's authority, which wins over the client's own
+    /// Host (RFC 9112, section 3.2.2), so drop that one when copying fields. `fallback`, a valid
     /// authority, is for HTTP/1.0 clients that named none.
     package static func host(
         of head: RequestHead,
@@ -192,7 +193,8 @@ package enum HeadWriter {
         buffer.append(keepsAlive ? "Connection: keep-alive\r\n" : "Connection: close\r\n")
     }
 
-    /// The two fields of a switch of protocols, on the request and on the 101 (RFC 9110, section 7.8).
+    /// The two fields of a switch of protocols, on the request and on the 101 (RFC 9110, section
+    /// 7.8).
     package static func upgrade(to protocols: RawSpan, into buffer: ByteBuffer) {
         buffer.append("Connection: Upgrade\r\n")
         self.field("Upgrade", protocols, into: buffer)

@@ -64,8 +64,8 @@ package enum PercentEncoding {
         return true
     }
 
-    /// The bytes that the run stands for, or nil where an escape is malformed. Decodes once: `%2541`
-    /// is `%41`.
+    /// The bytes that the run stands for, or nil where an escape is malformed. Decodes once:
+    /// `%2541` is `%41`.
     package static func decode(_ bytes: RawSpan, _ range: ByteRange) -> [UInt8]? {
         var result: [UInt8] = []
         result.reserveCapacity(Int(range.count))
@@ -97,8 +97,8 @@ package enum PercentEncoding {
 
 /// Looking at request paths.
 package enum RequestPath {
-    /// Whether a segment is `.` or `..`, also written with escapes. Such a path means one thing to us
-    /// and, once normalised, may mean another to the next hop.
+    /// Whether a segment is `.` or `..`, also written with escapes. Such a path means one thing to
+    /// us and, once normalised, may mean another to the next hop.
     package static func hasDotSegments(_ bytes: RawSpan, _ range: ByteRange) -> Bool {
         var start = range.lower
         while start <= range.upper {

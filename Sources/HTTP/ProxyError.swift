@@ -34,8 +34,8 @@ package struct ProxyError: Error, Equatable, Sendable {
         }
     }
 
-    /// Whether the same request may go to another replica. Beyond this the request itself must allow
-    /// it: idempotent or never sent, no response byte passed on, budget left.
+    /// Whether the same request may go to another replica. Beyond this the request itself must
+    /// allow it: idempotent or never sent, no response byte passed on, budget left.
     package enum Retry: UInt8, CaseIterable, Sendable {
         case yes, no
         /// Only on a pooled connection that the upstream closed before it read the request.

@@ -25,8 +25,8 @@ package final class RequestHead {
     package private(set) var methodRange = ByteRange(start: 0, count: 0)
     package private(set) var targetRange = ByteRange(start: 0, count: 0)
     package private(set) var targetForm = TargetForm.origin
-    /// The path, starting with `/`. Empty for `CONNECT`, for `*`, and for an absolute target without
-    /// a path, which stands for `/` (for `*` with OPTIONS, RFC 9112, section 3.2.4).
+    /// The path, starting with `/`. Empty for `CONNECT`, for `*`, and for an absolute target
+    /// without a path, which stands for `/` (for `*` with OPTIONS, RFC 9112, section 3.2.4).
     package private(set) var pathRange = ByteRange(start: 0, count: 0)
     /// What follows the first `?` of the target, nil without one.
     package private(set) var queryRange: ByteRange?
@@ -42,7 +42,8 @@ package final class RequestHead {
     package var contentLength: UInt64? { self.section.contentLength }
     /// Whether the client waits for `100 Continue` before it sends the body.
     package private(set) var expectsContinue = false
-    /// The protocols the client would switch to: the value of `Upgrade`, if `Connection` says so too.
+    /// The protocols the client would switch to: the value of `Upgrade`, if `Connection` says so
+    /// too.
     package private(set) var upgrade: ByteRange?
     /// The size of the head once it is complete, the line ends included.
     package private(set) var byteCount = 0
@@ -220,7 +221,8 @@ package final class RequestHead {
         let start = Int(self.methodRange.end) &+ 1
         let last = start &+ limits.maxTargetBytes
         let index = bytes.firstNonTarget(from: self.position, to: min(end, last &+ 1))
-        // The byte behind the longest target must be the space; it is in `end` only if sent already.
+        // The byte behind the longest target must be the space; it is in `end` only if sent
+        // already.
         guard index <= last else { return .invalid(.targetTooLong) }
         guard index < end else {
             self.position = index

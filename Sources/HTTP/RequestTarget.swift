@@ -35,8 +35,8 @@ struct RequestTarget {
         if mark < end { self.query = ByteRange(mark &+ 1, end) }
     }
 
-    /// `http://` or `https://`, an authority without user information (RFC 9110, section 4.2.4), and
-    /// then a path or nothing.
+    /// `http://` or `https://`, an authority without user information (RFC 9110, section 4.2.4),
+    /// and then a path or nothing.
     private mutating func readAbsolute(_ bytes: RawSpan, _ range: ByteRange) -> Bool {
         self.form = .absolute
         let colon = bytes.firstIndex(of: ASCII.colon, from: range.lower, to: range.upper)
@@ -60,9 +60,9 @@ struct RequestTarget {
 
 /// The `host [ ":" port ]` of a target or of a Host field.
 enum Authority {
-    /// Whether it is a host of RFC 3986, section 3.2.2, that is not empty (RFC 9110, section 4.2.1),
-    /// with a port up to 65535. Stricter than the grammar in one point: no comma, which would let two
-    /// Host lines that some hop joined pass for one.
+    /// Whether it is a host of RFC 3986, section 3.2.2, that is not empty (RFC 9110, section
+    /// 4.2.1), with a port up to 65535. Stricter than the grammar in one point: no comma, which
+    /// would let two Host lines that some hop joined pass for one.
     static func isValid(_ bytes: RawSpan, _ range: ByteRange, needsPort: Bool) -> Bool {
         guard !range.isEmpty else { return false }
         let hostEnd: Int
@@ -123,8 +123,8 @@ enum Authority {
         }
     }
 
-    /// IPv6address of RFC 3986: eight groups of up to four digits, one `::` for what is missing, and
-    /// an IPv4 address for the last two groups if it likes. No zone.
+    /// IPv6address of RFC 3986: eight groups of up to four digits, one `::` for what is missing,
+    /// and an IPv4 address for the last two groups if it likes. No zone.
     private static func isIPv6(_ bytes: RawSpan, _ range: ByteRange) -> Bool {
         var groups = 0
         var isCompressed = false

@@ -64,8 +64,8 @@ package final class ResponseHead {
         self.section.reset(position: 0)
     }
 
-    /// How the body is delimited, given the request. Conflicts between the fields that decide it were
-    /// refused by `parse`.
+    /// How the body is delimited, given the request. Conflicts between the fields that decide it
+    /// were refused by `parse`.
     package func framing(requestMethod: HTTPMethod) -> ResponseFraming {
         precondition(self.state == .complete, "the head is not complete")
         if self.status == 101 { return .tunnel }
@@ -76,8 +76,8 @@ package final class ResponseHead {
         return .untilClose
     }
 
-    /// Reads as far as it can. `bytes` starts with the first byte of the response at every call until
-    /// `reset`.
+    /// Reads as far as it can. `bytes` starts with the first byte of the response at every call
+    /// until `reset`.
     package func parse(_ bytes: RawSpan, limits: HeadLimits) -> ParseStep<ResponseError> {
         precondition(bytes.byteCount >= self.position, "bytes that were parsed are gone")
         if let failure = self.failure { return .invalid(failure) }

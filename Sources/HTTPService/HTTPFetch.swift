@@ -93,7 +93,8 @@ package enum FetchError: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// One request and its answer over a connection of its own. On the loop's thread.
 ///
-/// Keeps itself alive until it has completed; the completion runs exactly once, never within `start`.
+/// Keeps itself alive until it has completed; the completion runs exactly once, never within
+/// `start`.
 package final class HTTPFetch {
     package typealias Completion = (Result<FetchResponse, FetchError>) -> Void
 

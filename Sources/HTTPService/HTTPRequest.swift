@@ -43,7 +43,8 @@ package struct HTTPRequest: ~Copyable {
         return store.readable.equals(path, self.connection.head.pathRange)
     }
 
-    /// The model that the path names (see `ModelPath`), its name decoded, and what follows the name.
+    /// The model that the path names (see `ModelPath`), its name decoded, and what follows the
+    /// name.
     package var modelPath: (api: ModelPath.API, name: String, rest: String)? {
         let store = self.connection.headStore
         let bytes = store.readable

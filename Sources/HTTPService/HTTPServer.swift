@@ -48,7 +48,8 @@ package final class HTTPServer {
     }
 
     /// Stops accepting, lets requests at hand finish, closes idle connections at once and the rest
-    /// after `grace`. `completion` runs when the last connection has gone. A second call is ignored.
+    /// after `grace`. `completion` runs when the last connection has gone. A second call is
+    /// ignored.
     package func stop(within grace: Duration, completion: @escaping () -> Void = {}) {
         self.loop.assertOnLoop()
         if self.isStopping { return }

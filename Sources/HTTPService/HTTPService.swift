@@ -4,7 +4,8 @@ import HTTP
 // Design note
 //
 // HTTP/1.1 for control surfaces: the admin API, the pretend model server, probes. One loop, one
-// thread, no locks. The wire rules are module HTTP's; this module owns sockets, buffers and deadlines.
+// thread, no locks. The wire rules are module HTTP's; this module owns sockets, buffers and
+// deadlines.
 //
 //   HTTPServer ──accepts──▸ ServerConnection ──hands──▸ handler(HTTPRequest, ResponseWriter)
 //   HTTPFetch: one request out, one bounded answer back.
@@ -16,10 +17,10 @@ import HTTP
 //     └───────── refused, too large, timed out ─────────▸ closing ──▸ closed
 //
 // A request reaches the handler whole: head and body. While it is answered the connection goes on
-// reading up to `pipelineBytesMax`, so that a client that leaves is noticed at once and the handler's
-// `onClose` runs. A client that closes its sending side counts as gone unless its answer is complete
-// by then. The handler may answer at once or keep the writer and answer later; a writer that outlives
-// its exchange does nothing.
+// reading up to `pipelineBytesMax`, so that a client that leaves is noticed at once and the
+// handler's `onClose` runs. A client that closes its sending side counts as gone unless its answer
+// is complete by then. The handler may answer at once or keep the writer and answer later; a writer
+// that outlives its exchange does nothing.
 //
 // Closing is done in two steps (shut down writing, read what is still under way, close), so that
 // the last answer is not lost to a reset (RFC 9112, section 9.6).

@@ -16,8 +16,8 @@ package struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// Reads JSON from front to back without building a document (RFC 8259).
 ///
-/// The caller says what it expects and gets it, or skips a value, which is checked all the same. The
-/// bytes are passed to every call and must be the same ones; the cursor holds a position alone.
+/// The caller says what it expects and gets it, or skips a value, which is checked all the same.
+/// The bytes are passed to every call and must be the same ones; the cursor holds a position alone.
 /// Limits: `depthMax` levels of nesting. Numbers are read as doubles or as 64-bit integers; strings
 /// are decoded, with lone surrogates and bytes that are not UTF-8 turned into U+FFFD.
 package struct JSONCursor {

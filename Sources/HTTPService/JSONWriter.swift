@@ -2,9 +2,9 @@ import Core
 
 /// Writes one JSON value into a `ByteBuffer`, piece by piece, with the commas put in.
 ///
-/// Strings are escaped as RFC 8259, section 7, asks; bytes that are not UTF-8 become U+FFFD, so that
-/// the result is valid JSON whatever a client sent. Numbers that JSON lacks (infinities, NaN) become
-/// `null`. It does not check that objects and arrays are closed: debug builds do.
+/// Strings are escaped as RFC 8259, section 7, asks; bytes that are not UTF-8 become U+FFFD, so
+/// that the result is valid JSON whatever a client sent. Numbers that JSON lacks (infinities, NaN)
+/// become `null`. It does not check that objects and arrays are closed: debug builds do.
 package struct JSONWriter {
     package let buffer: ByteBuffer
     private var needsComma = false

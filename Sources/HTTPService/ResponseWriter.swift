@@ -129,8 +129,8 @@ package struct ResponseWriter {
     // MARK: Streamed responses
 
     /// Begins a response. With `contentLength`, exactly so many bytes must follow; without, it is
-    /// chunked, or for HTTP/1.0 ends with the connection. `fields` appends further field lines, each
-    /// with its line end. Sent with the first content or at the end.
+    /// chunked, or for HTTP/1.0 ends with the connection. `fields` appends further field lines,
+    /// each with its line end. Sent with the first content or at the end.
     package func writeHead(
         status: UInt16 = 200,
         contentType: StaticString,
@@ -182,15 +182,16 @@ package struct ResponseWriter {
 
     // MARK: Rude ends
 
-    /// Cuts the connection: what is unsent is lost and the client sees a reset. `onClose` does not run.
+    /// Cuts the connection: what is unsent is lost and the client sees a reset. `onClose` does not
+    /// run.
     package func abort() {
         guard self.isOpen else { return }
         self.connection.response.onClose = nil
         self.connection.close(reset: true)
     }
 
-    /// Sends what is written so far, if the socket takes it, and ends the connection in the middle of
-    /// the response. `onClose` does not run.
+    /// Sends what is written so far, if the socket takes it, and ends the connection in the middle
+    /// of the response. `onClose` does not run.
     package func cutShort() {
         guard self.isOpen else { return }
         self.connection.cutShort()

@@ -65,7 +65,8 @@ struct InferTensor {
     }
 }
 
-/// What is read of `/v2/models/NAME/infer` (Open Inference Protocol, with Triton's binary extension).
+/// What is read of `/v2/models/NAME/infer` (Open Inference Protocol, with Triton's binary
+/// extension).
 struct InferRequest {
     static let inputsMax = 256
 

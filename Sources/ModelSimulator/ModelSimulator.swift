@@ -4,14 +4,14 @@ import HTTPService
 
 // Design note
 //
-// A pretend model server: the OpenAI and Open Inference APIs over a model of a GPU's time instead of a
-// GPU. Clients, gateways and autoscalers cannot tell it from the real thing by its wire format, its
-// metrics or its timing under load; the text it generates is nonsense, but the same for the same
-// prompt.
+// A pretend model server: the OpenAI and Open Inference APIs over a model of a GPU's time instead
+// of a GPU. Clients, gateways and autoscalers cannot tell it from the real thing by its wire
+// format, its metrics or its timing under load; the text it generates is nonsense, but the same for
+// the same prompt.
 //
 //   Engine/            what takes time, as values: BatchingEngine, ServiceStation, FaultPlan (pure)
-//   Simulator          one loop's state: engine, jobs, faults, counters; plays the engine in real time
-//   Simulator+OpenAI   /v1/…: reads requests, starts jobs
+//   Simulator          one loop's state: engine, jobs, faults, counters; plays the engine in real
+//   time Simulator+OpenAI   /v1/…: reads requests, starts jobs
 //   Simulator+OpenInference   /v2/…
 //   Simulator+Control  health, metrics, faults, raw answers
 //   OpenAI…, Infer…    reading requests and writing answers

@@ -5,8 +5,8 @@ import HTTPService
 
 /// A pretend model server that listens. See the design note in ModelSimulator.swift.
 ///
-/// On one loop: make it, and end it with `stop` or `close`, on that loop's thread. `run` does all of
-/// that on threads of its own.
+/// On one loop: make it, and end it with `stop` or `close`, on that loop's thread. `run` does all
+/// of that on threads of its own.
 package final class ModelSimulatorServer {
     /// Where it listens, with the port that the kernel chose where 0 was asked for.
     package var address: SocketAddress { self.server.address }

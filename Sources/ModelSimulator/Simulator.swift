@@ -107,7 +107,8 @@ final class Simulator {
         var truncates = false
     }
 
-    /// Draws a request's fate, and calls `serve` after the extra latency if it is to be served at all.
+    /// Draws a request's fate, and calls `serve` after the extra latency if it is to be served at
+    /// all.
     func meetFate(
         _ response: ResponseWriter,
         style: ErrorBody.Style,

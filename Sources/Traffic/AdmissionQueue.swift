@@ -35,11 +35,11 @@ package enum OnEnqueue: Equatable, Sendable {
 ///
 /// Entries live in slots of one array and are linked twice, by arrival and by deadline. Taking the
 /// first, removing any one and expiring cost O(1) each; so does entering, as long as deadlines come
-/// in the order of arrival, as they do with one timeout for all. A deadline earlier than those before
-/// it is sorted in from the back, at worst over all entries.
+/// in the order of arrival, as they do with one timeout for all. A deadline earlier than those
+/// before it is sorted in from the back, at worst over all entries.
 ///
-/// Shared by workers: the owner holds one mutex around it. Priorities and fair shares will be several
-/// arrival lists in here; deadlines, bounds and handles stay as they are.
+/// Shared by workers: the owner holds one mutex around it. Priorities and fair shares will be
+/// several arrival lists in here; deadlines, bounds and handles stay as they are.
 package struct AdmissionQueue<Ticket> {
     package struct Entry {
         package let ticket: Ticket
@@ -104,13 +104,14 @@ package struct AdmissionQueue<Ticket> {
         return .queued(AdmissionHandle(slot: slot, generation: self.slots[index].generation))
     }
 
-    /// Takes the first whose deadline has not passed. Those whose deadline has stay for `popExpired`.
+    /// Takes the first whose deadline has not passed. Those whose deadline has stay for
+    /// `popExpired`.
     package mutating func popFirst(now: Instant) -> Entry? {
         self.popFirst(now: now, where: { _ in true })
     }
 
-    /// Takes the first in line that `accepts`: one that is bound to a variant may have to let others
-    /// pass. Looks at no more than `lookahead` entries.
+    /// Takes the first in line that `accepts`: one that is bound to a variant may have to let
+    /// others pass. Looks at no more than `lookahead` entries.
     package mutating func popFirst(
         now: Instant,
         lookahead: Int = .max,

@@ -32,10 +32,11 @@ package enum BalancerChoice: Equatable, Sendable {
 
 /// Sends each request where the fewest are under way.
 ///
-/// Up to `scanMax` endpoints all are compared, from a start that moves past the last choice, so that
-/// equal loads take turns. Above that, two are drawn at random and the less loaded wins (Mitzenmacher,
-/// "The Power of Two Choices in Randomized Load Balancing", 2001); if draws find no two with a slot,
-/// all are compared after all. An endpoint at its limit is chosen only when every one is.
+/// Up to `scanMax` endpoints all are compared, from a start that moves past the last choice, so
+/// that equal loads take turns. Above that, two are drawn at random and the less loaded wins
+/// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001); if draws find no
+/// two with a slot, all are compared after all. An endpoint at its limit is chosen only when every
+/// one is.
 package struct LeastLoaded: Sendable {
     package static let scanMax = 16
     /// Draws for the two choices before all are compared.
@@ -138,8 +139,8 @@ package struct RoundRobin: Sendable {
 /// Sends a key to the same endpoint as long as that is not overloaded.
 ///
 /// Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): no endpoint takes
-/// more than `factor` times the mean, counting the request at hand; a key whose endpoint is full goes
-/// to the next in the key's own order. That order is rendezvous hashing's, by hash of key and
+/// more than `factor` times the mean, counting the request at hand; a key whose endpoint is full
+/// goes to the next in the key's own order. That order is rendezvous hashing's, by hash of key and
 /// endpoint, not a ring's: it needs no table to rebuild when endpoints come and go, moves only the
 /// keys of an endpoint that left, and scatters the overflow of one endpoint over all the others
 /// instead of its ring neighbour. It costs one hash per endpoint, a few nanoseconds each.

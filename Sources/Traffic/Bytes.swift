@@ -70,7 +70,8 @@ extension RawSpan {
 enum Lanes {
     typealias Mask = SIMDMask<SIMD16<Int8>>
 
-    /// The comparison as two words, the first byte lowest. Sound: both types are sixteen plain bytes.
+    /// The comparison as two words, the first byte lowest. Sound: both types are sixteen plain
+    /// bytes.
     @inline(__always)
     static func words(_ mask: Mask) -> SIMD2<UInt64> {
         unsafe unsafeBitCast(mask, to: SIMD2<UInt64>.self)

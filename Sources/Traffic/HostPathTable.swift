@@ -1,12 +1,13 @@
 /// Finds a model of protocol HTTP by the request's host and path.
 ///
-/// Host rules: letter case does not count, nor a port or a final dot. `*.example.com` stands for any
-/// host that ends in `.example.com`, by one label or more, not for `example.com`. Path rules: letter
-/// case counts, escapes are not decoded; a prefix ends at a segment's end: `/score` matches `/score`
-/// and `/score/a`, not `/scores`; a slash at its end makes no difference.
+/// Host rules: letter case does not count, nor a port or a final dot. `*.example.com` stands for
+/// any host that ends in `.example.com`, by one label or more, not for `example.com`. Path rules:
+/// letter case counts, escapes are not decoded; a prefix ends at a segment's end: `/score` matches
+/// `/score` and `/score/a`, not `/scores`; a slash at its end makes no difference.
 ///
-/// Order: a route for exactly this host, then the longest wildcard, then routes for any host; within
-/// one host the longest prefix. A more special host with no fitting prefix falls through to the next.
+/// Order: a route for exactly this host, then the longest wildcard, then routes for any host;
+/// within one host the longest prefix. A more special host with no fitting prefix falls through to
+/// the next.
 ///
 /// Built once; a lookup hashes the host and the path as far as the longest prefix goes.
 package struct HostPathTable: Sendable {
@@ -108,8 +109,9 @@ package struct HostPathTable: Sendable {
         return nil
     }
 
-    /// The longest prefix of the path that ends where a segment does. Prefixes without a final slash
-    /// are looked up, from the longest that is in the table to the empty one, which stands for all.
+    /// The longest prefix of the path that ends where a segment does. Prefixes without a final
+    /// slash are looked up, from the longest that is in the table to the empty one, which stands
+    /// for all.
     private func longestMatch(host: Int, path: RawSpan) -> Int? {
         var key = RouteKey(host: host)
         let end = min(path.byteCount, self.longestPrefix)

@@ -276,7 +276,8 @@ struct ShortKey: Sendable {
     }
 }
 
-/// Well-formed UTF-8 (RFC 3629, section 4): no overlong forms, no surrogates, nothing over U+10FFFF.
+/// Well-formed UTF-8 (RFC 3629, section 4): no overlong forms, no surrogates, nothing over
+/// U+10FFFF.
 enum UTF8Check {
     static func isValid(_ bytes: RawSpan) -> Bool {
         var index = 0

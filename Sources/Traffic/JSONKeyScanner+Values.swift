@@ -72,8 +72,9 @@ extension JSONKeyScanner {
         }
     }
 
-    /// Goes from one integer of an array straight to the next: `,` and a digit that is no zero. Prompts
-    /// of tokens are long runs of these, and the way through the states costs more than the digits.
+    /// Goes from one integer of an array straight to the next: `,` and a digit that is no zero.
+    /// Prompts of tokens are long runs of these, and the way through the states costs more than the
+    /// digits.
     @inline(__always)
     private func skipToNextInteger(_ bytes: RawSpan, _ index: inout Int) -> Bool {
         guard self.depth > 1, index &+ 1 < bytes.byteCount,

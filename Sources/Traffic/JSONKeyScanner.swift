@@ -59,11 +59,11 @@ package struct JSONProblem: Error, Equatable, Sendable {
 /// server reads. Two things it leaves to the server: UTF-8 outside of `model`, and lone surrogates
 /// outside of `model`. A byte order mark is refused, as the RFC allows.
 ///
-/// `model` twice is refused: parsers differ in which one counts, and a request must not be authorised
-/// for one model and served by another. Duplicates of the other keys are harmless: the last one wins,
-/// but for the prompt, where the first is hashed. For the refusal to be complete the whole body has to
-/// be fed, also after `.found`; with `stopsEarly` it is not, and the caller accepts that the rest of
-/// the body, and a duplicate in it, goes unseen.
+/// `model` twice is refused: parsers differ in which one counts, and a request must not be
+/// authorised for one model and served by another. Duplicates of the other keys are harmless: the
+/// last one wins, but for the prompt, where the first is hashed. For the refusal to be complete the
+/// whole body has to be fed, also after `.found`; with `stopsEarly` it is not, and the caller
+/// accepts that the rest of the body, and a duplicate in it, goes unseen.
 ///
 /// Inside strings that nobody asked for, 64 bytes at a time are compared. A scanner is reused by
 /// `reset`: after its first prompt it allocates nothing.
@@ -171,8 +171,8 @@ package struct JSONKeyScanner: Sendable {
         swap(&hash, &self.promptHash)
     }
 
-    /// Takes the next bytes of the body. With `stopsEarly`, what follows the last key that is needed
-    /// is not looked at.
+    /// Takes the next bytes of the body. With `stopsEarly`, what follows the last key that is
+    /// needed is not looked at.
     package mutating func scan(_ bytes: RawSpan) -> OnScan {
         if let problem = self.problem { return .invalid(problem) }
         self.hashStart = 0

@@ -1,8 +1,8 @@
 /// Finds a model by one of its names, in a few nanoseconds and without making a string.
 ///
 /// Open addressing with linear probing, at most half full, built once. Names are compared byte by
-/// byte: letter case counts, and no form of Unicode normalisation is applied; `gpt-4` and `GPT-4` are
-/// two models. Only the configuration puts names in, so nobody can make it slow from outside.
+/// byte: letter case counts, and no form of Unicode normalisation is applied; `gpt-4` and `GPT-4`
+/// are two models. Only the configuration puts names in, so nobody can make it slow from outside.
 package struct ModelTable: Sendable {
     package struct DuplicateName: Error, Equatable, Sendable {
         package let name: [UInt8]
@@ -22,7 +22,8 @@ package struct ModelTable: Sendable {
 
     private var slots: [Slot]
     private var names: [UInt8] = []
-    /// Answers for names that are not in the table: the model that takes all names, if there is one.
+    /// Answers for names that are not in the table: the model that takes all names, if there is
+    /// one.
     private let catchAll: Int?
     package private(set) var count = 0
 

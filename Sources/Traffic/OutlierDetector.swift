@@ -34,12 +34,13 @@ package struct OutlierPolicy: Equatable, Sendable {
 /// While probing, one request at a time is let through and its end decides. A probe that is never
 /// heard of again stops counting after `ejectFor`.
 ///
-/// The share rule, over n endpoints: with one, none is ever ejected, as there is nowhere else to go;
-/// with more, `floor(n × share)` may be out (ejected or probing), at least one if the share is above
-/// 0, and at least one always stays. An error that would eject beyond that is counted only; the next
-/// one asks again.
+/// The share rule, over n endpoints: with one, none is ever ejected, as there is nowhere else to
+/// go; with more, `floor(n × share)` may be out (ejected or probing), at least one if the share is
+/// above 0, and at least one always stays. An error that would eject beyond that is counted only;
+/// the next one asks again.
 ///
-/// How often an endpoint was ejected is forgotten one by one, for each `ejectFor` it has then served.
+/// How often an endpoint was ejected is forgotten one by one, for each `ejectFor` it has then
+/// served.
 package struct OutlierDetector: Sendable {
     package enum State: Equatable, Sendable {
         case serving
@@ -145,8 +146,8 @@ package struct OutlierDetector: Sendable {
         }
     }
 
-    /// A new set of endpoints: `previousIndex` says where each stood before, nil for a new one. Those
-    /// that are out stay out, also where the share would now allow fewer.
+    /// A new set of endpoints: `previousIndex` says where each stood before, nil for a new one.
+    /// Those that are out stay out, also where the share would now allow fewer.
     package mutating func update(
         count: Int,
         policy: OutlierPolicy,

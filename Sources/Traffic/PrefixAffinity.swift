@@ -36,21 +36,21 @@ package struct PrefixKeys: Equatable, Sendable {
 ///
 /// The prompt's first blocks have chained hashes (`PromptHash`), and one of them becomes the key of
 /// consistent hashing with bounded load. Which one matters: a deep one tells every prompt apart and
-/// shares nothing, a shallow one puts everybody with the same system prompt into one place. So there
-/// is a ladder:
+/// shares nothing, a shallow one puts everybody with the same system prompt into one place. So
+/// there is a ladder:
 ///
-/// 1. The base is the largest power of two of blocks that the prompt fills, at most `baseDepthMax`: 1,
-///    2, 4, 8 or 16 blocks, up to 1 KiB or some 256 tokens. A conversation that grows keeps it while
-///    its length stays between two powers, and for good once it is longer than 1 KiB.
-/// 2. While the base's endpoint is below the bound, it is taken. If it is not, the prefix is too hot
-///    for one endpoint, and the key of 32 blocks is asked for its first choice, then that of 64, 128
-///    and 256, as far as the prompt goes. What all share spreads out, but each conversation keeps a
-///    place of its own.
+/// 1. The base is the largest power of two of blocks that the prompt fills, at most `baseDepthMax`:
+///    1, 2, 4, 8 or 16 blocks, up to 1 KiB or some 256 tokens. A conversation that grows keeps it
+///    while its length stays between two powers, and for good once it is longer than 1 KiB.
+/// 2. While the base's endpoint is below the bound, it is taken. If it is not, the prefix is too
+///    hot for one endpoint, and the key of 32 blocks is asked for its first choice, then that of
+///    64, 128 and 256, as far as the prompt goes. What all share spreads out, but each conversation
+///    keeps a place of its own.
 /// 3. The last key of the prompt takes the first endpoint of its order that is below the bound.
 ///
 /// Nothing is shared between workers or gateways, and nothing is remembered: all compute the same
-/// from the prompt and the loads. A memory of prefixes per worker was tried in its place, on a made-up
-/// trace of 300 conversations over 8 endpoints; share of prompt blocks found in a cache:
+/// from the prompt and the loads. A memory of prefixes per worker was tried in its place, on a
+/// made-up trace of 300 conversations over 8 endpoints; share of prompt blocks found in a cache:
 ///
 ///                                       by load   base only   ladder   memory, 1 and 4 workers
 ///     one system prompt of 2 KiB         40 %       41 %       56 %       56 %     46 %
@@ -58,8 +58,8 @@ package struct PrefixKeys: Equatable, Sendable {
 ///     20 system prompts of 512 B         21 %       68 %       68 %       67 %     38 %
 ///     none                                9 %       55 %       54 %       58 %     53 %
 ///
-/// It is better where one worker sees all requests and worse where workers' memories disagree, so it
-/// was left out.
+/// It is better where one worker sees all requests and worse where workers' memories disagree, so
+/// it was left out.
 ///
 /// The floor lets some requests meet on one endpoint before the mean counts at all.
 package struct PrefixAffinity: Sendable {
@@ -84,7 +84,8 @@ package struct PrefixAffinity: Sendable {
         PrefixKeys(prompt, salt: self.salt)
     }
 
-    /// The base's key alone, for callers that keep one number per request; see `keys` for the ladder.
+    /// The base's key alone, for callers that keep one number per request; see `keys` for the
+    /// ladder.
     package func key(_ prompt: PromptHash) -> UInt64? { self.keys(prompt)?[0] }
 
     /// Places by one key, without the ladder.

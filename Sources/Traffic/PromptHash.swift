@@ -1,8 +1,9 @@
 /// The chained hashes of a prompt's first blocks: the n-th depends on all bytes up to the end of
 /// block n, so two prompts that agree in the n-th hash agree in their first n blocks.
 ///
-/// Bytes are those of the JSON value as the client wrote them, in any pieces. Blocks are of 64 bytes,
-/// about 16 tokens, as other routers have them. What does not fill a block is not part of the chain.
+/// Bytes are those of the JSON value as the client wrote them, in any pieces. Blocks are of 64
+/// bytes, about 16 tokens, as other routers have them. What does not fill a block is not part of
+/// the chain.
 package struct PromptHash: Sendable {
     package static let blockBytes = 64
     package static let blocksMax = 256
@@ -16,8 +17,8 @@ package struct PromptHash: Sendable {
 
     package init() {}
 
-    /// The hash of all that is known of the prompt: of its last full block, or, where it has none, of
-    /// the few bytes there are. Nil without any.
+    /// The hash of all that is known of the prompt: of its last full block, or, where it has none,
+    /// of the few bytes there are. Nil without any.
     package var last: UInt64? { self.key(depth: Self.blocksMax) }
 
     /// The hash of the first `depth` blocks or fewer.

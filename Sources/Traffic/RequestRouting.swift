@@ -70,9 +70,9 @@ package struct RoutingDecision: Equatable, Sendable {
 
 /// Finds out from a request's head which model it is for, or where else to look.
 ///
-/// Order: the `x-weir-model` header, the `x-gateway-model-name` header, the path, the body, host and
-/// path. A header wins over a fleet endpoint too: `GET /v1/models` with `x-weir-model: m` asks m's
-/// own server. An empty header counts as absent.
+/// Order: the `x-weir-model` header, the `x-gateway-model-name` header, the path, the body, host
+/// and path. A header wins over a fleet endpoint too: `GET /v1/models` with `x-weir-model: m` asks
+/// m's own server. An empty header counts as absent.
 package enum RequestRouting {
     /// All ranges are of `bytes`, the request's head; `path` has no query.
     package static func decide(

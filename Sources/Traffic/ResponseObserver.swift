@@ -13,8 +13,8 @@ package struct TokenUsage: Equatable, Sendable {
     }
 }
 
-/// Watches the bytes of a response body as they pass, in any pieces, and never alters them: when the
-/// first token came, how many events there were, how many tokens the server counted.
+/// Watches the bytes of a response body as they pass, in any pieces, and never alters them: when
+/// the first token came, how many events there were, how many tokens the server counted.
 ///
 /// An event stream (`text/event-stream`, WHATWG HTML, section 9.2) is looked at by lines. Each line
 /// that begins with `data:` counts as an event; inference servers write one such line per event. A
@@ -29,11 +29,11 @@ package struct TokenUsage: Equatable, Sendable {
 /// Only the lines before the first content event are looked into; later ones are counted by their
 /// beginning, every data line but `[DONE]` as content. Lines end with LF, CR LF or CR.
 ///
-/// Usage is found in streams and in plain JSON alike: the last `"usage":{…}` among the bytes. Quoted in
-/// a string it would be written `\"usage\"` and does not match.
+/// Usage is found in streams and in plain JSON alike: the last `"usage":{…}` among the bytes.
+/// Quoted in a string it would be written `\"usage\"` and does not match.
 ///
-/// Memory is bounded: a line's first `lineBytesMax` bytes until the first token, `usageBytesMax` of a
-/// usage object.
+/// Memory is bounded: a line's first `lineBytesMax` bytes until the first token, `usageBytesMax` of
+/// a usage object.
 package struct ResponseObserver: Sendable {
     package enum Kind: UInt8, Sendable {
         /// `text/event-stream`

@@ -22,8 +22,8 @@ package struct RetryBudget: Sendable {
     private(set) var requests = 0
     private(set) var retries = 0
 
-    /// `millionths` of the requests, clamped to 0...1 000 000, and `floorPerSecond` besides. Both 0:
-    /// no retries.
+    /// `millionths` of the requests, clamped to 0...1 000 000, and `floorPerSecond` besides. Both
+    /// 0: no retries.
     package init(millionths: Int = millionthsDefault, floorPerSecond: Int = 1) {
         self.millionths = min(max(millionths, 0), Self.whole)
         self.floorPerSecond = min(max(floorPerSecond, 0), 1_000)
@@ -142,11 +142,12 @@ package enum RetryDecision: Equatable, Sendable {
 ///
 /// RFC 9110, section 9.2.2, forbids a proxy to repeat a non-idempotent request by itself unless it
 /// knows its semantics to be idempotent. A `POST` that only computes (`…/infer`, `:predict`,
-/// `/v1/chat/completions`) is known to be; `RequestRouting` says which. A request that was sent on a
-/// reused connection and got no answer is no exception: the endpoint may have died while it worked.
+/// `/v1/chat/completions`) is known to be; `RequestRouting` says which. A request that was sent on
+/// a reused connection and got no answer is no exception: the endpoint may have died while it
+/// worked.
 package enum RetryPolicy {
-    /// Decides, and takes from the budget where the answer is to retry. Reasons are looked at in the
-    /// order of their cases, so the budget is only asked about what is allowed otherwise.
+    /// Decides, and takes from the budget where the answer is to retry. Reasons are looked at in
+    /// the order of their cases, so the budget is only asked about what is allowed otherwise.
     package static func decide(
         _ facts: RetryFacts,
         budget: inout RetryBudget,

@@ -1,9 +1,10 @@
 /// Gives every key (a user, a session) the same variant as long as the weights allow.
 ///
 /// Weighted rendezvous hashing: each variant draws from the key and its own identity a number that
-/// is exponentially distributed with its weight as rate, and the smallest wins. Variant *v* gets the
-/// share `weight(v) / sum` of all keys; when a weight grows, keys move to that variant only; when one
-/// shrinks, keys leave that variant only. A canary going from 5 to 25 % keeps the users it had.
+/// is exponentially distributed with its weight as rate, and the smallest wins. Variant *v* gets
+/// the share `weight(v) / sum` of all keys; when a weight grows, keys move to that variant only;
+/// when one shrinks, keys leave that variant only. A canary going from 5 to 25 % keeps the users it
+/// had.
 package struct StickyHash: Sendable {
     private let identities: [UInt64]
     private let weights: [Int]
@@ -40,15 +41,16 @@ package struct StickyHash: Sendable {
         return best
     }
 
-    /// A uniform 64-bit number as an exponentially distributed one: -ln of it as a fraction in (0, 1).
+    /// A uniform 64-bit number as an exponentially distributed one: -ln of it as a fraction in (0,
+    /// 1).
     static func exponential(_ uniform: UInt64) -> Double {
         let fraction = (Double(uniform &>> 12) + 0.5) * 0x1p-52
         return -Self.naturalLogarithm(fraction)
     }
 
     /// ln of a positive normal number, to about 1e-12: the exponent by table, the significand, in
-    /// 1..<2, by the series of 2·artanh((m−1)/(m+1)). The standard library has no logarithm, and the
-    /// C library's may differ between machines while gateways have to agree.
+    /// 1..<2, by the series of 2·artanh((m−1)/(m+1)). The standard library has no logarithm, and
+    /// the C library's may differ between machines while gateways have to agree.
     static func naturalLogarithm(_ value: Double) -> Double {
         let significand = value.significand
         let ratio = (significand - 1) / (significand + 1)

@@ -117,8 +117,8 @@ struct UsageFinder: Sendable {
         }
     }
 
-    /// Keeps the object's bytes until it closes. Braces in strings would be miscounted; usage has no
-    /// such strings, and the worst that comes of it is no usage.
+    /// Keeps the object's bytes until it closes. Braces in strings would be miscounted; usage has
+    /// no such strings, and the worst that comes of it is no usage.
     private mutating func read(_ byte: UInt8) {
         if byte == UInt8(ascii: "{") { self.depth &+= 1 }
         if byte == UInt8(ascii: "}") { self.depth &-= 1 }

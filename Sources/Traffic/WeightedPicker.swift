@@ -12,8 +12,8 @@ package struct WeightedPicker: Sendable {
     private var weights: [Int]
     private var credits: [Int]
 
-    /// Weights are 0...`weightMax`, any sum. `phase` picks are skipped, so that several workers which
-    /// start together do not all send their rare variant its request at the same moment.
+    /// Weights are 0...`weightMax`, any sum. `phase` picks are skipped, so that several workers
+    /// which start together do not all send their rare variant its request at the same moment.
     package init(weights: [Int], phase: Int = 0) {
         Self.check(weights)
         self.weights = weights
@@ -50,10 +50,10 @@ package struct WeightedPicker: Sendable {
         return best
     }
 
-    /// Puts new weights in place of the old ones. `previousIndex` says where a variant stood before,
-    /// nil for a new one. What a variant was owed, it is owed still, scaled to the new sum; so a
-    /// reload with unchanged weights changes nothing, and one in the middle of a cycle does not
-    /// start it anew.
+    /// Puts new weights in place of the old ones. `previousIndex` says where a variant stood
+    /// before, nil for a new one. What a variant was owed, it is owed still, scaled to the new sum;
+    /// so a reload with unchanged weights changes nothing, and one in the middle of a cycle does
+    /// not start it anew.
     package mutating func update(weights: [Int], previousIndex: (Int) -> Int? = { $0 }) {
         Self.check(weights)
         let oldSum = self.weights.reduce(0, +)

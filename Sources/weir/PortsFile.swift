@@ -2,8 +2,8 @@ import Core
 import Glibc
 import HTTPService
 
-/// A small JSON file that says where a process listens: `{"http": "127.0.0.1:8080"}`. For scripts that
-/// ask for port 0. It appears whole or not at all.
+/// A small JSON file that says where a process listens: `{"http": "127.0.0.1:8080"}`. For scripts
+/// that ask for port 0. It appears whole or not at all.
 enum PortsFile {
     static func write(
         _ addresses: [(name: String, address: String)],

@@ -11,9 +11,9 @@ struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serve models: gateway and controller in one process.",
         discussion: """
-            Replicas run as local processes. The configuration is read again when a file changes and \
-            on SIGHUP; one with mistakes leaves the old one in force. SIGTERM and SIGINT drain: a \
-            second one ends at once.
+            Replicas run as local processes. The configuration is read again when a file changes \
+            and on SIGHUP; one with mistakes leaves the old one in force. SIGTERM and SIGINT \
+            drain: a second one ends at once.
 
             Examples:
               weir run -c configs/simulator.yaml

@@ -536,7 +536,7 @@ extension BadFile {
             Self.tenant("  keys: [{sha256: ⟨\"0a0b\"}]") + Self.model(""),
             path: "spec.keys[0].sha256",
             "`0a0b` is not a SHA-256 hash",
-            hint: "weir key"
+            hint: "sha256sum"
         ),
     ]
 }

@@ -41,8 +41,8 @@ import Testing
         #expect(self.buffer.text == "Host: a:1\r\nHost: up:2\r\n")
     }
 
-    /// Runs of canonical lines are copied at once: every mix of kept, dropped and odd lines must give
-    /// what copying line by line gives.
+    /// Runs of canonical lines are copied at once: every mix of kept, dropped and odd lines must
+    /// give what copying line by line gives.
     @Test func copiesFieldsTheSameInRunsAndOneByOne() throws {
         let lines = ["A: 1\r\n", "B:2\r\n", "Cookie: c\r\n", "D: \r\n", "E:  5 \r\n", "X: x\r\n"]
         var random = RandomSource(seed: 7)

@@ -2,10 +2,11 @@ import Core
 import EventLoop
 import Glibc
 
-/// Runs an event loop on the test's own thread, turn by turn, until what the test waits for is true.
+/// Runs an event loop on the test's own thread, turn by turn, until what the test waits for is
+/// true.
 ///
-/// There is no sleeping: the loop blocks until something happens. A deadline turns a wait that would
-/// never end into an error.
+/// There is no sleeping: the loop blocks until something happens. A deadline turns a wait that
+/// would never end into an error.
 package final class LoopHarness {
     /// Far beyond what any wait takes on a loaded machine.
     package static let patience = Duration.seconds(20)

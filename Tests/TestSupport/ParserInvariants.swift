@@ -127,8 +127,8 @@ package enum ParserInvariants {
 
     // MARK: Chunked bodies
 
-    /// A chunked body decodes the same whole and byte by byte, and what it decodes to, encoded again,
-    /// decodes to that.
+    /// A chunked body decodes the same whole and byte by byte, and what it decodes to, encoded
+    /// again, decodes to that.
     package static func chunkedBody(_ bytes: [UInt8]) -> String? {
         let whole = DecodedBody(bytes, pieceBytes: max(bytes.count, 1))
         let pieces = DecodedBody(bytes, pieceBytes: 1)

@@ -542,7 +542,10 @@ struct DocumentMaker {
                 let result = JSONKeyScanner.scan(body, cuts: [cut])
                 if !Self.agree(result, expected) {
                     Issue.record(
-                        "seed \(seed) round \(round) cut \(cut): \(String(decoding: body, as: UTF8.self)) \(result) \(expected)"
+                        """
+                        seed \(seed) round \(round) cut \(cut): \
+                        \(String(decoding: body, as: UTF8.self)) \(result) \(expected)
+                        """
                     )
                     return
                 }
@@ -572,7 +575,10 @@ struct DocumentMaker {
             let result = JSONKeyScanner.scan(body, cuts: cuts)
             if !Self.agree(result, expected) {
                 Issue.record(
-                    "seed \(seed) round \(round) cuts \(cuts): \(String(decoding: body, as: UTF8.self)) \(result) \(expected)"
+                    """
+                    seed \(seed) round \(round) cuts \(cuts): \
+                    \(String(decoding: body, as: UTF8.self)) \(result) \(expected)
+                    """
                 )
                 return
             }

@@ -1,3 +1,5 @@
+import Traffic
+
 extension ConfigurationChecker {
     mutating func checkModels() {
         let known = Dictionary(grouping: self.set.all.map(ResourceSet.id)) { id in
@@ -43,36 +45,73 @@ extension ConfigurationChecker {
         }
     }
 
-    /// A host and path must lead to one model.
+    /// A host and path must lead to one model. Both are compared as `HostPathTable` does: hosts
+    /// without regard to case, prefixes without slashes at their end; no prefix takes every path.
     private mutating func checkRoutes() {
         var owners: [String: String] = [:]
         for model in self.set.models {
-            let takesPaths = model.spec.protocol == .http || model.spec.protocol == .grpc
-            if !takesPaths && !model.spec.paths.isEmpty {
+            let spec = model.spec
+            let takesPaths = spec.protocol == .http || spec.protocol == .grpc
+            let path = ConfigurationPath("spec", "paths")
+            if !takesPaths && !spec.paths.isEmpty {
                 self.report(
                     model.origin,
-                    ConfigurationPath("spec", "paths"),
+                    path,
                     "`paths` are for the protocols HTTP and GRPC",
-                    hint: "remove them; \(model.spec.protocol.rawValue) requests name their model",
+                    hint: "remove them; \(spec.protocol.rawValue) requests name their model",
                     isKey: true
                 )
             }
-            for (index, path) in model.spec.paths.enumerated() where takesPaths {
-                for host in model.spec.hostnames.isEmpty ? [""] : model.spec.hostnames {
-                    let owner = owners.updateValue(
-                        model.name,
-                        forKey: "\(host.lowercased()) \(path.prefix)"
-                    )
-                    guard let owner, owner != model.name, !path.prefix.isEmpty else { continue }
-                    self.report(
-                        model.origin,
-                        ConfigurationPath("spec", "paths").index(index).field("prefix"),
-                        "`\(Excerpt.of(path.prefix))` is a duplicate on the same host",
-                        hint: "model `\(owner)` has it already"
-                    )
-                }
+            for (index, route) in spec.paths.enumerated() where !route.prefix.isEmpty {
+                let place = path.index(index).field("prefix")
+                self.checkPrefixLength(route.prefix, of: model, place)
+                if takesPaths { self.checkRoute(route.prefix, of: model, place, &owners) }
+            }
+            let takesAll = spec.isCatchAll || (spec.protocol == .http && !spec.hostnames.isEmpty)
+            if spec.paths.isEmpty && takesAll {
+                let place = ConfigurationPath("spec", spec.isCatchAll ? "aliases" : "hostnames")
+                self.checkRoute("/", of: model, place, &owners)
             }
         }
+    }
+
+    private mutating func checkRoute(
+        _ prefix: String,
+        of model: Loaded<ModelSpec>,
+        _ place: ConfigurationPath,
+        _ owners: inout [String: String]
+    ) {
+        let path = String(prefix.reversed().drop { $0 == "/" }.reversed())
+        for host in model.spec.hostnames.isEmpty ? [""] : model.spec.hostnames {
+            let owner = owners.updateValue(model.name, forKey: "\(host.lowercased()) \(path)")
+            guard let owner, owner != model.name else { continue }
+            // Of two models with the alias `*` the aliases' check has told.
+            if model.spec.isCatchAll, self.isCatchAll(owner) { continue }
+            self.report(
+                model.origin,
+                place,
+                "`\(Excerpt.of(prefix))` is a duplicate on the same host",
+                hint: "model `\(owner)` has it already"
+            )
+        }
+    }
+
+    private func isCatchAll(_ name: String) -> Bool {
+        self.set.models.contains { $0.name == name && $0.spec.isCatchAll }
+    }
+
+    private mutating func checkPrefixLength(
+        _ prefix: String,
+        of model: Loaded<ModelSpec>,
+        _ place: ConfigurationPath
+    ) {
+        if prefix.utf8.count <= HostPathTable.prefixBytesMax { return }
+        self.report(
+            model.origin,
+            place,
+            "is \(prefix.utf8.count) bytes long",
+            hint: "the longest allowed is \(HostPathTable.prefixBytesMax) bytes"
+        )
     }
 
     // MARK: References

@@ -180,7 +180,7 @@ extension Schemas {
         [
             field("weight", .integer(0...100), .optional, "The new variant's share in percent."),
             field("hold", Self.anyDuration, .optional, "How long the share is watched."),
-            field("pause", .boolean, .optional, "Wait for `weir rollout promote`."),
+            field("pause", .boolean, .optional, "Wait until the rollout is promoted."),
         ],
         [.exactlyOne("weight", "pause")]
     )
@@ -325,7 +325,7 @@ extension Schemas {
 
     private static let tenantKey = Schema.object(
         [
-            field("sha256", .text(.sha256), .optional, "The key's hash; `weir key` makes one."),
+            field("sha256", .text(.sha256), .optional, "The hash of the key."),
             field(
                 "secretRef",
                 .object([

@@ -143,7 +143,7 @@ package enum TextFormat: Sendable, Equatable {
             "write for example `127.0.0.1:8080` or `[::1]:8080`; ports end at 65535"
         case .endpoint: "write `http://host:port` or `https://host:port` without a path"
         case .url: "write `http://host:port/path` or `https://host:port/path`"
-        case .sha256: "write 64 hexadecimal digits; `weir key` makes one"
+        case .sha256: "write 64 hexadecimal digits, as `sha256sum` prints them"
         case .environmentName: "use letters, digits and `_`, not beginning with a digit"
         case .qualifiedName: "write `name` or `prefix.example.com/name`"
         }

@@ -9,13 +9,13 @@ import Core
 // events.
 //
 // Time passes in steps. At a step's start every running sequence gets a share of the step's token
-// budget, in order of admission: one token where it decodes, a chunk where its prompt is still to be
-// read; then waiting ones are admitted, first come first served, while batch, budget and KV cache
-// last. At the step's end each sequence that has caught up with its text emits one token. A
+// budget, in order of admission: one token where it decodes, a chunk where its prompt is still to
+// be read; then waiting ones are admitted, first come first served, while batch, budget and KV
+// cache last. At the step's end each sequence that has caught up with its text emits one token. A
 // sequence that needs a block when none is free takes them from the youngest running one, which
 // goes back to the head of the queue and later computes its prompt and output so far again. The
-// oldest sequence is therefore never preempted, and since nothing is accepted that cannot fit alone,
-// it always ends.
+// oldest sequence is therefore never preempted, and since nothing is accepted that cannot fit
+// alone, it always ends.
 //
 // What it leaves out: prefix sharing between sequences, priorities, speculative decoding, swapping.
 
@@ -81,8 +81,8 @@ package struct BatchingEngine: Sendable {
         return .accepted
     }
 
-    /// Takes a sequence out, wherever it is, and frees its memory at once; the step at hand takes as
-    /// long as it would have. False where the ID is not live.
+    /// Takes a sequence out, wherever it is, and frees its memory at once; the step at hand takes
+    /// as long as it would have. False where the ID is not live.
     @discardableResult
     package mutating func cancel(_ id: SequenceID, now: Instant) -> Bool {
         self.moveClock(to: now)
@@ -106,8 +106,8 @@ package struct BatchingEngine: Sendable {
         return events
     }
 
-    /// Like `advance(to:)`, appending to an array that the caller reuses. The work is bounded by the
-    /// tokens that the live sequences still have to compute.
+    /// Like `advance(to:)`, appending to an array that the caller reuses. The work is bounded by
+    /// the tokens that the live sequences still have to compute.
     package mutating func advance(to now: Instant, into events: inout [EngineEvent]) {
         while let next = self.nextEventTime, next <= now {
             if self.stepEnd != nil { self.finishStep(at: next, into: &events) }

@@ -34,8 +34,8 @@ package struct SequenceRequest: Hashable, Sendable {
 ///
 /// One step of the engine takes
 /// `stepBase + stepPerSequence × decoding sequences + prefill tokens ÷ prefillTokensPerSecond`,
-/// times `slowdown`, times a log-normal factor of spread `jitter`. The defaults are near an 8-billion
-/// parameter model on one data-centre GPU.
+/// times `slowdown`, times a log-normal factor of spread `jitter`. The defaults are near an
+/// 8-billion parameter model on one data-centre GPU.
 package struct BatchingModel: Hashable, Sendable {
     /// Prompt tokens read per second while nothing else runs. Above 0.
     package var prefillTokensPerSecond: Double = 20_000
@@ -45,8 +45,8 @@ package struct BatchingModel: Hashable, Sendable {
     package var stepPerSequence: Duration = .microseconds(100)
     /// Sequences in one batch at most. At least 1.
     package var batchMax: Int = 64
-    /// Tokens computed in one step at most, prompts and decoding together: longer prompts are read in
-    /// chunks. At least 1.
+    /// Tokens computed in one step at most, prompts and decoding together: longer prompts are read
+    /// in chunks. At least 1.
     package var stepTokensMax: Int = 2_048
     /// Tokens in one block of KV cache. At least 1.
     package var blockTokens: Int = 16

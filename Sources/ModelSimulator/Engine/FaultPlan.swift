@@ -1,7 +1,7 @@
 import Core
 
-/// What goes wrong on purpose. All rates are shares of requests, 0 to 1, and exclude one another, so
-/// that they must not add up to more than 1.
+/// What goes wrong on purpose. All rates are shares of requests, 0 to 1, and exclude one another,
+/// so that they must not add up to more than 1.
 package struct FaultPlan: Hashable, Sendable {
     /// Answered with `errorStatus` at once.
     package var errorRate: Double = 0
@@ -73,8 +73,8 @@ package struct FaultPlan: Hashable, Sendable {
         return found
     }
 
-    /// Draws one request's fate. One number is drawn whatever the rates are, so that a change of rates
-    /// does not shift what other requests meet.
+    /// Draws one request's fate. One number is drawn whatever the rates are, so that a change of
+    /// rates does not shift what other requests meet.
     package func decide(_ random: inout RandomSource) -> Action {
         var rest = random.nextUnit()
         let outcomes: [(Double, Action)] = [
