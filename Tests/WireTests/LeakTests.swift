@@ -12,21 +12,22 @@ import Testing
         }
     }
 
-    /// The checker itself: a socket that stays open is found.
-    @Test func aDescriptorThatStaysOpenIsFound() async {
+    /// The checker itself: sockets that stay open are found. Several, since a process that has just
+    /// begun may still be closing what it was started with.
+    @Test func descriptorsThatStayOpenAreFound() async {
         await #expect(processExitsWith: .success) {
-            try Mixture.holdOneDescriptor()
+            try Mixture.holdDescriptors()
         }
     }
 }
 
 /// Requests of every kind: good, refused, failing, cut by either side.
 private enum Mixture {
-    static func holdOneDescriptor() throws {
+    static func holdDescriptors() throws {
         let before = try Memory.descriptors()
-        let upstream = try ScriptedUpstream()
+        let upstreams = try (0..<16).map { _ in try ScriptedUpstream() }
         let after = try Memory.descriptors()
-        guard after == before + 1, upstream.port != 0 else {
+        guard after >= before + 8, upstreams.allSatisfy({ $0.port != 0 }) else {
             throw WireError.malformed("\(after) descriptors, \(before) before")
         }
     }
