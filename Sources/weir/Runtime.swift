@@ -78,7 +78,9 @@ final class Runtime {
         if !configuration.tenants.isEmpty { self.warnMissing("Tenant", "keys") }
         for model in configuration.models {
             let name = "Model \(model.name)"
-            if model.spec.concurrency == .adaptive { self.warnMissing(name, "concurrency.adaptive") }
+            if model.spec.concurrency == .adaptive {
+                self.warnMissing(name, "concurrency.adaptive")
+            }
             if model.spec.protocol == .grpc { self.warnMissing(name, "protocol GRPC") }
             if model.spec.scaling != nil { self.warnMissing(name, "scaling") }
             if model.spec.rolloutPolicy != nil { self.warnMissing(name, "rollout") }
