@@ -65,7 +65,7 @@ package final class StateDirectory {
     /// Gives the lock back; idempotent.
     package func close() {
         if self.lock >= 0 {
-            // Closing alone would not do: a child between fork and exec holds the descriptor as well.
+            // Closing alone would not do: a child between fork and exec holds the descriptor too.
             flock(self.lock, LOCK_UN)
             Glibc.close(self.lock)
         }

@@ -2,8 +2,8 @@ import Glibc
 
 /// A value behind a mutex. Touched off the request path only: mailboxes, saturated queues.
 ///
-/// In place of `Synchronization.Mutex`, which on Linux is a bare futex that ThreadSanitizer does not
-/// know: it takes every use for a race, and a sanitizer that cries wolf finds nothing.
+/// In place of `Synchronization.Mutex`, which on Linux is a bare futex. ThreadSanitizer does not
+/// know it and takes every use for a race, and a sanitizer that cries wolf finds nothing.
 package final class Locked<Value>: @unchecked Sendable {
     // @unchecked: `value` is reached inside `withLock` alone.
     private var value: Value

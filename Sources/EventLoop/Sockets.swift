@@ -69,7 +69,7 @@ package enum Sockets {
         )
     }
 
-    /// Asks a silent peer whether it is there, after a minute and for another one: a connection that
+    /// Asks a silent peer if it is there, after a minute and for another one: a connection that
     /// may be silent for long, such as a tunnel, ends when its peer has vanished.
     package static func keepAlive(_ descriptor: Int32) {
         let level = Int32(IPPROTO_TCP)

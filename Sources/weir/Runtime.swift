@@ -94,7 +94,7 @@ final class Runtime {
         )
     }
 
-    /// As many descriptors as we may have: each connection takes one, each request's replica another.
+    /// As many descriptors as we may: each connection takes one, each request's replica another.
     private static func raiseDescriptorLimit() {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }

@@ -252,7 +252,7 @@ struct SubstitutionTests {
         let many = (0..<ClusterLimits.portsMax).map { "$(PORT_p\($0))" }
         #expect(throws: ClusterError.self) { try resolve(["x"] + many) }
         #expect(throws: Never.self) { try resolve(["x"] + many.dropFirst()) }
-        let long = String(repeating: "$(HOME)", count: ClusterLimits.wordBytesMax / 5 + 1)
+        let long = String(repeating: "$(HOME)", count: ClusterLimits.wordBytesMax / 4 + 1)
         #expect(throws: ClusterError.self) { try resolve(["x", long]) }
     }
 }

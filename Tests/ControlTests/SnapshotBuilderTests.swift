@@ -9,7 +9,7 @@ import Traffic
 
 /// A builder and the replicas that it is told of.
 private final class Workshop {
-    let builder = SnapshotBuilder { _ in }
+    let builder = SnapshotBuilder { _, _ in }
     /// Ready replicas by model and variant: `river/main`.
     var targets: [String: [SnapshotBuilder.Target]] = [:]
 

@@ -5,7 +5,7 @@ import Testing
 
 /// Replicas that break the rules: the client gets a 502 or a cut, and the next request an answer.
 @Suite struct BadUpstreamTests {
-    /// Answers one request with `bytes` (and FIN, where asked) and returns what the client got; then
+    /// Answers one request with `bytes` (and FIN, where asked) and gives what the client got; then
     /// sees that a good replica on a new connection serves the same client or the next.
     private func answer(
         _ bytes: String,

@@ -15,7 +15,7 @@ import Testing
         #expect(Self.refused.count >= 100)
     }
 
-    /// All of the table's cases on one gateway, each on its own connection. The replica answers each
+    /// All the table's cases on one gateway, each on its own connection. The replica answers each
     /// request it is sent and counts those that were whole.
     @Test(arguments: [1, 2])
     func refusesEveryAmbiguousRequestAndCloses(pieces: Int) throws {

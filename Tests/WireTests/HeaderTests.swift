@@ -56,7 +56,7 @@ import Testing
         }
     }
 
-    /// A client that nominates what the gateway adds, or what frames the message, gets neither away.
+    /// A client that nominates what the gateway adds, or what frames the message, gets neither off.
     @Test func keepsItsOwnFieldsWhateverConnectionNominates() throws {
         let request = try self.forwarded(
             "POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n"

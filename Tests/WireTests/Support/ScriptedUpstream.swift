@@ -72,7 +72,7 @@ final class ScriptedUpstream: Sendable {
 
     // MARK: Threads
 
-    /// Answers every request by the rule, a thread for each connection, until `stop`. Where the rule
+    /// Answers every request by the rule, a thread per connection, until `stop`. Where the rule
     /// throws, the connection is closed.
     func serve(_ rule: @escaping @Sendable (Message, RawSocket) throws -> Void) {
         self.run {
