@@ -153,7 +153,6 @@ let package = Package(
             "HTTPServiceTests",
             ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
         ),
-        test("ProxyTests", ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "CPlatform"]),
         test(
             "WireTests",
             ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "TestSupport"]

@@ -181,6 +181,27 @@ package final class ByteBuffer {
         self.append(digitsOf: value, radix: 16)
     }
 
+    /// Sixteen lower-case hexadecimal digits, leading zeros included.
+    package func append(paddedHexadecimal value: UInt64) {
+        self.reserve(16)
+        let high = Self.digits(UInt32(truncatingIfNeeded: value &>> 32))
+        let low = Self.digits(UInt32(truncatingIfNeeded: value))
+        unsafe self.base.storeBytes(of: high, toByteOffset: self.writerIndex, as: UInt64.self)
+        unsafe self.base.storeBytes(of: low, toByteOffset: self.writerIndex + 8, as: UInt64.self)
+        self.writerIndex &+= 16
+    }
+
+    /// Eight digits at once: the nibbles are spread over the bytes of a word, the first one lowest,
+    /// and those above nine get the distance from `9` to `a` added.
+    private static func digits(_ value: UInt32) -> UInt64 {
+        var word = UInt64(value)
+        word = (word & 0xFFFF) &<< 32 | word &>> 16
+        word = (word & 0xFF_0000_00FF) &<< 16 | (word & 0xFF00_0000_FF00) &>> 8
+        word = (word & 0x000F_000F_000F_000F) &<< 8 | (word & 0x00F0_00F0_00F0_00F0) &>> 4
+        let letters = ((word &+ 0x0606_0606_0606_0606) &>> 4) & 0x0101_0101_0101_0101
+        return (word &+ 0x3030_3030_3030_3030 &+ letters &* 0x27).littleEndian
+    }
+
     private func append(digitsOf value: UInt64, radix: UInt64) {
         var width = 1
         var rest = value / radix

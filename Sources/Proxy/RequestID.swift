@@ -6,25 +6,24 @@ struct RequestID {
     /// A client's identifier is taken over up to this size; longer ones are replaced.
     static let bytesMax = 64
 
-    private var inline: InlineArray<64, UInt8> = .init(repeating: 0)
-    private var count = 0
+    private var high: UInt64 = 0
+    private var low: UInt64 = 0
+    /// The client's own; empty where it gave none, which costs nothing.
+    private var given: [UInt8] = []
 
     init() {}
 
     /// Takes the client's identifier if it is made of visible ASCII only, else makes one.
     init(_ head: RequestHead, _ bytes: RawSpan, random: inout RandomSource) {
-        if let field = head.first(.xRequestID) {
+        if head.contains(.xRequestID), let field = head.first(.xRequestID),
+            Self.isUsable(bytes.slice(field.valueRange))
+        {
             let value = bytes.slice(field.valueRange)
-            if Self.isUsable(value) {
-                for index in 0..<value.byteCount {
-                    self.inline[index] = value.unsafeLoad(fromByteOffset: index, as: UInt8.self)
-                }
-                self.count = value.byteCount
-                return
-            }
+            self.given = value.withUnsafeBytes { Array($0) }
+            return
         }
-        self.append(hexadecimal: random.next())
-        self.append(hexadecimal: random.next())
+        self.high = random.next()
+        self.low = random.next()
     }
 
     private static func isUsable(_ value: RawSpan) -> Bool {
@@ -36,20 +35,19 @@ struct RequestID {
         return true
     }
 
-    private mutating func append(hexadecimal value: UInt64) {
-        for shift in stride(from: 60, through: 0, by: -4) {
-            let digit = UInt8(truncatingIfNeeded: (value >> UInt64(shift)) & 15)
-            self.inline[self.count] = digit < 10 ? 48 + digit : 87 + digit
-            self.count += 1
+    func write(into output: ByteBuffer) {
+        if self.given.isEmpty {
+            output.append(paddedHexadecimal: self.high)
+            output.append(paddedHexadecimal: self.low)
+        } else {
+            output.append(self.given)
         }
     }
 
-    func write(into output: ByteBuffer) {
-        withUnsafeBytes(of: self.inline) { output.append($0.baseAddress, count: self.count) }
-    }
-
     func withBytes(_ body: (RawSpan) -> Void) {
-        withUnsafeBytes(of: self.inline) { body($0.bytes.extracting(0..<self.count)) }
+        let buffer = ByteBuffer(capacity: Self.bytesMax)
+        self.write(into: buffer)
+        body(buffer.readable)
     }
 }
 
@@ -79,17 +77,10 @@ enum TraceParent {
     /// A new trace, not sampled.
     static func start(random: inout RandomSource, into output: ByteBuffer) {
         output.append("00-")
-        self.write(random.next() | 1, into: output)
-        self.write(random.next(), into: output)
+        output.append(paddedHexadecimal: random.next() | 1)
+        output.append(paddedHexadecimal: random.next())
         output.append("-")
-        self.write(random.next() | 1, into: output)
+        output.append(paddedHexadecimal: random.next() | 1)
         output.append("-00")
-    }
-
-    private static func write(_ value: UInt64, into output: ByteBuffer) {
-        for shift in stride(from: 60, through: 0, by: -4) {
-            let digit = UInt8(truncatingIfNeeded: (value >> UInt64(shift)) & 15)
-            output.append(byte: digit < 10 ? 48 + digit : 87 + digit)
-        }
     }
 }

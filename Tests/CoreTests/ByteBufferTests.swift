@@ -164,3 +164,17 @@ import Testing
         }
     }
 }
+
+@Suite struct PaddedHexadecimalTests {
+    @Test(arguments: [0, 1, 0x9A, 0xABCD_EF01_2345_6789, .max, 0x0A0B_0C0D_0E0F_0090])
+    func writesSixteenDigits(_ value: UInt64) {
+        let buffer = ByteBuffer(capacity: 16)
+        buffer.append(paddedHexadecimal: value)
+        let digits = String(value, radix: 16)
+        let expected = String(repeating: "0", count: 16 - digits.count) + digits
+        let written = (0..<buffer.count).map {
+            buffer.readable.unsafeLoad(fromByteOffset: $0, as: UInt8.self)
+        }
+        #expect(String(decoding: written, as: UTF8.self) == expected)
+    }
+}
