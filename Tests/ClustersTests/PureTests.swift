@@ -186,7 +186,7 @@ struct SubstitutionTests {
     private func resolve(
         _ command: [String],
         environment: [(String, String)] = [],
-        inherited: [String: String] = ["HOME": "/srv", "PORT": "1"]
+        inherited: [String: String] = ["HOME": "/data", "PORT": "1"]
     ) throws -> Invocation {
         var spec = ProcessGroupSpec(name: "g", command: command)
         spec.environment = environment.map { EnvironmentVariable(name: $0.0, value: $0.1) }
@@ -205,7 +205,7 @@ struct SubstitutionTests {
 
     @Test(arguments: [
         ("plain", "plain"), ("$(PORT)", "21000"), ("a$(PORT)b$(REPLICA)c", "a21000b3c"),
-        ("$(PORT_grpc)", "21001"), ("$(HOME)/x", "/srv/x"), ("$$(PORT)", "$(PORT)"),
+        ("$(PORT_grpc)", "21001"), ("$(HOME)/x", "/data/x"), ("$$(PORT)", "$(PORT)"),
         ("cost: 5$", "cost: 5$"), ("$HOME ${A}", "$HOME ${A}"), ("$$$(PORT)", "$21000"), ("", ""),
     ])
     func replacesReferences(word: String, expected: String) throws {

@@ -276,13 +276,16 @@ def proxies(start, weir, tmp_path):
 # The comparison ---------------------------------------------------------------------------------
 
 
-def exchange(address, data):
-    """Sends bytes and reads until the other end closes, or has had nothing to say for a while."""
+def exchange(address, data, answers=0):
+    """Sends bytes, waits for so many good answers, and closes its direction; returns all that comes
+    until the other end closes, or has had nothing to say for a while."""
     host, port = address.rsplit(":", 1)
     answer = b""
     with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(data)
+            while answer.count(b" 200 OK\r\n") < answers and (piece := connection.recv(65536)):
+                answer += piece
             connection.shutdown(socket.SHUT_WR)
         with contextlib.suppress(OSError):
             while piece := connection.recv(65536):
@@ -290,10 +293,10 @@ def exchange(address, data):
     return answer
 
 
-def outcome(proxies, name, data):
+def outcome(proxies, name, data, answers=0):
     """(what arrived behind the proxy, the statuses that it gave)."""
     address, recorder = proxies[name]
-    answer = exchange(address, data)
+    answer = exchange(address, data, answers)
     statuses = [int(s) for s in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
     # Whatever was forwarded although it was refused was so before this one.
     assert call(address, "GET", LAST).status == 200, f"{name} does not serve any more"
@@ -408,7 +411,8 @@ FORWARDED = {
 }
 
 # Where they differ: what nginx, HAProxy and Weir do (`no`: nothing arrives; `yes`: one request
-# does; `other`: one does, and not as Weir sends it), and why Weir does what it does.
+# does; `other`: one does, and not as Weir sends it; `bad`: the recorder refuses what arrives), and
+# why Weir does what it does.
 DIFFERENT = {
     "length and chunked": (
         post(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"2\r\nab\r\n0\r\n\r\n"),
@@ -568,7 +572,7 @@ DIFFERENT = {
     ),
     "trailer that is no field": (
         chunked(b"2\r\nab\r\n", b"X T: t\r\n\r\n"),
-        "yes", "bad", "no", "RFC 9112, 7.1.2: trailers are fields",
+        "yes", "bad or no", "no", "RFC 9112, 7.1.2: trailers are fields",
     ),
     "fields that Connection names": (
         get(b"Connection: close, x-secret\r\nX-Secret: 1\r\nX-A: b\r\n"),
@@ -633,7 +637,9 @@ def test_what_all_refuse(proxies):
 def test_what_all_forward_alike(proxies):
     findings = Findings(proxies)
     for case, data in FORWARDED.items():
-        seen = {name: outcome(proxies, name, data) for name in proxies}
+        # HAProxy may forget what was pipelined when the client closes its direction too soon.
+        answers = data.count(b" HTTP/1.")
+        seen = {name: outcome(proxies, name, data, answers) for name in proxies}
         if not seen["weir"][0]:
             findings.add(case, "weir", seen["weir"])
         for name in PEERS:
@@ -657,7 +663,7 @@ def test_where_they_differ(proxies):
         seen = {name: outcome(proxies, name, data) for name in proxies}
         expected = seen["weir"][0] or None
         for name, wanted in (("nginx", nginx), ("haproxy", haproxy), ("weir", weir)):
-            if verdict(seen[name], expected) != wanted:
+            if verdict(seen[name], expected) not in wanted.split(" or "):
                 findings.add(f"{case}: `{wanted}` was expected", name, seen[name])
     findings.check()
 
