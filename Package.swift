@@ -149,7 +149,7 @@ let package = Package(
             path: "Tests/FuzzInvariants",
             swiftSettings: base
         ),
-        test("FuzzTests", ["FuzzInvariants", "TestSupport", "Core"]),
+        test("FuzzTests", ["FuzzInvariants", "TestSupport"]),
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),

@@ -70,7 +70,8 @@ enum HeaderValueInvariants {
         let parts = value.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
         guard parts.count == 4, parts.map(\.count) == [2, 32, 16, 2] else { return false }
         let digits = Array("0123456789abcdef".utf8)
-        return parts.allSatisfy { $0.allSatisfy(digits.contains) } && parts[0].elementsEqual([48, 48])
+        return parts.allSatisfy { $0.allSatisfy(digits.contains) }
+            && parts[0].elementsEqual([48, 48])
             && parts[1].contains { $0 != 48 } && parts[2].contains { $0 != 48 }
     }
 }
