@@ -3,8 +3,8 @@ import Glibc
 
 /// Configuration files. Time is bounded by the fuzzer's timeout, and by the limits of the reader.
 ///
-/// A file is usable or has an error, never both; every problem can be shown and has its place in the
-/// file; what was accepted reads the same once it was written out.
+/// A file is usable or has an error, never both; every problem can be shown and has its place in
+/// the file; what was accepted reads the same once it was written out.
 enum ConfigurationInvariants {
     static var seeds: [[UInt8]] {
         let examples = ["canary", "digits", "full-reference", "simulator", "static"].map {
@@ -23,7 +23,7 @@ enum ConfigurationInvariants {
             ].map { Array($0.utf8) }
     }
 
-    /// The bytes of one of the files in `configs`; empty if it cannot be read, which a test notices.
+    /// The bytes of a file in `configs`; empty if it cannot be read, which a test notices.
     private static func example(_ name: String, from file: String = #filePath) -> [UInt8] {
         let root = file.split(separator: "/").dropLast(3).joined(separator: "/")
         switch ConfigurationFile.read(path: "/\(root)/configs/\(name)") {

@@ -27,7 +27,7 @@ enum HeaderValueInvariants {
     // MARK: Cookies
 
     private static func cookie(named name: [UInt8], _ value: [UInt8]) -> String? {
-        // Neither can be part of a name (RFC 6265, section 4.1.1), and configurations allow neither.
+        // Neither can be in a name (RFC 6265, section 4.1.1), and configurations allow neither.
         guard !name.contains(UInt8(ascii: ";")), !name.contains(UInt8(ascii: "=")) else {
             return nil
         }
