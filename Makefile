@@ -29,7 +29,7 @@ test: ## set up, check the style, run every test
 test-sanitized: ## run the Swift tests with AddressSanitizer, then with ThreadSanitizer
 	@scripts/test sanitized
 
-fuzz: ## fuzz every parser for a minute (FUZZ_SECONDS=60); findings land in Fuzz/FailCases
+fuzz: ## fuzz every parser for FUZZ_SECONDS=60 (5 minutes in all if CI is set)
 	@scripts/setup build
 	@Fuzz/run -s $(FUZZ_SECONDS)
 

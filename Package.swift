@@ -30,12 +30,12 @@ func test(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: name, dependencies: dependencies, swiftSettings: base)
 }
 
-/// One target per parser: an executable that hands itself over to libFuzzer.
-func fuzzer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+/// An executable that hands itself over to libFuzzer, or prepares that.
+func fuzzer(_ name: String, path: String, _ dependencies: [Target.Dependency]) -> Target {
     .executableTarget(
-        name: "Fuzz\(name)",
-        dependencies: ["FuzzSupport"] + dependencies,
-        path: "Fuzz/\(name)",
+        name: name,
+        dependencies: dependencies,
+        path: path,
         swiftSettings: base + [.unsafeFlags(["-parse-as-library"])],
         linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]
     )
@@ -140,6 +140,16 @@ let package = Package(
             path: "Tests/TestSupport",
             swiftSettings: base
         ),
+        .target(
+            name: "FuzzInvariants",
+            dependencies: [
+                "Core", "HTTP", "Traffic", "Configuration", "EventLoop", "HTTPService",
+                "TestSupport",
+            ],
+            path: "Tests/FuzzInvariants",
+            swiftSettings: base
+        ),
+        test("FuzzTests", ["FuzzInvariants", "TestSupport"]),
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
@@ -184,21 +194,7 @@ let package = Package(
 if isFuzzing {
     package.targets += [
         .systemLibrary(name: "CFuzzer", path: "Fuzz/CFuzzer"),
-        .target(
-            name: "FuzzSupport",
-            dependencies: ["CFuzzer"],
-            path: "Fuzz/FuzzSupport",
-            swiftSettings: base
-        ),
-        fuzzer("RequestHead", ["TestSupport"]),
-        fuzzer("ResponseHead", ["TestSupport"]),
-        fuzzer("ChunkedBody", ["TestSupport"]),
-        .executableTarget(
-            name: "FuzzSeeds",
-            dependencies: ["TestSupport"],
-            path: "Fuzz/Seeds",
-            swiftSettings: base + [.unsafeFlags(["-parse-as-library"])],
-            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]
-        ),
+        fuzzer("Fuzzer", path: "Fuzz/Fuzzer", ["CFuzzer", "FuzzInvariants"]),
+        fuzzer("FuzzSeeds", path: "Fuzz/Seeds", ["FuzzInvariants"]),
     ]
 }

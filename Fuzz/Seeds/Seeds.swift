@@ -1,7 +1,8 @@
+import FuzzInvariants
 import Glibc
-import TestSupport
 
-/// Writes the first corpus of every fuzzer under the directory given, from the tables of the tests.
+/// Writes the first corpus of every target under the directory given, and prints each target's name
+/// with the longest input it takes.
 @main
 enum Seeds {
     static func main() {
@@ -9,14 +10,10 @@ enum Seeds {
             print("usage: FuzzSeeds DIRECTORY")
             exit(2)
         }
-        let directory = CommandLine.arguments[1]
-        write(FramingCase.all.map(\.bytes), to: "\(directory)/RequestHead")
-        write(ResponseCase.all.map(\.bytes), to: "\(directory)/ResponseHead")
-        let separator = Array("\r\n\r\n".utf8)
-        let bodies = FramingCase.bodies.compactMap { framing in
-            framing.bytes.firstRange(of: separator).map { Array(framing.bytes[$0.upperBound...]) }
+        for target in FuzzTarget.all {
+            Self.write(target.seeds(), to: "\(CommandLine.arguments[1])/\(target.name)")
+            print(target.name, target.inputBytesMax)
         }
-        write(bodies, to: "\(directory)/ChunkedBody")
     }
 
     private static func write(_ inputs: [[UInt8]], to directory: String) {

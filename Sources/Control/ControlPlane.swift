@@ -37,6 +37,7 @@ package final class ControlPlane {
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
+    private var shutDownTimer: LoopTimer?
     private var wakes: Set<String> = []
 
     package init(
@@ -54,10 +55,16 @@ package final class ControlPlane {
         self.builder = SnapshotBuilder { model, variant in
             loop.post { bound.value.object?.wake(model, pinnedTo: variant) }
         }
-        processes?.onChange = { [unowned self] in self.replicaChanged($0) }
-        self.endpoints.onChange = { [unowned self] in self.replicaChanged($0) }
-        processes?.inFlight = { [unowned self] in self.requestsInFlight($0) }
-        self.endpoints.inFlight = { [unowned self] in self.requestsInFlight($0) }
+        // Weak: a cluster that is shutting down keeps itself, and may outlive the control plane.
+        processes?.onChange = { [weak self] in self?.replicaChanged($0) }
+        self.endpoints.onChange = { [weak self] in self?.replicaChanged($0) }
+        processes?.inFlight = { [weak self] in self?.requestsInFlight($0) ?? 0 }
+        self.endpoints.inFlight = { [weak self] in self?.requestsInFlight($0) ?? 0 }
+    }
+
+    deinit {
+        // A timer lives on by itself; this one would go on without what it works for.
+        self.drainTimer?.cancel()
     }
 
     // MARK: Start
@@ -267,7 +274,7 @@ package final class ControlPlane {
     private func watchDrains() {
         if self.drainTimer?.isArmed == true { return }
         self.drainTimer = self.loop.scheduleRepeating(every: Self.drainCheckPeriod) {
-            [unowned self] in self.checkDrains()
+            [weak self] in self?.checkDrains()
         }
     }
 
@@ -353,11 +360,13 @@ package final class ControlPlane {
         let conclude = { [self] in
             if isDone { return }
             isDone = true
+            self.shutDownTimer?.cancel()
+            self.shutDownTimer = nil
             self.stopReplicas(completion)
         }
         guard let gateway = self.gateway else { return conclude() }
         gateway.drain(conclude)
-        self.loop.schedule(after: deadline) { [self] in
+        self.shutDownTimer = self.loop.schedule(after: deadline) { [self] in
             if !isDone { self.logger.warning("drain deadline passed, requests are cut off") }
             conclude()
         }

@@ -137,8 +137,16 @@ package struct JSONCursor {
         return value
     }
 
-    /// A number without a fraction that fits into 64 bits.
+    /// A number without a fraction that fits into 64 bits. Digits alone are read exactly, also above
+    /// 2^53, where doubles have gaps; `1e3` and `2.0` are integers too.
     package mutating func integer(_ bytes: RawSpan) throws(JSONError) -> Int {
+        self.skipSpace(bytes)
+        var ahead = self
+        let range = try ahead.rawNumber(bytes)
+        if let exact = Self.exactInteger(bytes, range) {
+            self = ahead
+            return exact
+        }
         let value = try self.number(bytes)
         guard let integer = Int(exactly: value) else { throw self.error("expected an integer") }
         return integer
@@ -285,6 +293,12 @@ package struct JSONCursor {
             self.offset += 1
         }
         if self.offset == start { throw self.error("expected a digit") }
+    }
+
+    /// The digits of the range as an integer; nil where there is anything else, or too many.
+    private static func exactInteger(_ bytes: RawSpan, _ range: Range<Int>) -> Int? {
+        if let small = Self.smallInteger(bytes, range) { return small }
+        return Int(String(decoding: JSONText.array(bytes.extracting(range)), as: UTF8.self))
     }
 
     /// Up to 15 digits without fraction and exponent, the common case, without a `String`.

@@ -30,6 +30,7 @@ package final class Gateway {
     package let addresses: [(name: String, address: SocketAddress)]
     private var acknowledged: [UInt64]
     private var waiters: [(generation: UInt64, body: () -> Void)] = []
+    private var isStopped = false
 
     /// Binds every listener on every worker and starts the threads.
     package init(
@@ -96,8 +97,15 @@ package final class Gateway {
     // MARK: Snapshots
 
     /// Hands a snapshot to every worker; `acknowledged` runs on the control thread once no worker
-    /// starts a request with an older one.
+    /// starts a request with an older one: at once, when the gateway was stopped.
     package func publish(_ snapshot: TrafficSnapshot, acknowledged: @escaping () -> Void = {}) {
+        if self.isStopped {
+            // Posted to a loop that runs no more, it would keep the loop and all of this for ever.
+            for worker in self.acknowledged.indices {
+                self.acknowledged[worker] = max(self.acknowledged[worker], snapshot.generation)
+            }
+            return acknowledged()
+        }
         self.waiters.append((snapshot.generation, acknowledged))
         let gateway = LoopBound(self, loop: self.control)
         for (index, worker) in self.workers.enumerated() {
@@ -123,7 +131,9 @@ package final class Gateway {
     // MARK: Statistics
 
     /// Asks every worker for its numbers; `completion` runs on the control thread with their sum.
+    /// A gateway that was stopped has none left.
     package func collect(_ completion: @escaping (GatewayStatistics) -> Void) {
+        if self.isStopped { return completion(GatewayStatistics()) }
         let pending = LoopBound(
             Collection(remaining: self.workers.count, completion: completion),
             loop: self.control
@@ -159,6 +169,7 @@ package final class Gateway {
     /// Stops accepting and lets requests finish; `completion` runs on the control thread when all
     /// are done. Streams may take long: the caller keeps the deadline and calls `stop`.
     package func drain(_ completion: @escaping () -> Void) {
+        if self.isStopped { return completion() }
         var remaining = self.workers.count
         let done = LoopBound(
             { () -> Void in
@@ -175,8 +186,10 @@ package final class Gateway {
         }
     }
 
-    /// Ends every connection and the threads. Returns when they have ended.
+    /// Ends every connection and the threads. Returns when they have ended; once is enough.
     package func stop() {
+        if self.isStopped { return }
+        self.isStopped = true
         for worker in self.workers {
             let loop = self.shared.loop(of: worker)
             loop.post {

@@ -158,7 +158,10 @@ package struct ResponseObserver: Sendable {
     private static let prefixBytes = 16
 
     private mutating func lineEnds(_ rest: RawSpan, _ now: Instant) {
-        if self.pending.isEmpty { return self.line(rest, isCut: false, now) }
+        if self.pending.isEmpty {
+            // In one piece or in several, a line that is too long is not looked into.
+            return self.line(rest, isCut: rest.byteCount > Self.lineBytesMax, now)
+        }
         self.hold(rest)
         // Swapped out and back: a copy would cost an allocation.
         var line: [UInt8] = []

@@ -1,5 +1,4 @@
 import Core
-import Foundation
 import HTTP
 import TestSupport
 import Testing
@@ -44,30 +43,6 @@ import Testing
     @Test(arguments: FramingCase.all)
     func tableKeepsTheInvariants(framing: FramingCase) {
         #expect(ParserInvariants.requestHead(framing.bytes) == nil)
-    }
-
-    /// What fuzzing found once must not come back.
-    @Test(arguments: [
-        ("RequestHead", ParserInvariants.requestHead),
-        ("ResponseHead", ParserInvariants.responseHead),
-        ("ChunkedBody", ParserInvariants.chunkedBody),
-    ])
-    func storedFindingsKeepTheInvariants(
-        name: String,
-        violation: @Sendable ([UInt8]) -> String?
-    ) throws {
-        let root = URL(filePath: #filePath).appending(path: "../../../Fuzz/FailCases/\(name)")
-        let directory = root.standardizedFileURL
-        // A parser without findings has no directory.
-        guard FileManager.default.fileExists(atPath: directory.path) else { return }
-        let files = try FileManager.default.contentsOfDirectory(
-            at: directory,
-            includingPropertiesForKeys: nil
-        )
-        for file in files {
-            let input = try Array(Data(contentsOf: file))
-            #expect(violation(input) == nil, "\(file.lastPathComponent)")
-        }
     }
 
     @Test(arguments: Self.seeds)

@@ -1,7 +1,0 @@
-import FuzzSupport
-import TestSupport
-
-@main
-enum ChunkedBodyFuzzer {
-    static func main() { runFuzzer(ParserInvariants.chunkedBody) }
-}

@@ -1,0 +1,49 @@
+import TestSupport
+
+extension FuzzTarget {
+    package static let all: [FuzzTarget] = [
+        FuzzTarget("RequestHead", seeds: { FramingCase.all.map(\.bytes) }) {
+            ParserInvariants.requestHead($0)
+        },
+        FuzzTarget("ResponseHead", seeds: { ResponseCase.all.map(\.bytes) }) {
+            ParserInvariants.responseHead($0)
+        },
+        FuzzTarget("ChunkedBody", seeds: { Self.bodies }) { ParserInvariants.chunkedBody($0) },
+        FuzzTarget("Trailers", seeds: { TrailerInvariants.seeds }) {
+            TrailerInvariants.violation($0)
+        },
+        FuzzTarget("HeaderValues", seeds: { HeaderValueInvariants.seeds }) {
+            HeaderValueInvariants.violation($0)
+        },
+        FuzzTarget("Routing", seeds: { RoutingInvariants.seeds }) {
+            RoutingInvariants.violation($0)
+        },
+        FuzzTarget("JSONKeys", seeds: { JSONKeyInvariants.seeds }) {
+            JSONKeyInvariants.violation($0)
+        },
+        FuzzTarget("JSONCursor", seeds: { JSONCursorInvariants.seeds }) {
+            JSONCursorInvariants.violation($0)
+        },
+        // Longer than the observer's longest line.
+        FuzzTarget(
+            "ResponseStream",
+            inputBytesMax: 20_000,
+            seeds: { ResponseStreamInvariants.seeds }
+        ) { ResponseStreamInvariants.violation($0) },
+        FuzzTarget("SocketAddress", inputBytesMax: 64, seeds: { AddressInvariants.seeds }) {
+            AddressInvariants.violation($0)
+        },
+        FuzzTarget(
+            "Configuration",
+            inputBytesMax: 16_384,
+            seeds: { ConfigurationInvariants.seeds }
+        ) { ConfigurationInvariants.violation($0) },
+    ]
+
+    private static var bodies: [[UInt8]] {
+        let separator = Array("\r\n\r\n".utf8)
+        return FramingCase.bodies.compactMap { framing in
+            framing.bytes.firstRange(of: separator).map { Array(framing.bytes[$0.upperBound...]) }
+        }
+    }
+}
