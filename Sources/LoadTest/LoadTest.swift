@@ -1,8 +1,8 @@
 /// A load generator for HTTP servers, language models first of all.
 ///
-/// Purpose: put a known load on a server and say honestly how it answered. What decides is in values
-/// that tests drive without a socket: schedules, prompts, reading of event streams, statistics,
-/// thresholds and the goodput search. The engine moves bytes and asks them.
+/// Purpose: put a known load on a server and say honestly how it answered. What decides is in
+/// values that tests drive without a socket: schedules, prompts, reading of event streams,
+/// statistics, thresholds and the goodput search. The engine moves bytes and asks them.
 ///
 ///   Schedule/   when requests start: rate profiles, arrival patterns, traces
 ///   Requests/   what they say: URLs, prompts of given lengths, templates
@@ -10,11 +10,12 @@
 ///   Engine/     one loop and its connections per thread; runs them and adds their results up
 ///   Report/     table, JSON in three dialects, JSON lines, HdrHistogram text, HTML
 ///
-/// Open loop: requests start at times that a schedule fixed before, whatever the answers do. A latency
-/// then counts from the *scheduled* start, so that a stalled server cannot hide behind requests that
-/// were never sent (what is known as coordinated omission); the time from the first byte sent is
-/// reported beside it. When the generator itself was late the run is invalid and says so. Closed loop:
-/// a fixed number of connections, each sending its next request when the last one was answered.
+/// Open loop: requests start at times that a schedule fixed before, whatever the answers do. A
+/// latency then counts from the *scheduled* start, so that a stalled server cannot hide behind
+/// requests that were never sent (what is known as coordinated omission); the time from the first
+/// byte sent is reported beside it. When the generator itself was late the run is invalid and says
+/// so. Closed loop: a fixed number of connections, each sending its next request when the last one
+/// was answered.
 ///
 /// Definitions, the same in `--help` and docs/load.md:
 /// - latency: from the scheduled start to the last byte of the answer.
@@ -48,7 +49,8 @@ package enum LoadLimits {
     package static let backlogMax = 200_000
     /// Points of a plot over time.
     package static let slicesMax = 300
-    /// Bytes of one line of an event stream, or of a whole answer that is searched for token counts.
+    /// Bytes of one line of an event stream, or of a whole answer that is searched for token
+    /// counts.
     package static let scannedBytesMax = 4 << 20
     /// Interim answers (1xx) to one request.
     package static let interimMax = 16

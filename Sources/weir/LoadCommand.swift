@@ -118,7 +118,10 @@ struct LoadCommand: ParsableCommand {
         let rate = self.load.rate ?? "1"
         let isOpenEnded = !rate.contains("@")
         let duration = seconds ?? (isOpenEnded ? self.load.defaultSeconds : nil)
-        return .rate(try RateProfile.parse(rate, duration: duration), try self.load.arrivalPattern())
+        return .rate(
+            try RateProfile.parse(rate, duration: duration),
+            try self.load.arrivalPattern()
+        )
     }
 
     private func report(_ summary: RunSummary, _ context: ReportContext) throws {
@@ -172,7 +175,9 @@ struct LoadCommand: ParsableCommand {
 
 /// When requests start.
 struct LoadFlags: ParsableArguments {
-    @Option(help: "Open loop: requests per second. \(RateProfile.grammar): 10..500, 50@10s,200@30s.")
+    @Option(
+        help: "Open loop: requests per second. \(RateProfile.grammar): 10..500, 50@10s,200@30s."
+    )
     var rate: String?
     @Option(help: "How arrivals scatter around the rate: constant, poisson or gamma.")
     var arrivals = "poisson"

@@ -4,9 +4,9 @@ import HTTP
 
 /// One connection to a target, with at most one request on it.
 ///
-/// It is edge-triggered: what is there is read at once, and what the kernel does not take is kept until
-/// it says that it does. Bytes are read into the worker's buffer and parsed there; only a head that is
-/// not complete is kept.
+/// It is edge-triggered: what is there is read at once, and what the kernel does not take is kept
+/// until it says that it does. Bytes are read into the worker's buffer and parsed there; only a
+/// head that is not complete is kept.
 final class LoadConnection: IOHandler {
     enum State { case connecting, idle, busy, closed }
 

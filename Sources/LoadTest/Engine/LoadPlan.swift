@@ -19,8 +19,8 @@ package struct LoadPlan: Sendable {
     package var kind: RequestKind
     package var fields: [HeaderField] = []
     package var pattern: LoadPattern
-    /// Seconds before and behind the measured part. Under a profile or in a closed loop they are added to
-    /// it; of a trace they are a part.
+    /// Seconds before and behind the measured part. Under a profile or in a closed loop they are
+    /// added to it; of a trace they are a part.
     package var warmUp = 0.0
     package var coolDown = 0.0
     /// Seconds of a closed loop that count; nil where `requestsMax` ends it.
@@ -69,12 +69,17 @@ package struct LoadPlan: Sendable {
         )
         require(self.timeout > 0, "the timeout must be more than 0")
         require((self.requestsMax ?? 1) > 0, "requests must be at least 1")
+        require(
+            self.requestsMax == nil || self.coolDown == 0,
+            "a number of requests ends the run: leave out the cool-down"
+        )
         switch self.pattern {
         case .closed(let connections):
             require(
                 (1...LoadLimits.connectionsMax).contains(connections),
                 "connections must be 1 to \(LoadLimits.connectionsMax)"
             )
+            require(connections >= self.threads, "each thread needs a connection")
             require((self.duration ?? 1) > 0, "the duration must be more than 0")
             require(
                 self.duration != nil || self.requestsMax != nil,
@@ -124,7 +129,8 @@ package struct LoadPlan: Sendable {
 
     var window: MeasuredWindow {
         let start = UInt64(self.warmUp * 1e9)
-        guard let seconds = self.measuredSeconds else {
+        // What a number of requests ends is measured up to its last answer.
+        guard let seconds = self.measuredSeconds, self.requestsMax == nil else {
             return MeasuredWindow(start: start, end: .max)
         }
         return MeasuredWindow(start: start, end: start + UInt64(seconds * 1e9))
@@ -138,11 +144,19 @@ package struct LoadPlan: Sendable {
         }
     }
 
-    /// Nanoseconds of one point of the plots: a second, or as much as keeps them to the limit.
+    /// Nanoseconds of one point of the plots: about a hundred points, each with some requests in
+    /// it.
     var sliceWidth: UInt64 {
         let seconds = self.totalSeconds ?? Double(LoadLimits.slicesMax)
-        let widths = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800, 3_600, 14_400]
-        let needed = max(seconds / Double(LoadLimits.slicesMax - 30), seconds <= 20 ? 0.1 : 1)
-        return UInt64((widths.first { $0 >= needed } ?? 14_400) * 1e9)
+        let widths = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800, 3_600]
+        var needed = seconds / 100
+        if case .rate(let profile, _) = self.pattern {
+            let rate = profile.count / profile.duration
+            needed = max(needed, min(Self.sliceRequests / rate, seconds / 20))
+        }
+        // The longest run has 720 hours: ten of them to a point keep it below the limit.
+        return UInt64((widths.first { $0 >= needed } ?? 36_000) * 1e9)
     }
+
+    private static let sliceRequests = 10.0
 }

@@ -26,9 +26,9 @@ final class ProgressBoard: Sendable {
 
 /// One thread of a run: its loop, its connections, its part of the schedule.
 ///
-/// In an open loop every worker walks through the whole schedule and takes each n-th arrival, so that
-/// what is sent when does not depend on the number of threads but for who sends it. A timer of the
-/// kernel wakes it for the next arrival; closer than `spin` it looks again at once.
+/// In an open loop every worker walks through the whole schedule and takes each n-th arrival, so
+/// that what is sent when does not depend on the number of threads but for who sends it. A timer of
+/// the kernel wakes it for the next arrival; closer than `spin` it looks again at once.
 final class LoadWorker {
     static let headLimits = HeadLimits()
     /// Nanoseconds below which waiting is not worth a system call.
@@ -133,10 +133,12 @@ final class LoadWorker {
             self.finishIfDone()
         }
         if case .closed(let connections) = self.plan.pattern {
-            self.quota = self.plan.requestsMax.map { Self.share($0, self.plan.threads, self.number) }
+            self.quota = self.plan.requestsMax.map {
+                Self.share($0, self.plan.threads, self.number)
+            }
             let share = Self.share(connections, self.plan.threads, self.number)
-            for index in 0..<share {
-                self.open(target: (index * self.plan.threads + self.number) % self.addresses.count)
+            self.loop.schedule(after: self.origin - self.loop.refreshNow()) { [weak self] in
+                self?.openAll(share)
             }
         } else {
             self.quota = self.plan.requestsMax
@@ -245,9 +247,9 @@ final class LoadWorker {
         while let arrival = self.next {
             let now = EventLoop.readClock()
             let offset = self.offset(now)
-            guard arrival.offset <= offset else {
-                return self.wait(until: self.origin.nanoseconds + arrival.offset, now: now)
-            }
+            // Compared as moments: before the run begins every offset is 0.
+            let due = self.origin.nanoseconds + arrival.offset
+            guard due <= now.nanoseconds else { return self.wait(until: due, now: now) }
             guard taken < Self.dispatchedPerTurnMax else {
                 return self.loop.continueWithoutWaiting()
             }
@@ -347,6 +349,13 @@ final class LoadWorker {
         connection.start(LoadConnection.Work(arrival: arrival, dispatched: offset), now: now)
     }
 
+    private func openAll(_ count: Int) {
+        guard !self.hasFinished else { return }
+        for index in 0..<count {
+            self.open(target: (index * self.plan.threads + self.number) % self.addresses.count)
+        }
+    }
+
     // MARK: Connections
 
     private func open(target: Int) {
@@ -405,7 +414,9 @@ final class LoadWorker {
             return self.finishIfDone()
         }
         if self.mayStart(now) {
-            if now >= self.statistics.window.start, let quota = self.quota { self.quota = quota - 1 }
+            if now >= self.statistics.window.start, let quota = self.quota {
+                self.quota = quota - 1
+            }
             let arrival = Arrival(index: self.closedLoopIndex, offset: now, traceIndex: nil)
             self.closedLoopIndex += 1
             self.statistics.start(scheduled: now, dispatched: now)

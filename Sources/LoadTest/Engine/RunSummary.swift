@@ -65,7 +65,8 @@ package struct RunSummary: Sendable {
                 + "for a connection: allow more connections or lower the rate"
         }
         if Double(self.lag) > self.lagMax {
-            return "the generator itself was late by \(TimeText.short(nanoseconds: Double(self.lag)))"
+            return
+                "the generator itself was late by \(TimeText.short(nanoseconds: Double(self.lag)))"
                 + " (p99), more than \(TimeText.short(nanoseconds: self.lagMax)): lower the rate, "
                 + "use more --threads, or give it a free core"
         }

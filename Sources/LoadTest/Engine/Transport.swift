@@ -1,7 +1,8 @@
 import EventLoop
 
-/// How bytes get on and off the wire: a value behind a connection, so that encryption is another case
-/// here and not a condition anywhere else. Every call is non-blocking and maps to one system call.
+/// How bytes get on and off the wire: a value behind a connection, so that encryption is another
+/// case here and not a condition anywhere else. Every call is non-blocking and maps to one system
+/// call.
 struct Transport {
     let descriptor: Int32
 

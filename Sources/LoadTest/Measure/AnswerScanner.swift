@@ -19,8 +19,9 @@ package struct AnswerFindings: Equatable, Sendable {
 
 /// Reads server-sent events (WHATWG HTML, section 9.2) of OpenAI-like APIs as their bytes arrive.
 ///
-/// Each `data:` line is taken as one JSON document, as all such servers write them; lines end with LF or
-/// CRLF. An event carries output where one of the members that hold text is a string that is not empty.
+/// Each `data:` line is taken as one JSON document, as all such servers write them; lines end with
+/// LF or CRLF. An event carries output where one of the members that hold text is a string that is
+/// not empty.
 package struct EventStreamScanner: Sendable {
     package private(set) var findings = AnswerFindings()
     /// The beginning of a line whose end has not come.
@@ -85,8 +86,8 @@ package struct EventStreamScanner: Sendable {
 
 /// Finds the members that matter in a JSON document, without building one.
 ///
-/// It goes from string to string and looks at those that a colon follows. Text inside strings is passed
-/// over as a whole, so that what a model writes is never taken for a member.
+/// It goes from string to string and looks at those that a colon follows. Text inside strings is
+/// passed over as a whole, so that what a model writes is never taken for a member.
 package enum JSONMembers {
     /// Adds what a document of an answer says.
     package static func read(_ bytes: RawSpan, _ findings: inout AnswerFindings) {

@@ -16,7 +16,8 @@ package struct Distribution: Sendable {
 
     package init() {}
 
-    /// Counts a duration; what is longer than an hour counts as an hour, but in `maximum` and `mean`.
+    /// Counts a duration; what is longer than an hour counts as an hour, but in `maximum` and
+    /// `mean`.
     @inline(__always)
     package mutating func record(nanoseconds: UInt64) {
         self.histogram.record(min(nanoseconds, Self.highest))

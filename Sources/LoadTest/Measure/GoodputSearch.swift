@@ -1,8 +1,8 @@
 /// Looks for the highest rate at which enough requests meet the objectives.
 ///
 /// It doubles the rate from the first one until a probe fails (or halves it until one passes), then
-/// bisects until the bracket is narrower than the tolerance. A probe that the generator could not send
-/// says nothing about the server: the search ends there.
+/// bisects until the bracket is narrower than the tolerance. A probe that the generator could not
+/// send says nothing about the server: the search ends there.
 package struct GoodputSearch: Sendable {
     package struct Probe: Equatable, Sendable {
         /// Requests per second that were asked for.

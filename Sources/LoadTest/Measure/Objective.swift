@@ -31,8 +31,8 @@ package struct Objective: Equatable, Sendable, CustomStringConvertible {
         name == "e2el" || name == "e2e" ? .latency : Metric(rawValue: name)
     }
 
-    /// Whether a request that succeeded keeps it. One that lacks the measure does not, but for TPOT,
-    /// which an answer of one token has not and cannot miss.
+    /// Whether a request that succeeded keeps it. One that lacks the measure does not, but for
+    /// TPOT, which an answer of one token has not and cannot miss.
     package func isKept(by record: RequestRecord) -> Bool {
         switch self.metric {
         case .latency: Double(record.latency) <= self.bound * 1e9

@@ -28,8 +28,8 @@ package enum Outcome: UInt8, Sendable, CaseIterable {
     }
 }
 
-/// One request and how it went. Times are nanoseconds from the start of the run; 0 where a thing did
-/// not happen.
+/// One request and how it went. Times are nanoseconds from the start of the run; 0 where a thing
+/// did not happen.
 package struct RequestRecord: Equatable, Sendable {
     package var index = 0
     /// When it was to start. In a closed loop, when it did.

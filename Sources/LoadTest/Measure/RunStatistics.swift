@@ -2,8 +2,8 @@ import Core
 
 /// What part of a run counts: warm-up and cool-down lie outside.
 package struct MeasuredWindow: Equatable, Sendable {
-    /// Nanoseconds from the start of the run; requests scheduled from the first to before the second
-    /// count.
+    /// Nanoseconds from the start of the run; requests scheduled from the first to before the
+    /// second count.
     package var start: UInt64
     package var end: UInt64
 
@@ -77,8 +77,8 @@ package struct GroupStatistics: Sendable {
     }
 }
 
-/// Everything that is kept of a run, or of one thread's part of it. Times of failed requests are not
-/// counted in distributions: a server that refuses quickly must not look fast.
+/// Everything that is kept of a run, or of one thread's part of it. Times of failed requests are
+/// not counted in distributions: a server that refuses quickly must not look fast.
 package struct RunStatistics: Sendable {
     package let window: MeasuredWindow
     /// Nanoseconds per slice.

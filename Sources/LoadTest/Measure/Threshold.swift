@@ -45,8 +45,8 @@ package struct Threshold: Equatable, Sendable, CustomStringConvertible {
     /// What `init` reads.
     package static let grammar =
         "pNN(TIMING), mean(TIMING), max(TIMING), errors, attainment, rate, goodput or tokens, then "
-        + "<, <=, > or >=, then a time, a percentage or a number; the timings are latency, service, "
-        + "ttft, itl, tpot, connect and lag"
+        + "<, <=, > or >=, then a time, a percentage or a number; the timings are latency, "
+        + "service, ttft, itl, tpot, connect and lag"
 
     package init(_ text: String) throws(LoadError) {
         let plain = String(text.filter { $0 != " " })

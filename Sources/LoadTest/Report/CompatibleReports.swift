@@ -1,7 +1,8 @@
 import Core
 import HTTPService
 
-/// A run with the keys of `vllm bench serve`'s result file: arrays in seconds, figures in milliseconds.
+/// A run with the keys of `vllm bench serve`'s result file: arrays in seconds, figures in
+/// milliseconds.
 package enum VLLMReport {
     package static func write(
         _ summary: RunSummary,
@@ -51,35 +52,47 @@ package enum VLLMReport {
 
     private static func arrays(_ summary: RunSummary, _ indices: [Int], _ json: inout JSONWriter) {
         func array(_ name: StaticString, _ value: (RequestRecord) -> Double) {
-            json.member(name, array: { json in
-                for index in indices { json.number(value(summary.records[index])) }
-            })
+            json.member(
+                name,
+                array: { json in
+                    for index in indices { json.number(value(summary.records[index])) }
+                }
+            )
         }
         func counts(_ name: StaticString, _ value: (RequestRecord) -> UInt32) {
-            json.member(name, array: { json in
-                for index in indices { json.integer(value(summary.records[index])) }
-            })
+            json.member(
+                name,
+                array: { json in
+                    for index in indices { json.integer(value(summary.records[index])) }
+                }
+            )
         }
         counts("input_lens") { $0.inputTokens }
         counts("output_lens") { $0.outputTokens }
         array("ttfts") { Double($0.timeToFirstToken ?? 0) / 1e9 }
-        json.member("itls", array: { json in
-            for index in indices {
-                json.array { json in
-                    guard index < summary.gaps.count else { return }
-                    for gap in summary.gaps[index] { json.number(Double(gap) / 1e9) }
+        json.member(
+            "itls",
+            array: { json in
+                for index in indices {
+                    json.array { json in
+                        guard index < summary.gaps.count else { return }
+                        for gap in summary.gaps[index] { json.number(Double(gap) / 1e9) }
+                    }
                 }
             }
-        })
+        )
         array("latencies") { Double($0.serviceTime) / 1e9 }
         array("start_times") { Double($0.sent) / 1e9 }
         array("queue_times") { Double($0.sent &- min($0.scheduled, $0.sent)) / 1e9 }
-        json.member("errors", array: { json in
-            for index in indices {
-                let outcome = summary.records[index].outcome
-                json.string(outcome == .ok ? "" : outcome.label)
+        json.member(
+            "errors",
+            array: { json in
+                for index in indices {
+                    let outcome = summary.records[index].outcome
+                    json.string(outcome == .ok ? "" : outcome.label)
+                }
             }
-        })
+        )
     }
 
     private static func figures(_ summary: RunSummary, _ json: inout JSONWriter) {
@@ -148,10 +161,13 @@ package enum AIPerfReport {
         _ value: Double,
         _ json: inout JSONWriter
     ) {
-        json.member(name, object: { json in
-            json.member("unit", plain: unit)
-            json.member("avg", value)
-        })
+        json.member(
+            name,
+            object: { json in
+                json.member("unit", plain: unit)
+                json.member("avg", value)
+            }
+        )
     }
 
     private static func times(
@@ -160,17 +176,20 @@ package enum AIPerfReport {
         _ json: inout JSONWriter
     ) {
         guard distribution.count > 0 else { return }
-        json.member(name, object: { json in
-            json.member("unit", plain: "ms")
-            json.member("avg", distribution.mean / 1e6)
-            json.member("min", Double(distribution.minimum) / 1e6)
-            json.member("max", Double(distribution.maximum) / 1e6)
-            json.member("count", distribution.count)
-            for percent in Self.percents {
-                json.member(percent.key, Double(distribution.quantile(percent.value)) / 1e6)
+        json.member(
+            name,
+            object: { json in
+                json.member("unit", plain: "ms")
+                json.member("avg", distribution.mean / 1e6)
+                json.member("min", Double(distribution.minimum) / 1e6)
+                json.member("max", Double(distribution.maximum) / 1e6)
+                json.member("count", distribution.count)
+                for percent in Self.percents {
+                    json.member(percent.key, Double(distribution.quantile(percent.value)) / 1e6)
+                }
+                json.member("std", distribution.deviation / 1e6)
             }
-            json.member("std", distribution.deviation / 1e6)
-        })
+        )
     }
 
     private static func lengths(
@@ -183,18 +202,21 @@ package enum AIPerfReport {
         let mean = sorted.reduce(0, +) / Double(sorted.count)
         let variance =
             sorted.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(sorted.count)
-        json.member(name, object: { json in
-            json.member("unit", plain: "tokens")
-            json.member("avg", mean)
-            json.member("min", first)
-            json.member("max", last)
-            json.member("count", sorted.count)
-            for percent in Self.percents {
-                let rank = Int((percent.value * Double(sorted.count)).rounded(.up)) - 1
-                json.member(percent.key, sorted[max(0, rank)])
+        json.member(
+            name,
+            object: { json in
+                json.member("unit", plain: "tokens")
+                json.member("avg", mean)
+                json.member("min", first)
+                json.member("max", last)
+                json.member("count", sorted.count)
+                for percent in Self.percents {
+                    let rank = Int((percent.value * Double(sorted.count)).rounded(.up)) - 1
+                    json.member(percent.key, sorted[max(0, rank)])
+                }
+                json.member("std", variance.squareRoot())
             }
-            json.member("std", variance.squareRoot())
-        })
+        )
     }
 }
 

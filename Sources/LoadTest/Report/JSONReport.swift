@@ -25,7 +25,10 @@ package enum JSONReport {
             json.member("schema", plain: "weir.load/1")
             json.member("weir_version", WeirVersion.current)
             json.member("started_at_unix_s", summary.startedAt)
-            json.member("targets", array: { json in for target in context.targets { json.string(target) } })
+            json.member(
+                "targets",
+                array: { json in for target in context.targets { json.string(target) } }
+            )
             json.member("load", context.load)
             json.member("requests", context.requests)
             if let model = context.model { json.member("model", model) }
@@ -48,33 +51,42 @@ package enum JSONReport {
 
     private static func counts(_ summary: RunSummary, _ json: inout JSONWriter) {
         let statistics = summary.statistics
-        json.member("counts", object: { json in
-            json.member("requests", statistics.total)
-            json.member("succeeded", statistics.succeeded)
-            json.member("failed", summary.failed)
-            json.member("good", statistics.good)
-            json.member("dropped", statistics.dropped)
-            json.member("abandoned", statistics.abandoned)
-            json.member("connections", statistics.connections)
-            json.member("sent_again", statistics.resent)
-            json.member("input_tokens", statistics.inputTokens)
-            json.member("output_tokens", statistics.outputTokens)
-            json.member("sent_bytes", statistics.sentBytes)
-            json.member("received_bytes", statistics.receivedBytes)
-            json.member("requests_with_warm_up", statistics.ended)
-        })
-        json.member("statuses", object: { json in
-            for (status, count) in statistics.statuses.sorted(by: { $0.key < $1.key }) {
-                json.key(escaping: "\(status)")
-                json.integer(count)
+        json.member(
+            "counts",
+            object: { json in
+                json.member("requests", statistics.total)
+                json.member("succeeded", statistics.succeeded)
+                json.member("failed", summary.failed)
+                json.member("good", statistics.good)
+                json.member("dropped", statistics.dropped)
+                json.member("abandoned", statistics.abandoned)
+                json.member("connections", statistics.connections)
+                json.member("sent_again", statistics.resent)
+                json.member("input_tokens", statistics.inputTokens)
+                json.member("output_tokens", statistics.outputTokens)
+                json.member("sent_bytes", statistics.sentBytes)
+                json.member("received_bytes", statistics.receivedBytes)
+                json.member("requests_with_warm_up", statistics.ended)
             }
-        })
-        json.member("outcomes", object: { json in
-            for outcome in Outcome.allCases {
-                json.key(escaping: outcome.label)
-                json.integer(statistics.outcomes[Int(outcome.rawValue)])
+        )
+        json.member(
+            "statuses",
+            object: { json in
+                for (status, count) in statistics.statuses.sorted(by: { $0.key < $1.key }) {
+                    json.key(escaping: "\(status)")
+                    json.integer(count)
+                }
             }
-        })
+        )
+        json.member(
+            "outcomes",
+            object: { json in
+                for outcome in Outcome.allCases {
+                    json.key(escaping: outcome.label)
+                    json.integer(statistics.outcomes[Int(outcome.rawValue)])
+                }
+            }
+        )
     }
 
     private static func rates(
@@ -82,27 +94,36 @@ package enum JSONReport {
         _ context: ReportContext,
         _ json: inout JSONWriter
     ) {
-        json.member("rates", object: { json in
-            json.member("offered_per_s", summary.offeredRate)
-            json.member("succeeded_per_s", summary.rate)
-            json.member("goodput_per_s", summary.goodput)
-            json.member("input_tokens_per_s", summary.inputTokenRate)
-            json.member("output_tokens_per_s", summary.outputTokenRate)
-            json.member("error_share", summary.errorShare)
-            json.member("attainment", summary.attainment)
-        })
-        json.member("objectives", array: { json in
-            for objective in context.objectives { json.string(objective.description) }
-        })
+        json.member(
+            "rates",
+            object: { json in
+                json.member("offered_per_s", summary.offeredRate)
+                json.member("succeeded_per_s", summary.rate)
+                json.member("goodput_per_s", summary.goodput)
+                json.member("input_tokens_per_s", summary.inputTokenRate)
+                json.member("output_tokens_per_s", summary.outputTokenRate)
+                json.member("error_share", summary.errorShare)
+                json.member("attainment", summary.attainment)
+            }
+        )
+        json.member(
+            "objectives",
+            array: { json in
+                for objective in context.objectives { json.string(objective.description) }
+            }
+        )
     }
 
     private static func timings(_ summary: RunSummary, _ json: inout JSONWriter) {
-        json.member("timings_s", object: { json in
-            for (timing, _) in summary.timings {
-                json.key(escaping: timing.rawValue)
-                Self.distribution(summary.statistics.distribution(timing), &json)
+        json.member(
+            "timings_s",
+            object: { json in
+                for (timing, _) in summary.timings {
+                    json.key(escaping: timing.rawValue)
+                    Self.distribution(summary.statistics.distribution(timing), &json)
+                }
             }
-        })
+        )
     }
 
     private static func distribution(_ distribution: Distribution, _ json: inout JSONWriter) {
@@ -123,15 +144,21 @@ package enum JSONReport {
         _ context: ReportContext,
         _ json: inout JSONWriter
     ) {
-        json.member("variants", object: { json in
-            for (name, group) in summary.statistics.variants.sorted(by: { $0.key < $1.key }) {
-                json.key(escaping: name)
-                Self.group(group, &json)
+        json.member(
+            "variants",
+            object: { json in
+                for (name, group) in summary.statistics.variants.sorted(by: { $0.key < $1.key }) {
+                    json.key(escaping: name)
+                    Self.group(group, &json)
+                }
             }
-        })
-        json.member("by_target", array: { json in
-            for group in summary.statistics.targets { Self.group(group, &json) }
-        })
+        )
+        json.member(
+            "by_target",
+            array: { json in
+                for group in summary.statistics.targets { Self.group(group, &json) }
+            }
+        )
     }
 
     private static func group(_ group: GroupStatistics, _ json: inout JSONWriter) {
@@ -158,52 +185,63 @@ package enum JSONReport {
         _ context: ReportContext,
         _ json: inout JSONWriter
     ) {
-        json.member("thresholds", array: { json in
-            for threshold in context.thresholds {
-                let (isKept, value) = threshold.evaluate(summary)
-                json.object { json in
-                    json.member("threshold", threshold.description)
-                    json.member("kept", isKept)
-                    if let value { json.member("value", threshold.text(value)) }
+        json.member(
+            "thresholds",
+            array: { json in
+                for threshold in context.thresholds {
+                    let (isKept, value) = threshold.evaluate(summary)
+                    json.object { json in
+                        json.member("threshold", threshold.description)
+                        json.member("kept", isKept)
+                        if let value { json.member("value", threshold.text(value)) }
+                    }
                 }
             }
-        })
+        )
     }
 
     private static func probes(_ context: ReportContext, _ json: inout JSONWriter) {
         guard !context.probes.isEmpty else { return }
-        json.member("goodput_search", array: { json in
-            for probe in context.probes {
-                json.object { json in
-                    json.member("rate_per_s", probe.rate)
-                    json.member("requests", probe.requests)
-                    json.member("attainment", probe.attainment)
-                    json.member("attainment_low", probe.interval.lowerBound)
-                    json.member("attainment_high", probe.interval.upperBound)
-                    json.member("valid", probe.isValid)
+        json.member(
+            "goodput_search",
+            array: { json in
+                for probe in context.probes {
+                    json.object { json in
+                        json.member("rate_per_s", probe.rate)
+                        json.member("requests", probe.requests)
+                        json.member("attainment", probe.attainment)
+                        json.member("attainment_low", probe.interval.lowerBound)
+                        json.member("attainment_high", probe.interval.upperBound)
+                        json.member("valid", probe.isValid)
+                    }
                 }
             }
-        })
+        )
     }
 
     private static func series(_ summary: RunSummary, _ json: inout JSONWriter) {
         let statistics = summary.statistics
         let width = Double(statistics.sliceWidth) / 1e9
-        json.member("series", array: { json in
-            for (index, slice) in statistics.slices.enumerated() {
-                json.object { json in
-                    json.member("start_s", Double(index) * width)
-                    json.member("scheduled", slice.scheduled)
-                    json.member("ended", slice.ended)
-                    json.member("failed", slice.failed)
-                    json.member("output_tokens", slice.outputTokens)
-                    for quantile in [Self.quantiles[4], Self.quantiles[8]] {
-                        guard let value = slice.latency?.quantile(quantile.value) else { continue }
-                        json.key(escaping: "latency_\(quantile.key)_s")
-                        json.number(Double(value) / 1e9)
+        json.member(
+            "series",
+            array: { json in
+                for (index, slice) in statistics.slices.enumerated() {
+                    json.object { json in
+                        json.member("start_s", Double(index) * width)
+                        json.member("scheduled", slice.scheduled)
+                        json.member("ended", slice.ended)
+                        json.member("failed", slice.failed)
+                        json.member("output_tokens", slice.outputTokens)
+                        for quantile in [Self.quantiles[4], Self.quantiles[8]] {
+                            guard let value = slice.latency?.quantile(quantile.value) else {
+                                continue
+                            }
+                            json.key(escaping: "latency_\(quantile.key)_s")
+                            json.number(Double(value) / 1e9)
+                        }
                     }
                 }
             }
-        })
+        )
     }
 }

@@ -15,7 +15,9 @@ package enum TextReport {
         lines += self.counts(summary, context)
         lines += self.breakdown(summary)
         lines += self.thresholds(summary, context)
-        if summary.wasInterrupted { lines += ["", "interrupted: what was under way is not counted"] }
+        if summary.wasInterrupted {
+            lines += ["", "interrupted: what was under way is not counted"]
+        }
         if let reason = summary.invalidity { lines += ["", "INVALID: \(reason)"] }
         return lines.joined(separator: "\n") + "\n"
     }
@@ -54,12 +56,13 @@ package enum TextReport {
             )
         }
         if !context.objectives.isEmpty {
+            let attainment = DecimalText.fixed(summary.attainment * 100, places: 2)
             let names = context.objectives.map(\.description).joined(separator: ", ")
             rows.append(
                 [
                     "goodput",
                     "\(DecimalText.figures(summary.goodput)) requests/s, "
-                        + "\(DecimalText.fixed(summary.attainment * 100, places: 2))% meet \(names)",
+                        + "\(attainment)% meet \(names)",
                 ]
             )
         }
@@ -101,7 +104,9 @@ package enum TextReport {
                 let quantiles = [0.5, 0.95, 0.99].map { group.latency.quantile($0) }
                 rows.append(
                     [name, "\(group.total)", "\(group.failed)"]
-                        + quantiles.map { $0.map { TimeText.short(nanoseconds: Double($0)) } ?? "-" }
+                        + quantiles.map {
+                            $0.map { TimeText.short(nanoseconds: Double($0)) } ?? "-"
+                        }
                 )
             }
             lines += [""] + self.aligned(rows)

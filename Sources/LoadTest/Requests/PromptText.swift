@@ -2,8 +2,8 @@ import Core
 
 /// Prompts of a given number of tokens, made of short common words.
 ///
-/// Each word has four letters, and with the space before it is one token of the usual vocabularies; so
-/// the number of tokens is close to right without a tokenizer, and a prompt is copied out of one
+/// Each word has four letters, and with the space before it is one token of the usual vocabularies;
+/// so the number of tokens is close to right without a tokenizer, and a prompt is copied out of one
 /// text rather than composed. The first words of every prompt are drawn one by one, so that no two
 /// prompts share a beginning unless they are meant to.
 package struct PromptText: Sendable {

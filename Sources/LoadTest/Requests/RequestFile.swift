@@ -32,7 +32,7 @@ package enum RequestFile {
             number += 1
             guard let field = HeaderField(text) else {
                 throw LoadError(
-                    "line \(number) of the request file is no header field that can be sent: \(text)"
+                    "line \(number) of the request file is no field that can be sent: \(text)"
                 )
             }
             fields.append(field)
@@ -48,12 +48,16 @@ package enum RequestFile {
             words.count < 3 || words[2].hasPrefix("HTTP/1."),
             request.setMethod(String(method))
         else {
-            throw LoadError("the request file begins with \(text): expected a line such as POST /path")
+            throw LoadError(
+                "the request file begins with \(text): expected a line such as POST /path"
+            )
         }
         if words.count > 1 {
             let target = String(words[1])
             guard target.hasPrefix("/"), target.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
-                throw LoadError("\(target) in the request file is no path: it must begin with a slash")
+                throw LoadError(
+                    "\(target) in the request file is no path: it must begin with a slash"
+                )
             }
             request.target = target
         }

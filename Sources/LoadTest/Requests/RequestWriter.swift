@@ -78,7 +78,9 @@ package final class RequestWriter {
         var head = "\(method) \(path.isEmpty ? "/" : path) HTTP/1.1\r\n"
         let names = Set(fields.map { $0.name.lowercased() })
         if !names.contains("host") { head += "host: \(target.authority)\r\n" }
-        if !names.contains("user-agent") { head += "user-agent: weir-load/\(WeirVersion.current)\r\n" }
+        if !names.contains("user-agent") {
+            head += "user-agent: weir-load/\(WeirVersion.current)\r\n"
+        }
         for field in fields { head += "\(field.name): \(field.value)\r\n" }
         guard case .http(let request) = kind else {
             if !names.contains("content-type") { head += "content-type: application/json\r\n" }
@@ -130,7 +132,8 @@ package final class RequestWriter {
     ) -> Written {
         let traced = arrival.traceIndex.flatMap { self.trace?.requests[$0] }
         let input = traced.map { max(1, Int($0.inputTokens)) } ?? plan.inputTokens.sample(&random)
-        let output = traced.map { max(1, Int($0.outputTokens)) } ?? plan.outputTokens?.sample(&random)
+        let output =
+            traced.map { max(1, Int($0.outputTokens)) } ?? plan.outputTokens?.sample(&random)
         self.body.append("{\"model\":" as StaticString)
         self.body.append(jsonString: plan.model)
         if let output {
@@ -145,7 +148,8 @@ package final class RequestWriter {
         }
         self.body.append(
             isChat
-                ? ",\"messages\":[{\"role\":\"user\",\"content\":\"" : ",\"prompt\":\""
+                ? ",\"messages\":[{\"role\":\"user\",\"content\":\""
+                : ",\"prompt\":\""
                     as StaticString
         )
         self.writePrompt(input, plan, traced, &random)
@@ -162,10 +166,15 @@ package final class RequestWriter {
     ) {
         var rest = tokens
         if let traced, !traced.blocks.isEmpty, let trace = self.trace {
-            for block in trace.blocks[Int(traced.blocks.lowerBound)..<Int(traced.blocks.upperBound)] {
+            for block in trace.blocks[Int(traced.blocks.lowerBound)..<Int(traced.blocks.upperBound)]
+            {
                 let count = min(rest, RequestTrace.blockTokens)
                 if count == 0 { break }
-                self.text.append(tokens: count, seed: self.seed ^ block &* 0xBF58_476D_1CE4_E5B9, to: self.body)
+                self.text.append(
+                    tokens: count,
+                    seed: self.seed ^ block &* 0xBF58_476D_1CE4_E5B9,
+                    to: self.body
+                )
                 rest -= count
             }
         } else if plan.sharedPrefixTokens > 0 {

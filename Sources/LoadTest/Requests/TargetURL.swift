@@ -20,7 +20,9 @@ package struct TargetURL: Hashable, Sendable, CustomStringConvertible {
                 throw LoadError("\(text): https is not supported yet: give an http:// URL")
             }
             guard name == "http" else {
-                throw LoadError("\(text): \(name) is no scheme to send load to: give an http:// URL")
+                throw LoadError(
+                    "\(text): \(name) is no scheme to send load to: give an http:// URL"
+                )
             }
             rest = text[scheme.upperBound...]
         }
@@ -77,7 +79,10 @@ package struct TargetURL: Hashable, Sendable, CustomStringConvertible {
             0,
             NI_NUMERICHOST
         )
-        let host = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let host = String(
+            decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) },
+            as: UTF8.self
+        )
         guard let address = SocketAddress(host: host, port: self.port) else {
             throw LoadError("\(self.host) has no address that can be used: \(host)")
         }

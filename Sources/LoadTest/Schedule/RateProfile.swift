@@ -58,8 +58,8 @@ package struct RateProfile: Equatable, Sendable {
     package static let grammar =
         "RATE, FROM..TO for a ramp, either with @DURATION, several joined by commas for steps"
 
-    /// Reads `grammar`: `200`, `10..500`, `50,100,200`, `50@10s,50..200@30s`. Segments without a duration
-    /// share evenly what the others leave of `duration`.
+    /// Reads `grammar`: `200`, `10..500`, `50,100,200`, `50@10s,50..200@30s`. Segments without a
+    /// duration share evenly what the others leave of `duration`.
     /// - Parameter duration: seconds of the whole; nil where every segment says its own.
     package static func parse(
         _ text: String,

@@ -12,11 +12,13 @@ package struct TraceError: Error, Equatable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Reads traces: CSV with a time and token counts per request (Azure's and others with such columns),
-/// CSV with a rate per window (ServeGen's), and JSON lines (Mooncake's, and `weir load --records`).
+/// Reads traces: CSV with a time and token counts per request (Azure's and others with such
+/// columns), CSV with a rate per window (ServeGen's), and JSON lines (Mooncake's, and `weir load
+/// --records`).
 ///
 /// The format shows in the first line. Nothing is guessed: a value that is missing, times that run
-/// backwards, a window that is missing, or a silence longer than `gapMax` is an error with its line.
+/// backwards, a window that is missing, or a silence longer than `gapMax` is an error with its
+/// line.
 package struct TraceReader {
     /// Seconds without a request that count as a hole; nil accepts any.
     package var gapMax: Double?
@@ -39,7 +41,7 @@ package struct TraceReader {
             throw TraceError(
                 line: first.number,
                 message: "no trace format begins like this: expected the columns TIMESTAMP, "
-                    + "ContextTokens, GeneratedTokens, or window_start_s and total_rate_rps, or JSON"
+                    + "ContextTokens, GeneratedTokens, or window_start_s, total_rate_rps, or JSON"
             )
         }
         return .requests(try self.readRequests(bytes, lines, header))
@@ -147,11 +149,17 @@ package struct TraceReader {
         _ rows: [(start: Double, rate: Double, variation: Double, line: Int)]
     ) throws(TraceError) -> WindowTrace {
         guard rows.count >= 2 else {
-            throw TraceError(line: 0, message: "two windows at least are needed to see their length")
+            throw TraceError(
+                line: 0,
+                message: "two windows at least are needed to see their length"
+            )
         }
         let length = rows[1].start - rows[0].start
         guard length > 0 else {
-            throw TraceError(line: rows[1].line, message: "its time does not lie behind the one before")
+            throw TraceError(
+                line: rows[1].line,
+                message: "its time does not lie behind the one before"
+            )
         }
         var windows: [TraceWindow] = []
         for (index, row) in rows.enumerated() {
@@ -221,7 +229,10 @@ private struct JSONRecord {
             seconds: Double?.none, input: UInt32(0), output: UInt32(0), blocks: [UInt64]()
         )
         try cursor.object(bytes) { (cursor, key) throws(JSONError) in
-            switch String(decoding: bytes.extracting(key).withUnsafeBytes { Array($0) }, as: UTF8.self)
+            switch String(
+                decoding: bytes.extracting(key).withUnsafeBytes { Array($0) },
+                as: UTF8.self
+            )
             {
             case "timestamp": record.seconds = try Self.time(&cursor, bytes) / 1_000
             case "scheduled_s": record.seconds = try Self.time(&cursor, bytes)
@@ -238,7 +249,9 @@ private struct JSONRecord {
         (self.seconds, self.input, self.output, self.blocks) = record
     }
 
-    private static func time(_ cursor: inout JSONCursor, _ bytes: RawSpan) throws(JSONError) -> Double {
+    private static func time(_ cursor: inout JSONCursor, _ bytes: RawSpan) throws(JSONError)
+        -> Double
+    {
         let value = try cursor.number(bytes)
         guard value >= 0 else { throw cursor.error("a time below 0") }
         return value
