@@ -48,6 +48,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", "1.8.2"..<"2.0.0"),
         .package(url: "https://github.com/apple/swift-log", "1.16.2"..<"2.0.0"),
         .package(url: "https://github.com/jpsim/Yams", "6.2.2"..<"7.0.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", "0.2.0"..<"0.3.0"),
     ],
     targets: [
         .systemLibrary(
@@ -113,6 +114,14 @@ let package = Package(
             swiftSettings: base
         ),
         .target(
+            name: "LoadTest",
+            dependencies: [
+                "Core", "HTTP", "EventLoop", "HTTPService", "CPlatform",
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            swiftSettings: shell
+        ),
+        .target(
             name: "ModelSimulator",
             dependencies: ["Core", "HTTP", "EventLoop", "HTTPService", "Telemetry"],
             swiftSettings: shell
@@ -121,7 +130,7 @@ let package = Package(
             name: "weir",
             dependencies: [
                 "Core", "Configuration", "EventLoop", "Proxy", "Clusters", "Control", "Admin",
-                "Telemetry", "ModelSimulator", "HTTPService",
+                "Telemetry", "LoadTest", "ModelSimulator", "HTTPService",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -183,6 +192,10 @@ let package = Package(
                 "EventLoop", "Core", "LoopTestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ]
+        ),
+        test(
+            "LoadTestTests",
+            ["LoadTest", "ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core"]
         ),
         test(
             "ModelSimulatorTests",

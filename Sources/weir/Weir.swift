@@ -11,8 +11,8 @@ struct Weir: ParsableCommand {
             """,
         version: "weir \(WeirVersion.current)",
         subcommands: [
-            Run.self, Check.self, Get.self, Scale.self, ModelSimulatorCommand.self,
-            Completion.self, SentinelCommand.self,
+            Run.self, Check.self, Get.self, Scale.self, LoadCommand.self,
+            ModelSimulatorCommand.self, Completion.self, SentinelCommand.self,
         ]
     )
 }

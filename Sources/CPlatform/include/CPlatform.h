@@ -21,6 +21,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -39,6 +40,20 @@ extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *, co
 /// accept4(2): a connected descriptor, non-blocking and close-on-exec; -1 with errno.
 static inline int weir_accept4(int fd, struct sockaddr *address, socklen_t *length) {
     return accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/// timerfd_create(2) on CLOCK_MONOTONIC: a descriptor that becomes readable at a time, to the
+/// nanosecond as far as the kernel can.
+static inline int weir_timer_open(void) {
+    return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+}
+
+/// timerfd_settime(2): once, at that many nanoseconds of CLOCK_MONOTONIC; 0 disarms it.
+static inline int weir_timer_arm(int fd, uint64_t nanoseconds) {
+    struct itimerspec at = {0};
+    at.it_value.tv_sec = (time_t)(nanoseconds / 1000000000u);
+    at.it_value.tv_nsec = (long)(nanoseconds % 1000000000u);
+    return timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
 /// fcntl(F_SETFL, O_NONBLOCK), which is variadic.
