@@ -1,7 +1,8 @@
 /// `Cookie` as RFC 6265, section 5.4, has clients send it: `name=value; name=value`.
 package enum Cookies {
     /// Where the value of the first cookie of that name stands in the head's bytes; nil without
-    /// one. `name` is compared byte by byte, with its case; the value is as it was sent, quotes and all.
+    /// one. `name` is compared byte by byte, with its case; the value is as it was sent, quotes and
+    /// all.
     package static func value(
         named name: [UInt8],
         _ head: RequestHead,

@@ -137,8 +137,8 @@ package struct JSONCursor {
         return value
     }
 
-    /// A number without a fraction that fits into 64 bits. Digits alone are read exactly, also above
-    /// 2^53, where doubles have gaps; `1e3` and `2.0` are integers too.
+    /// A number without a fraction that fits into 64 bits. Digits alone are read exactly, also
+    /// above 2^53, where doubles have gaps; `1e3` and `2.0` are integers too.
     package mutating func integer(_ bytes: RawSpan) throws(JSONError) -> Int {
         self.skipSpace(bytes)
         var ahead = self

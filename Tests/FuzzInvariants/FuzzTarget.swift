@@ -1,8 +1,8 @@
 /// What is fuzzed: a parser, inputs to begin with, and what must hold for every input.
 ///
 /// The fuzzer, the writer of the first corpus and the tests that replay findings all go by `all`,
-/// so that a parser listed here is fuzzed, has seeds and has its findings replayed. The invariants are
-/// stronger than not to crash: the same answer in pieces as in one, agreement with a slower or with
+/// so that a parser listed here is fuzzed, has seeds and has its findings replayed. The invariants
+/// are stronger than not to crash: the same answer in pieces as in one, agreement with a slower or
 /// another reader, and that what was accepted reads the same once it was written canonically.
 package struct FuzzTarget: Sendable, CustomStringConvertible {
     /// Names the target on the command line and the folder of its findings in `Fuzz/FailCases`.

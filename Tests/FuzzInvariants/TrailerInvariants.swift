@@ -17,7 +17,7 @@ enum TrailerInvariants {
             "X-Weir-Model: m\r\nIf-Match: x\r\n\r\n", "a:\r\nb:\r\n\r\n", "A : b\r\n\r\n",
             "a: b\r\n c\r\n\r\n", "a: b\nc: d\r\n\r\n", "Content-Length: 5\r\nX: \u{e9}\r\n\r\n",
         ]
-        return fromTable + own.map { Array($0.utf8) }
+        return fromTable.filter { !$0.isEmpty } + own.map { Array($0.utf8) }
     }
 
     static func violation(_ bytes: [UInt8]) -> String? {
