@@ -172,6 +172,7 @@ let package = Package(
             "HTTPServiceTests",
             ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
         ),
+        test("ProxyTests", ["Proxy", "Traffic", "EventLoop", "Core"]),
         test(
             "WireTests",
             ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "TestSupport"]

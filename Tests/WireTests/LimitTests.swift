@@ -68,17 +68,20 @@ import Testing
     }
 
     /// A head of a gigabyte: refused when it is over the limit, not when it is complete.
-    @Test func anEndlessHeadIsRefusedEarly() throws {
-        try Wire.run { wire in
-            let before = try Memory.resident()
-            let client = try wire.client()
-            try client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ")
-            do {
-                _ = try client.sendUntilBlocked(limit: 1 << 30, pauseMilliseconds: 5_000)
-            } catch WireError.reset {}
-            #expect(try Memory.resident() - before < 16 * 1024 * 1024)
-            let next = try wire.fetch("GET /v2 HTTP/1.1\r\nHost: h\r\n\r\n")
-            #expect(next.status == 200)
+    @Test func anEndlessHeadIsRefusedEarly() async {
+        // In a process of its own: other tests would share its memory.
+        await #expect(processExitsWith: .success) {
+            try Wire.run { wire in
+                let before = try Memory.resident()
+                let client = try wire.client()
+                try client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ")
+                do {
+                    _ = try client.sendUntilBlocked(limit: 1 << 30, pauseMilliseconds: 5_000)
+                } catch WireError.reset {}
+                #expect(try Memory.resident() - before < 16 * 1024 * 1024)
+                let next = try wire.fetch("GET /v2 HTTP/1.1\r\nHost: h\r\n\r\n")
+                #expect(next.status == 200)
+            }
         }
     }
 
@@ -172,24 +175,27 @@ import Testing
     }
 
     /// Nothing is composed for a client that does not read.
-    @Test func pipeliningWithoutReadingIsBounded() throws {
-        try Wire.run { wire in
-            let before = try Memory.resident()
-            let client = try wire.client(receiveBuffer: 4096)
-            let request = Array("GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n".utf8)
-            let batch = Array(repeatElement(request, count: 1_000).joined())
-            client.setDeadline(milliseconds: 500)
-            var sent = 0
-            do {
-                while sent < 10_000 {
-                    try client.send(batch)
-                    sent += 1
-                }
-                Issue.record("\(sent) batches were read without an answer being read")
-            } catch WireError.timeout {}
-            #expect(try Memory.resident() - before < 32 * 1024 * 1024)
-            let next = try wire.fetch("GET /v2 HTTP/1.1\r\nHost: h\r\n\r\n")
-            #expect(next.status == 200)
+    @Test func pipeliningWithoutReadingIsBounded() async {
+        // In a process of its own: other tests would share its memory.
+        await #expect(processExitsWith: .success) {
+            try Wire.run { wire in
+                let before = try Memory.resident()
+                let client = try wire.client(receiveBuffer: 4096)
+                let request = Array("GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n".utf8)
+                let batch = Array(repeatElement(request, count: 1_000).joined())
+                client.setDeadline(milliseconds: 500)
+                var sent = 0
+                do {
+                    while sent < 10_000 {
+                        try client.send(batch)
+                        sent += 1
+                    }
+                    Issue.record("\(sent) batches were read without an answer being read")
+                } catch WireError.timeout {}
+                #expect(try Memory.resident() - before < 32 * 1024 * 1024)
+                let next = try wire.fetch("GET /v2 HTTP/1.1\r\nHost: h\r\n\r\n")
+                #expect(next.status == 200)
+            }
         }
     }
 

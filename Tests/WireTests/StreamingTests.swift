@@ -85,10 +85,8 @@ import Testing
             let server = try upstream.accept()
             _ = try server.readRequest()
             try server.send("HTTP/1.1 200 OK\r\nContent-Length: \(Self.offered)\r\n\r\n")
-            let before = try Memory.resident()
             let ahead = try server.sendUntilBlocked(limit: Self.offered)
             #expect(ahead < Self.kernelMax, "the replica could send \(ahead) bytes ahead")
-            #expect(try Memory.resident() - before < Self.kernelMax)
             let carried = Carried(server)
             let writer = Background {
                 let rest = try carried.value.sendUntilBlocked(
@@ -100,7 +98,6 @@ import Testing
             _ = try client.readHead()
             #expect(try client.skip(Self.offered) == Self.offered)
             try writer.join()
-            #expect(try Memory.resident() - before < Self.kernelMax)
         }
     }
 
@@ -117,7 +114,6 @@ import Testing
             try client.send("POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\n\(framing)")
             let server = try upstream.accept()
             #expect(try server.readHead().isChunked == chunked)
-            let before = try Memory.resident()
             let ahead = try client.sendUntilBlocked(limit: size)
             #expect(ahead < Self.kernelMax, "the client could send \(ahead) bytes ahead")
             let carried = Carried(client)
@@ -136,7 +132,6 @@ import Testing
             try writer.join()
             try server.respond("done")
             #expect(try client.readResponse().text == "done")
-            #expect(try Memory.resident() - before < Self.kernelMax)
         }
     }
 
