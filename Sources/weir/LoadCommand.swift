@@ -60,7 +60,8 @@ struct LoadCommand: ParsableCommand {
             try self.output.checkPlaces()
             let session = LoadSession(
                 environment: Output.environment(),
-                isQuiet: self.output.quiet
+                isQuiet: self.output.quiet,
+                standardOutputIsTaken: self.output.usesStandardOutput
             )
             var context = ReportContext(
                 plan: plan,
@@ -158,7 +159,11 @@ struct LoadCommand: ParsableCommand {
     }
 
     private func exit(_ summary: RunSummary, _ context: ReportContext) throws {
-        if let reason = summary.invalidity, !self.judging.findGoodput {
+        if context.searchFailed && summary.invalidity == nil {
+            Output.error(context.searchResult ?? "no rate keeps the objectives")
+            throw ExitCode(3)
+        }
+        if let reason = summary.invalidity {
             Output.error("the run is invalid: \(reason)")
             throw ExitCode(4)
         }

@@ -5,9 +5,12 @@ import Synchronization
 /// Runs loads with a line that shows how they get on, and lets SIGINT end them.
 final class LoadSession {
     private let showsProgress: Bool
+    /// Where the probes of a search are told; nil for nowhere.
+    private let notes: Int32?
     private let signals = InterruptSignal()
 
-    init(environment: [String: String], isQuiet: Bool) {
+    init(environment: [String: String], isQuiet: Bool, standardOutputIsTaken: Bool) {
+        self.notes = isQuiet ? nil : standardOutputIsTaken ? STDERR_FILENO : STDOUT_FILENO
         self.showsProgress =
             !isQuiet && isatty(STDERR_FILENO) == 1 && environment["TERM"] != "dumb"
     }
@@ -56,14 +59,15 @@ final class LoadSession {
                 isValid: summary.invalidity == nil
             )
             search.add(probe)
-            Self.show(probe, target: search.target)
+            self.note(Self.words(probe, target: search.target))
             if probe.isValid && probe.attainment >= search.target { best = summary }
             last = summary
             if summary.wasInterrupted { break }
         }
         context.probes = search.probes
         context.searchResult = Self.words(search)
-        Output.line(Self.words(search))
+        context.searchFailed = best == nil
+        self.note(Self.words(search))
         guard let summary = best ?? last else {
             throw RuntimeError(description: "the search made no run")
         }
@@ -79,16 +83,18 @@ final class LoadSession {
         }
     }
 
-    private static func show(_ probe: GoodputSearch.Probe, target: Double) {
+    private func note(_ text: String) {
+        if let notes = self.notes { Output.write(text + "\n", to: notes) }
+    }
+
+    private static func words(_ probe: GoodputSearch.Probe, target: Double) -> String {
         let interval = probe.interval
         let verdict =
             !probe.isValid ? "invalid" : probe.attainment >= target ? "passes" : "fails"
-        Output.line(
-            "\(DecimalText.figures(probe.rate))/s  \(probe.good) of \(probe.requests) good, "
-                + "\(DecimalText.fixed(probe.attainment * 100, places: 1))% "
-                + "(\(DecimalText.fixed(interval.lowerBound * 100, places: 1))-"
-                + "\(DecimalText.fixed(interval.upperBound * 100, places: 1))): \(verdict)"
-        )
+        return "\(DecimalText.figures(probe.rate))/s  \(probe.good) of \(probe.requests) good, "
+            + "\(DecimalText.fixed(probe.attainment * 100, places: 1))% "
+            + "(\(DecimalText.fixed(interval.lowerBound * 100, places: 1))-"
+            + "\(DecimalText.fixed(interval.upperBound * 100, places: 1))): \(verdict)"
     }
 
     private static func show(

@@ -291,6 +291,16 @@ struct StatisticsTests {
         #expect(throws: LoadError.self) { try Threshold(text) }
     }
 
+    @Test func oneLateRequestOfFewIsForgiven() {
+        var statistics = self.statistics()
+        for index in 0..<20 {
+            statistics.start(scheduled: 0, dispatched: index == 7 ? 50_000_000 : 1_000)
+        }
+        #expect(RunSummary(statistics: statistics).invalidity == nil)
+        statistics.start(scheduled: 0, dispatched: 50_000_000)
+        #expect(RunSummary(statistics: statistics).invalidity != nil)
+    }
+
     @Test func aLateGeneratorMakesTheRunInvalid() {
         var statistics = self.statistics()
         for _ in 0..<100 { statistics.start(scheduled: 0, dispatched: 20_000_000) }
@@ -353,6 +363,17 @@ struct GoodputSearchTests {
     @Test func endsWhereTheGeneratorDoes() {
         let (_, end) = self.search(capacity: 1e6, generator: 100)
         #expect(end == .done(rate: 64, reason: .generatorLagged))
+    }
+
+    @Test func triesAnUnsentProbeOnceMore() {
+        var search = GoodputSearch(from: 8, target: 0.9)
+        search.add(.init(rate: 8, requests: 10, good: 10, isValid: false))
+        #expect(search.next == .probe(rate: 8))
+        search.add(.init(rate: 8, requests: 10, good: 10, isValid: true))
+        search.add(.init(rate: 16, requests: 10, good: 10, isValid: false))
+        #expect(search.next == .probe(rate: 16))
+        search.add(.init(rate: 16, requests: 10, good: 10, isValid: false))
+        #expect(search.next == .done(rate: 8, reason: .generatorLagged))
     }
 
     @Test func endsWithItsProbes() {

@@ -163,7 +163,8 @@ enum Rules {
     /// Our modules; each may import those before it.
     static let modules = [
         "Core", "HTTP", "Traffic", "Configuration", "EventLoop", "Telemetry", "HTTPService",
-        "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator", "weir",
+        "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator",
+        "weir",
     ]
     static let pureModules: Set<String> = ["Core", "HTTP", "Traffic"]
     /// What a pure module may import beside the pure modules before it.

@@ -2,7 +2,7 @@
 ///
 /// It doubles the rate from the first one until a probe fails (or halves it until one passes), then
 /// bisects until the bracket is narrower than the tolerance. A probe that the generator could not
-/// send says nothing about the server: the search ends there.
+/// send says nothing about the server: it is tried once more, and then the search ends there.
 package struct GoodputSearch: Sendable {
     package struct Probe: Equatable, Sendable {
         /// Requests per second that were asked for.
@@ -61,6 +61,8 @@ package struct GoodputSearch: Sendable {
     private var passed: Double?
     private var failed: Double?
     private var lagged = false
+    /// Whether the probe before could not be sent.
+    private var isSecondTry = false
 
     /// Below this a search downwards gives up: one request in a thousand seconds.
     private static let rateMin = 0.001
@@ -92,9 +94,11 @@ package struct GoodputSearch: Sendable {
     package mutating func add(_ probe: Probe) {
         self.probes.append(probe)
         guard probe.isValid else {
-            self.lagged = true
+            self.lagged = self.isSecondTry
+            self.isSecondTry = true
             return
         }
+        self.isSecondTry = false
         if probe.attainment >= self.target {
             self.passed = max(self.passed ?? 0, probe.rate)
         } else {

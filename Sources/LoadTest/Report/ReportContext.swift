@@ -15,6 +15,8 @@ package struct ReportContext: Sendable {
     package var thresholds: [Threshold]
     package var probes: [GoodputSearch.Probe] = []
     package var searchResult: String?
+    /// Whether no rate that was tried kept the objectives.
+    package var searchFailed = false
 
     package init(
         plan: LoadPlan,

@@ -81,8 +81,8 @@ package enum LengthDistribution: Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .fixed(let length): return length
         case .uniform(let range):
-            // tidy: draws from the caller's seeded source
-            return Int.random(in: range, using: &random)
+            // The bias of the remainder is below one in 2⁴³ for lengths up to the limit.
+            return range.lowerBound + Int(random.next() % UInt64(range.count))
         case .normal(let mean, let deviation): value = mean + deviation * random.nextNormal()
         case .logNormal(let median, let sigma): value = median * exp(sigma * random.nextNormal())
         case .exponential(let mean): value = mean * random.nextExponential()
