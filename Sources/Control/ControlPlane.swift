@@ -378,9 +378,10 @@ package final class ControlPlane {
         self.drainTimer?.cancel()
         guard let processes = self.processes else { return completion() }
         // Nobody sends requests any more: whoever is to be drained is.
-        processes.onChange = { change in
+        // Weak: a cluster that holds itself would never go.
+        processes.onChange = { [weak processes] change in
             if case .updated(let status) = change, status.state == .draining {
-                processes.drained(status.id)
+                processes?.drained(status.id)
             }
         }
         for replica in processes.groups.flatMap(\.replicas) where replica.state == .draining {

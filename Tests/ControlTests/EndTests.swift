@@ -1,3 +1,4 @@
+import Clusters
 import Configuration
 import Control
 import Core
@@ -68,6 +69,27 @@ import Traffic
         var isLater = false
         harness.loop.schedule(after: .milliseconds(60)) { isLater = true }
         try harness.run(until: "three periods of the drain's timer") { isLater }
+    }
+
+    @Test func aProcessClusterThatWasShutDownIsLetGo() throws {
+        let harness = try LoopHarness()
+        let folder = try TemporaryFolder()
+        var processes: ProcessCluster? = try ProcessCluster(
+            loop: harness.loop,
+            options: ProcessCluster.Options(
+                stateDirectory: folder.file("state"),
+                environment: [:],
+                seed: 1
+            )
+        )
+        weak let remains = processes
+        let text = Documents.fixed("m", at: ["127.0.0.1:1"])
+        let configuration = try Documents.load(text)
+        var rig: ControlRig? = try ControlRig(harness, configuration, processes: processes)
+        processes = nil
+        try rig?.stop()
+        rig = nil
+        #expect(remains == nil)
     }
 
     @Test func aControlPlaneThatWasShutDownIsLetGo() throws {

@@ -78,6 +78,8 @@ private final class Counter: Sendable {
         loop.turn(mayBlock: true)
         loop.turn(mayBlock: false)
         #expect(order == ["job", "hook", "hook"])
+        // The hook keeps the loop, which keeps the hook.
+        loop.afterTurn = nil
     }
 }
 
