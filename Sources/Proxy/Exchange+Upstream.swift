@@ -265,6 +265,12 @@ extension Exchange {
         if let until { self.worker.pumpQueue(model, at: until) }
     }
 
+    /// Whether a failure now could be followed by another try.
+    var mayBeRepeated: Bool {
+        self.isRepeatable && self.isReplayable && self.isRequestEnded && self.head != nil
+            && !self.isShadow
+    }
+
     private func hasAlternative(to endpoint: Endpoint, _ model: WorkerModel) -> Bool {
         model.hasAlternative(
             to: self.failedEndpoints + [endpoint],

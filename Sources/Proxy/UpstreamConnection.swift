@@ -231,6 +231,7 @@ final class UpstreamConnection: Connection {
             if self.parser == nil { self.parser = ResponseHead() }
             return nil
         case .complete(let count):
+            if count == bytes.count, self.holdsHead(head, exchange) { return nil }
             self.parser = nil
             let headBytes = UnsafeRawBufferPointer(rebasing: bytes[..<count])
             self.handle(head, headBytes, exchange, hasMore: count < bytes.count)
@@ -240,6 +241,18 @@ final class UpstreamConnection: Connection {
             self.fail(.invalidResponse(error))
             return nil
         }
+    }
+
+    /// A head whose body has not begun is kept back while the request may still be sent elsewhere: a
+    /// replica that dies between the two would otherwise cost the client its answer. Its bytes stay
+    /// in `input` and are read again with the first of the body.
+    private func holdsHead(_ head: ResponseHead, _ exchange: Exchange) -> Bool {
+        guard exchange.mayBeRepeated, head.status >= 200,
+            case .length(let length) = head.framing(requestMethod: exchange.method), length > 0
+        else { return false }
+        self.parser = ResponseHead()
+        self.hasResponseBytes = false
+        return true
     }
 
     private func handle(

@@ -57,17 +57,27 @@ final class Runtime {
                 logger: self.logger
             )
             self.accessLog = try Self.accessLog(configuration)
-            var options = try Self.gatewayOptions(configuration)
-            options.accessLog = self.accessLog
-            try self.control.startGateway(options)
-            try self.startAdmin(configuration)
+            try self.open(configuration)
         } catch let error as SystemError {
             throw RuntimeError(description: Self.advice(error))
         } catch let error as ClusterError {
             throw RuntimeError(description: error.description)
         }
-        try self.writePortsFile()
         self.warnOfWhatIsMissing(configuration)
+    }
+
+    /// Opens everything that listens; what was opened before a failure ends with the process.
+    private func open(_ configuration: Configuration) throws {
+        do {
+            var options = try Self.gatewayOptions(configuration)
+            options.accessLog = self.accessLog
+            try self.control.startGateway(options)
+            try self.startAdmin(configuration)
+            try self.writePortsFile()
+        } catch {
+            self.accessLog?.close()
+            throw error
+        }
     }
 
     /// What a configuration may say and this version does not do yet.
@@ -84,12 +94,22 @@ final class Runtime {
             if model.spec.protocol == .grpc { self.warnMissing(name, "protocol GRPC") }
             if model.spec.scaling != nil { self.warnMissing(name, "scaling") }
             if model.spec.rolloutPolicy != nil { self.warnMissing(name, "rollout") }
+            for variant in model.spec.variants {
+                switch variant.backend {
+                case .workload(let reference) where reference.kind == .deployment:
+                    self.warnMissing(name, "workloadRef of kind Deployment")
+                case .endpoints(let urls) where urls.contains { $0.scheme == .https }:
+                    self.warnMissing(name, "https endpoints")
+                case .workload, .endpoints:
+                    break
+                }
+            }
         }
     }
 
     private func warnMissing(_ resource: String, _ field: String) {
         self.logger.warning(
-            "not done by this version, the setting has no effect",
+            "not done by this version: the setting has no effect",
             metadata: ["resource": "\(resource)", "field": "\(field)"]
         )
     }
@@ -258,6 +278,7 @@ final class Runtime {
         }
         let diff = ConfigurationDiff(from: self.control.configuration, to: configuration)
         self.control.apply(configuration)
+        self.warnOfWhatIsMissing(configuration)
         self.logger.info(
             "configuration reloaded",
             metadata: ["generation": "\(self.control.generation)"]

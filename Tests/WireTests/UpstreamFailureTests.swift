@@ -46,6 +46,30 @@ import Testing
         }
     }
 
+    /// A replica killed between its head and its body: the head was kept back, another one answers.
+    @Test func aReplicaThatDiesBehindItsHeadIsReplaced() throws {
+        try Wire.run { wire in
+            let good = try wire.upstream()
+            good.serve { _, socket in try socket.respond("good") }
+            let dying = try wire.upstream()
+            dying.serve { _, socket in
+                try socket.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+                socket.close()
+            }
+            var settings = Wire.settings
+            settings.balancing = .roundRobin
+            wire.publish([
+                .init(
+                    settings: settings,
+                    variants: [.init(endpoints: [wire.endpoint(dying), wire.endpoint(good)])]
+                )
+            ])
+            for _ in 0..<6 {
+                #expect(try wire.fetch(Ask.infer()).text == "good")
+            }
+        }
+    }
+
     /// With no budget beyond the floor of ten in ten seconds, the eleventh is not tried again.
     @Test func theBudgetBoundsRetries() throws {
         try Wire.run { wire in
