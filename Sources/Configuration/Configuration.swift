@@ -146,9 +146,9 @@ extension Configuration {
         var text =
             "apiVersion: \(Schemas.apiVersion)\nkind: Gateway\nmetadata: {name: default}\nspec:\n"
         if let listen {
-            text += "  listeners: [{name: http, address: \(JSONText.string(listen))}]\n"
+            text += "  listeners: [{name: http, address: \(QuotedText.yaml(listen))}]\n"
         }
-        if let admin { text += "  admin: {address: \(JSONText.string(admin))}\n" }
+        if let admin { text += "  admin: {address: \(QuotedText.yaml(admin))}\n" }
         text += """
             ---
             apiVersion: \(Schemas.apiVersion)
@@ -162,7 +162,7 @@ extension Configuration {
                 endpoints:
 
             """
-        for upstream in upstreams { text += "    - \(JSONText.string(upstream))\n" }
+        for upstream in upstreams { text += "    - \(QuotedText.yaml(upstream))\n" }
         if upstreams.isEmpty { text += "    []\n" }
         return ConfigurationLoader.load(files: [(name: "--upstream", text: text)])
     }

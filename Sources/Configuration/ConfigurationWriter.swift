@@ -67,7 +67,7 @@ package enum ConfigurationWriter {
         case .duration(.fixed(let duration)): return DurationText.format(duration)
         case .bytes(let size): return SizeText.format(size)
         case .percent(let percent): return "\"\(percent)\""
-        case .text(let text): return JSONText.string(text)
+        case .text(let text): return QuotedText.yaml(text)
         case .list(let elements):
             return "[" + elements.map { Self.inline($0.value) }.joined(separator: ", ") + "]"
         case .map(let entries):
@@ -84,6 +84,6 @@ package enum ConfigurationWriter {
     /// Field names and names of the user's, which may look like numbers or truth values.
     private static func key(_ name: String) -> String {
         let isWord = name.utf8.allSatisfy { HostText.isLetter($0) } && !name.isEmpty
-        return isWord && PlainScalar(name, isPlain: true) == .text ? name : JSONText.string(name)
+        return isWord && PlainScalar(name, isPlain: true) == .text ? name : QuotedText.yaml(name)
     }
 }

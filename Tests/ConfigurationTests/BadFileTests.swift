@@ -22,6 +22,15 @@ import Testing
         #expect(matching.count == 1, "\(report)")
     }
 
+    /// How lines end makes no difference to what is said, nor to where.
+    @Test(arguments: BadFile.all)
+    func saysTheSameOfLinesThatEndInCRLF(bad: BadFile) {
+        let text = bad.text.replacing("\n", with: "\r\n")
+        let expected = ConfigurationLoader.load(files: [(name: "bad.yaml", text: bad.text)])
+        let result = ConfigurationLoader.load(files: [(name: "bad.yaml", text: text)])
+        #expect(result.problems == expected.problems)
+    }
+
     @Test func theTableHasUniqueNames() {
         let names = BadFile.all.map(\.name)
         #expect(Set(names).count == names.count)

@@ -220,6 +220,20 @@ extension BadFile {
             "the character U+7 is not allowed in YAML"
         ),
         BadFile(
+            "a lone carriage return",
+            Self.gateway("  workers: 1 # one⟨\r  limits: {}\n"),
+            path: "",
+            "a carriage return without a line feed",
+            hint: "end lines with LF or CR LF"
+        ),
+        BadFile(
+            "a line break that editors do not show",
+            Self.gateway("  workers: 1 # one⟨\u{2028}  limits: {}\n"),
+            path: "",
+            "the line break U+2028",
+            hint: "in double quotes"
+        ),
+        BadFile(
             "an undefined alias",
             Self.gateway("  workers: ⟨*count\n"),
             path: "",

@@ -89,6 +89,25 @@ import Testing
         }
     }
 
+    /// What may stand in a file as an escape only is written as one.
+    @Test func oddCharactersAreWrittenToBeReadAgain() throws {
+        let configuration = try Self.load(
+            #"""
+            apiVersion: weir.dev/v1alpha1
+            kind: ProcessDeployment
+            metadata: {name: p}
+            spec:
+              command: [a, "\x7f\u0085\u2028\u2029\ufeff\u0001\u009f\U0010fe00\U0001f600\r\n\t\"\\"]
+            """#
+        )
+        let text = ConfigurationWriter.yaml(configuration)
+        #expect(
+            configuration.processDeployments.first?.spec.command.last?.unicodeScalars.count == 14
+        )
+        #expect(text.contains(#"\u0085\u2028\u2029\ufeff"#))
+        #expect(try Self.load(text) == configuration)
+    }
+
     @Test func writesOneResource() throws {
         let configuration = try Self.load(BadFile.model(""))
         let id = ResourceID(kind: .model, namespace: "default", name: "m")

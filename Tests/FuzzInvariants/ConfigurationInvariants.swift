@@ -11,8 +11,12 @@ enum ConfigurationInvariants {
             Self.example("\($0).yaml")
         }
         let head = "apiVersion: weir.dev/v1alpha1\nkind: Model\nmetadata: {name: m}\nspec: "
+        let odd = #""\x7f\u0085\u2028\ufeff\u0001\u009f\U0010fe00\U0001f600""#
+        let process =
+            "apiVersion: weir.dev/v1alpha1\nkind: ProcessDeployment\nmetadata: {name: p}\nspec: "
         return examples
             + [
+                process + "{command: [a, \(odd)]}\n", head + "{} # x\r# y\u{2028}\n",
                 head + "{a: &a [*b]}\n", head + "&x {y: *x}\n", "a: 1\na: 2\n---\n- b\n---\n*c\n",
                 "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: [*c,*c]\n", "? [a]\n: b\n<<: {}\n",
                 "\u{FEFF}kind: Model\n", "a: \"\\x\"\n", "%YAML 9.9\n---\n!!binary x\n", "\ta: b\n",

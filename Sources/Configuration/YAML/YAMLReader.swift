@@ -65,15 +65,16 @@ struct YAMLReader {
             )
             return
         }
+        self.lineCount = self.text.utf8.count { $0 == 0x0A } + 1
         if let failure = TextCheck.failure(in: self.text) {
             self.problem(failure.position, failure.message, hint: failure.hint)
             return
         }
-        var lines = AliasMarking.mark(self.text).split(
+        // To Swift, CR LF is one character, which no line feed is found in.
+        var lines = AliasMarking.mark(self.text).replacing("\r\n", with: "\n").split(
             separator: "\n",
             omittingEmptySubsequences: false
         ).map(String.init)
-        self.lineCount = lines.count
         var firstLine = 0
         var restarts = 0
         while firstLine < lines.count, !self.isExhausted {

@@ -1,6 +1,11 @@
 import Yams
 
 /// Finds what YAML forbids in a text before a parser sees it, so that it gets a place.
+///
+/// YAML 1.1 has more line breaks than the line feed: a lone carriage return, U+0085, U+2028 and
+/// U+2029. They are refused as well, although YAML allows them. Editors, and everything else that
+/// counts lines here, go by line feeds: problems would point to other lines than people see, and a
+/// comment could end where nobody sees it end.
 enum TextCheck {
     struct Failure {
         var position: Position
@@ -11,7 +16,9 @@ enum TextCheck {
     static func failure(in text: String) -> Failure? {
         var line = 1
         var column = 1
+        var followsReturn = false
         for scalar in text.unicodeScalars {
+            if followsReturn, scalar != "\n" { return Self.loneReturn(line, column - 1) }
             if let problem = Self.problem(scalar) {
                 return Failure(
                     position: Position(line: line, column: column),
@@ -19,6 +26,7 @@ enum TextCheck {
                     hint: problem.hint
                 )
             }
+            followsReturn = scalar == "\r"
             if scalar == "\n" {
                 line += 1
                 column = 1
@@ -26,12 +34,26 @@ enum TextCheck {
                 column += 1
             }
         }
-        return nil
+        return followsReturn ? Self.loneReturn(line, column - 1) : nil
     }
+
+    private static func loneReturn(_ line: Int, _ column: Int) -> Failure {
+        Failure(
+            position: Position(line: line, column: column),
+            message: "a carriage return without a line feed",
+            hint: "end lines with LF or CR LF"
+        )
+    }
+
+    /// Whether a scalar may stand in a file as it is, not only as an escape.
+    static func allows(_ scalar: Unicode.Scalar) -> Bool { self.problem(scalar) == nil }
 
     private static func problem(_ scalar: Unicode.Scalar) -> (message: String, hint: String?)? {
         switch scalar.value {
-        case 0x09, 0x0A, 0x0D, 0x20...0x7E, 0x85, 0xA0...0xD7FF, 0xE000...0xFEFE,
+        case 0x85, 0x2028, 0x2029:
+            let code = QuotedText.hexadecimal(scalar, digits: 4)
+            return ("the line break U+\(code)", "use a line feed, or `\\u\(code)` in double quotes")
+        case 0x09, 0x0A, 0x0D, 0x20...0x7E, 0xA0...0xD7FF, 0xE000...0xFEFE,
             0xFF00...0xFFFC, 0x10000..<YAMLReader.Marker.reserved.lowerBound:
             return nil
         case 0xFEFF:
@@ -42,6 +64,32 @@ enum TextCheck {
             let code = String(scalar.value, radix: 16, uppercase: true)
             return ("the character U+\(code) is not allowed in YAML", "remove it or escape it")
         }
+    }
+}
+
+/// Text as a YAML scalar in double quotes.
+enum QuotedText {
+    /// Escapes what `TextCheck` would refuse, so that any text can be read again.
+    static func yaml(_ text: String) -> String {
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"", "\\": result += "\\\(scalar)"
+            case "\n": result += "\\n"
+            case "\r": result += "\\r"
+            case "\t": result += "\\t"
+            case _ where TextCheck.allows(scalar): result.unicodeScalars.append(scalar)
+            case _ where scalar.value <= 0xFFFF:
+                result += "\\u" + self.hexadecimal(scalar, digits: 4)
+            default: result += "\\U" + self.hexadecimal(scalar, digits: 8)
+            }
+        }
+        return result + "\""
+    }
+
+    static func hexadecimal(_ scalar: Unicode.Scalar, digits: Int) -> String {
+        let code = String(scalar.value, radix: 16)
+        return String(repeating: "0", count: max(0, digits - code.count)) + code
     }
 }
 
