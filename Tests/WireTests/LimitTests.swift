@@ -31,7 +31,8 @@ import Testing
         }
         #expect(try self.status(request(4096), limits) == 200)
         #expect(try self.status(request(4097), limits) == 431)
-        #expect(try self.status(request(4_000_000), limits) == 431)
+        // Below the megabyte that is read of a refused request before it is cut.
+        #expect(try self.status(request(900_000), limits) == 431)
     }
 
     @Test func tooManyHeadersAre431() throws {
