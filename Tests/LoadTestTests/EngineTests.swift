@@ -72,6 +72,20 @@ struct EngineTests {
         #expect(summary.records.allSatisfy { $0.dispatched >= $0.scheduled && $0.end > $0.sent })
     }
 
+    /// A search makes many runs in one process.
+    @Test func aRunThatEndedIsLetGo() throws {
+        let server = try Server()
+        var plan = try server.plan(.closed(connections: 2))
+        plan.requestsMax = 10
+        plan.threads = 2
+        var run: LoadRun? = try LoadRun(plan)
+        weak let remains = run
+        #expect(try run?.run().statistics.total == 10)
+        run?.interrupt()
+        run = nil
+        #expect(remains == nil)
+    }
+
     @Test func warmUpAndCoolDownAreAdded() throws {
         let server = try Server()
         var plan = try server.plan(rate(100, 0.3))

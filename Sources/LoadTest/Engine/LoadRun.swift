@@ -62,6 +62,8 @@ package final class LoadRun: Sendable {
         coordinator.run()
         timer.cancel()
         for thread in threads { thread.join() }
+        // They tell this run when they are done, and so keep it.
+        self.shared.withLock { $0.workers = [] }
         return self.summary(startedAt: startedAt)
     }
 
