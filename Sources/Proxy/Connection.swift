@@ -72,7 +72,6 @@ class Connection: IOHandler {
 
     override final func ready(_ events: IOEvents) {
         if self.isClosed { return }
-        self.worker.willHandleEvents()
         if events.contains(.closed) { self.peerClosed = true }
         if events.contains(.write) {
             let hasInput = events.contains(.read) || events.contains(.closed)

@@ -125,8 +125,6 @@ final class Worker {
         self.deferred.append(connection)
     }
 
-    func willHandleEvents() {}
-
     @inline(__always)
     func bytesRead(_ count: Int) {
         self.stats.bytesRead &+= UInt64(count)
