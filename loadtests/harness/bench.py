@@ -6,6 +6,7 @@ Misses of goals do not fail it; anything by which the figures could not be belie
 import argparse
 import importlib.util
 import json
+import os
 import pathlib
 import sys
 import time
@@ -16,7 +17,10 @@ from .processes import Fault, Stage
 ROOT = peers.ROOT
 OUTPUT = ROOT / ".cache/bench"
 # In the order in which they run.
-SCENARIOS = ("small-post",)
+SCENARIOS = (
+    "small-post", "long-prompt", "sse", "large-bodies", "idle-connections", "added-latency",
+    "two-workers", "large-configuration",
+)
 
 
 class Progress:
@@ -39,10 +43,10 @@ class Progress:
 class Run:
     """What a scenario works with."""
 
-    def __init__(self, name, folder, scenario, rounds, progress):
+    def __init__(self, name, folder, scenario, rounds, cores, progress):
         self.name, self.scenario, self.rounds = name, scenario, rounds
         self.progress = progress
-        self.cores = machine.Cores()
+        self.cores = cores
         self.stage = Stage(folder)
         self.comparisons = []
 
@@ -58,7 +62,8 @@ class Run:
         for number in range(count):
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
-                self.progress.show(f"{self.name}: round {number + 1} of {count}, {name}")
+                who = name if isinstance(name, str) else name[0]
+                self.progress.show(f"{self.name}: round {number + 1} of {count}, {who}")
                 yield number, name
 
     def write(self, name, data):
@@ -75,9 +80,9 @@ def load_scenario(name):
     return path.parent, module
 
 
-def measure(name, rounds, progress):
+def measure(name, rounds, cores, progress):
     folder, module = load_scenario(name)
-    run = Run(name, OUTPUT / name, folder, rounds, progress)
+    run = Run(name, OUTPUT / name, folder, rounds, cores, progress)
     started = time.monotonic()
     noise = machine.Noise()
     with run.stage:
@@ -135,10 +140,12 @@ def main():
     warnings = [warn(machine.disturbance(), "before the run")]
     if cores.overlap:
         warnings.append(warn("there is one core only", "on this machine"))
+    # This program wakes up now and then, too.
+    os.sched_setaffinity(0, cores.load)
     progress = Progress()
     comparisons = []
     for name in values.chosen:
-        comparisons += measure(name, values.rounds, progress)
+        comparisons += measure(name, values.rounds, cores, progress)
     warnings.append(warn(machine.disturbance(), "after the run"))
     results = {
         "machine": facts, "rounds": values.rounds, "warnings": [w for w in warnings if w],

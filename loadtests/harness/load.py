@@ -82,6 +82,12 @@ def wrk(peer, cores, path, body, seconds, connections, answer_bytes, content_typ
     )
 
 
+def small_answer(size):
+    """An answer of exactly `size` bytes of JSON."""
+    shape = '{"id":"a","object":"chat.completion","choices":[""]}'
+    return shape.replace('""', '"' + "x" * (size - len(shape)) + '"')
+
+
 def check_result(peer, result, answer_bytes):
     """Whoever fails fast must not look fast."""
     kinds = ("connect", "read", "write", "status", "timeout")

@@ -12,12 +12,15 @@ STOLEN_SHARE_MAX = 0.01
 QUIET_SECONDS = 2.0
 
 
+# Asked once: later this program keeps to some of them itself.
+ALL_CORES = sorted(os.sched_getaffinity(0))
+
+
 class Cores:
     """Who runs where: proxies on `proxy`, the load and the server behind on `load`."""
 
     def __init__(self, proxies=1):
-        cores = sorted(os.sched_getaffinity(0))
-        self.all = cores
+        cores = self.all = ALL_CORES
         self.proxy = cores[:proxies]
         self.load = cores[proxies:] or cores[-1:]
         self.overlap = len(cores) <= proxies
@@ -60,7 +63,7 @@ def disturbance():
         reasons.append(f"other programs use {seen['busy_share']:.0%} of its processors")
     if seen["stolen_share"] > STOLEN_SHARE_MAX:
         reasons.append(f"the hypervisor takes {seen['stolen_share']:.0%} of its time")
-    if load > len(os.sched_getaffinity(0)):
+    if load > len(ALL_CORES):
         reasons.append(f"its load average is {load:.1f}")
     return ", ".join(reasons) or None
 
@@ -85,7 +88,7 @@ def description():
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(ALL_CORES),
         "memory_bytes": pages,
         "kernel": platform.release(),
         "machine": platform.machine(),

@@ -95,17 +95,18 @@ def start_envoy(stage, scenario, backend, cores, workers=1):
     return Peer("Envoy", process, port)
 
 
-def start_weir(stage, scenario, backend, cores, workers=1, name="weir", template=None, **values):
-    """Weir with the scenario's `weir.yaml`, or with a file that needs no filling in."""
+def start_weir(stage, scenario, backend, cores, workers=1, name="weir", more=(), **values):
+    """Weir with the scenario's `weir.yaml`, filled in, and with `more` files as they are."""
     folder = stage.folder / name
     folder.mkdir(exist_ok=True)
     config = render(
-        template or scenario / "weir.yaml", folder / "weir.yaml", BACKEND=backend,
-        WORKERS=workers, FOLDER=folder, WEIR=weir_binary(), **values,
+        scenario / "weir.yaml", folder / "weir.yaml", BACKEND=backend, WORKERS=workers,
+        FOLDER=folder, WEIR=weir_binary(), **values,
     )
     ports = folder / "ports.json"
     ports.unlink(missing_ok=True)
-    command = [weir_binary(), "run", "-c", config, "--ports-file", ports]
+    files = [word for file in (config, *more) for word in ("-c", file)]
+    command = [weir_binary(), "run", *files, "--ports-file", ports]
     process = stage.start(name, command, cores)
     addresses = read_json(ports, process)
     port, admin = (int(addresses[key].rpartition(":")[2]) for key in ("http", "admin"))

@@ -139,12 +139,20 @@ class Stage:
     def __init__(self, folder):
         self.folder = folder
         self.processes = []
+        self.inner = []
         folder.mkdir(parents=True, exist_ok=True)
+
+    def inside(self, name):
+        """A stage of its own in a folder of this one; it ends with this one at the latest."""
+        self.inner.append(Stage(self.folder / name))
+        return self.inner[-1]
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        for stage in self.inner:
+            stage.__exit__()
         for process in reversed(self.processes):
             process.stop()
         self.processes.clear()

@@ -7,7 +7,8 @@ SATURATED = 0.95
 PEERS = ("Weir", "nginx", "HAProxy", "Envoy")
 UNITS = {
     "µs": (1e6, "{:.1f}"), "ms": (1e3, "{:.2f}"), "s": (1, "{:.2f}"), "/s": (1, "{:,.0f}"),
-    "MB/s": (1e-6, "{:,.0f}"), "KB": (1 / 1024, "{:.2f}"), "×": (1, "{:.2f}"),
+    "MB/s": (1e-6, "{:,.0f}"), "KB": (1 / 1024, "{:.2f}"),
+    "MB": (1 / 1024 / 1024, "{:.1f}"), "×": (1, "{:.2f}"),
 }
 
 
@@ -35,6 +36,7 @@ class Comparison:
         self.samples = {}
         self.shares = {}
         self.notes = []
+        self.failure = None
 
     def add(self, peer, value):
         self.samples.setdefault(peer, []).append(value)
@@ -52,6 +54,11 @@ class Comparison:
     def all_notes(self):
         return self.notes + [text for text in [self.limited()] if text]
 
+    def fail(self, reason):
+        """Weir could not do this at all: a miss with a reason instead of a figure."""
+        self.failure = reason
+        self.note(reason)
+
     def note(self, text):
         if text not in self.notes:
             self.notes.append(text)
@@ -66,6 +73,8 @@ class Comparison:
 
     def verdict(self):
         """True or False; None where there is nothing to judge."""
+        if self.failure:
+            return False
         if "Weir" not in self.samples:
             return None
         verdicts = []

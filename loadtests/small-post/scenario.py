@@ -3,7 +3,7 @@
 from harness import bodies, load, peers
 
 PATH = "/v1/chat/completions"
-ANSWER = '{"id":"a","object":"chat.completion","choices":["' + "x" * 973 + '"]}'
+ANSWER = load.small_answer(1024)
 CONNECTIONS = 64
 SECONDS = 3
 WARM_UP_SECONDS = 1
