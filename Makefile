@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-sanitized fuzz bench lint format modules clean
+.PHONY: help setup build demo demo-stop test test-sanitized fuzz bench loadtest lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -36,6 +36,9 @@ fuzz: ## fuzz every parser for FUZZ_SECONDS=60 (5 minutes in all if CI is set)
 
 bench: ## Weir beside nginx, HAProxy and Envoy (ROUNDS=5, ONLY=small-post,sse): takes minutes
 	@scripts/bench --rounds "$(ROUNDS)" --only "$(ONLY)"
+
+loadtest: ## what must hold under load: reloads, a killed replica, a stuck server, overflow (ONLY=reload)
+	@scripts/bench loadtest --only "$(ONLY)"
 
 lint: ## check the style of sources and scripts
 	@scripts/lint
