@@ -60,6 +60,7 @@ let package = Package(
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
+        .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
         .target(
             name: "Configuration",
             dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
@@ -161,6 +162,7 @@ let package = Package(
         test("FuzzTests", ["FuzzInvariants", "TestSupport"]),
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
+        test("AutoscalingTests", ["Autoscaling", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
         test("TidyTests", []),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),
