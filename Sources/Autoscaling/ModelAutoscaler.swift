@@ -9,10 +9,11 @@ import Core
 package struct ModelAutoscaler: Sendable {
     package private(set) var setup: ModelSetup
     package private(set) var log: DecisionLog
-    /// What `propose` found, until `conclude`.
     var states: [VariantState]
+    /// The load of all variants together, where they are interchangeable.
+    var pool: Demand?
     private var decisions: UInt64 = 0
-    let startedAt: Instant
+    private var wallSeconds: Int64?
 
     /// - Parameter at: when observing begins; nothing is taken away until windows are full.
     package init(
@@ -21,20 +22,24 @@ package struct ModelAutoscaler: Sendable {
         logCapacity: Int = DecisionLog.defaultCapacity
     ) {
         self.setup = setup
-        self.startedAt = now
         self.log = DecisionLog(capacity: logCapacity)
         self.states = setup.variants.map { VariantState($0, setup, at: now) }
     }
 
     /// Takes a changed configuration. What was learned stays with variants of the same name.
     package mutating func reconfigure(_ setup: ModelSetup, at now: Instant) {
+        if setup == self.setup { return }
         let old = self.setup
         let states = self.states
         self.states = setup.variants.map { variant in
-            if let index = old.variants.firstIndex(where: { $0.name == variant.name }) {
-                return states[index]
-            }
-            return VariantState(variant, setup, at: now)
+            guard let index = old.variants.firstIndex(where: { $0.name == variant.name }),
+                old.objectives == setup.objectives,
+                old.policy.stableWindow == setup.policy.stableWindow,
+                old.policy.burstWindow == setup.policy.burstWindow
+            else { return VariantState(variant, setup, at: now) }
+            var state = states[index]
+            if old.policy != setup.policy { state.adopt(setup) }
+            return state
         }
         self.setup = setup
     }
@@ -49,29 +54,46 @@ package struct ModelAutoscaler: Sendable {
             self.states.indices.contains(variant),
             "variant \(variant) of \(self.states.count)"
         )
-        self.states[variant].observe(observation, at: now)
+        self.states[variant].observe(observation, self.setup, at: now.seconds(since: .zero))
     }
 
     /// What every variant wants, all constraints but the budget's applied.
     package mutating func propose(at now: Instant, wallClock: WallClock? = nil) -> [Proposal] {
-        self.states.indices.map { index in
-            self.states[index].propose(self.setup, index, at: now)
+        self.wallSeconds = wallClock?.secondsSince1970
+        let seconds = now.seconds(since: .zero)
+        var proposals: [Proposal] = []
+        proposals.reserveCapacity(self.states.count)
+        for index in self.states.indices {
+            proposals.append(
+                self.states[index].propose(
+                    self.setup,
+                    index,
+                    wallClock: wallClock,
+                    at: seconds
+                )
+            )
         }
+        return proposals
     }
 
     /// Decides within what a budget grants.
     /// - Parameter grants: the most replicas of each variant; nil where no budget limits it.
     package mutating func conclude(grants: [Int?] = [], at now: Instant) -> ScalingDecision {
         self.decisions += 1
-        let variants = self.states.indices.map { index in
+        let seconds = now.seconds(since: .zero)
+        var variants: [VariantDecision] = []
+        variants.reserveCapacity(self.states.count)
+        for index in self.states.indices {
             let grant = grants.indices.contains(index) ? grants[index] : nil
-            return self.states[index].conclude(self.setup, index, grant: grant, at: now)
+            variants.append(
+                self.states[index].conclude(self.setup, index, grant: grant, at: seconds)
+            )
         }
         let decision = ScalingDecision(
             model: self.setup.name,
             number: self.decisions,
             at: now,
-            wallSeconds: nil,
+            wallSeconds: self.wallSeconds,
             variants: variants
         )
         self.log.append(decision)
@@ -84,10 +106,19 @@ package struct ModelAutoscaler: Sendable {
         return self.conclude(at: now)
     }
 
-    /// A request waits for a variant; call it where the variant has no replica ready or starting.
-    package mutating func requestArrived(variant: Int, at now: Instant) -> OnRequestWithoutReplica {
-        let bounds = self.setup.variants[variant].bounds
-        return bounds.maximum > 0 ? .start(replicas: max(1, bounds.minimum)) : .wait
+    /// A request waits for a variant that has no replica ready or starting.
+    /// - Parameter grant: the most replicas a budget allows; nil where none limits it.
+    package mutating func requestArrived(variant: Int, grant: Int? = nil, at now: Instant)
+        -> OnRequestWithoutReplica
+    {
+        let seconds = now.seconds(since: .zero)
+        self.states[variant].demand.wake(atSeconds: seconds)
+        let wanted = self.states[variant].wake(
+            self.setup.variants[variant],
+            grant: grant,
+            at: seconds
+        )
+        return wanted.map { .start(replicas: $0) } ?? .wait
     }
 }
 
@@ -95,6 +126,10 @@ package struct ModelAutoscaler: Sendable {
 package struct Proposal: Sendable, Hashable {
     package var wanted: Int
     package var minimum: Int
+    /// Ready, starting or stuck.
+    package var held: Int
+    package var draining: Int
+    package var unitsPerReplica: Int
 }
 
 package enum OnRequestWithoutReplica: Sendable, Hashable {
@@ -102,4 +137,23 @@ package enum OnRequestWithoutReplica: Sendable, Hashable {
     case start(replicas: Int)
     /// Replicas were asked for already, or cannot come for now.
     case wait
+}
+
+extension VariantState {
+    /// Nil: asked for already, or pointless.
+    mutating func wake(_ variant: VariantSetup, grant: Int?, at now: Double) -> Int? {
+        guard (self.desired ?? self.live) == 0 else { return nil }
+        let most = min(variant.bounds.maximum, grant ?? .max)
+        guard most > 0 else { return nil }
+        if self.supply.isBlocked {
+            let patience = max(30, 2 * self.coldStart.seconds)
+            let limit = self.supply.limit(coming: 0, patience: patience, atSeconds: now)
+            guard (limit ?? 1) > 0 else { return nil }
+        }
+        let count = min(most, max(1, variant.bounds.minimum, variant.floor))
+        self.hold.raised(by: count, breakEven: self.breakEvenSeconds, atSeconds: now)
+        self.wantedHigh.add(count, atSeconds: now)
+        self.desired = count
+        return count
+    }
 }

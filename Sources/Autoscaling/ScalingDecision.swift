@@ -71,6 +71,8 @@ package struct DecisionInputs: Sendable, Hashable {
     package var capacityRate: Double?
     /// The share of requests within the objectives, over the last minutes.
     package var attainment: Double?
+    /// By what the forecast is multiplied, as more or fewer than asked for met the objectives.
+    package var correction: Double?
     package var coldStartSeconds: Double
     /// The measured share of that, or nil where it is assumed.
     package var coldStartsMeasured: Int
