@@ -93,7 +93,7 @@ let package = Package(
         .target(
             name: "Clusters",
             dependencies: [
-                "Core", "Configuration", "EventLoop", "HTTPService", "CPlatform",
+                "Core", "Autoscaling", "Configuration", "EventLoop", "HTTPService", "CPlatform",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -101,7 +101,8 @@ let package = Package(
         .target(
             name: "Control",
             dependencies: [
-                "Core", "Configuration", "Traffic", "EventLoop", "Proxy", "Clusters", "Telemetry",
+                "Core", "Autoscaling", "Configuration", "Traffic", "EventLoop", "HTTPService",
+                "Proxy", "Clusters", "Telemetry",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -109,8 +110,8 @@ let package = Package(
         .target(
             name: "Admin",
             dependencies: [
-                "Core", "HTTP", "EventLoop", "HTTPService", "Telemetry", "Control", "Configuration",
-                "Clusters", "Proxy",
+                "Core", "HTTP", "Autoscaling", "EventLoop", "HTTPService", "Telemetry", "Control",
+                "Configuration", "Clusters", "Proxy",
             ],
             swiftSettings: base
         ),
@@ -130,8 +131,8 @@ let package = Package(
         .executableTarget(
             name: "weir",
             dependencies: [
-                "Core", "Configuration", "EventLoop", "Proxy", "Clusters", "Control", "Admin",
-                "Telemetry", "LoadTest", "ModelSimulator", "HTTPService",
+                "Core", "Autoscaling", "Configuration", "EventLoop", "Proxy", "Clusters", "Control",
+                "Admin", "Telemetry", "LoadTest", "ModelSimulator", "HTTPService",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -191,8 +192,8 @@ let package = Package(
         test(
             "ControlTests",
             [
-                "Control", "Configuration", "Clusters", "Proxy", "HTTPService", "HTTP", "Traffic",
-                "EventLoop", "Core", "LoopTestSupport",
+                "Control", "Autoscaling", "Configuration", "Clusters", "Proxy", "HTTPService",
+                "HTTP", "Traffic", "EventLoop", "Core", "LoopTestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
