@@ -48,6 +48,9 @@ struct Demand: Sendable {
 
     mutating func wake(atSeconds now: Double) { self.busyAt = now }
 
+    /// A time of which nothing is known is not a time without requests.
+    mutating func missed(seconds: Double) { self.busyAt += seconds }
+
     var hasWork: Bool { self.inFlight + self.queued > 0 }
     var work: Double { Double(self.inFlight + self.queued) }
     var stable: LoadWindow.Sums { self.window.sums(overSeconds: self.stableSeconds) }

@@ -87,7 +87,8 @@ struct VariantState: Sendable {
         for sample in observation.coldStartSeconds { self.coldStart.add(sample) }
         for sample in observation.drainSeconds { self.drain.add(sample) }
         self.outside.take(observation, at: now)
-        guard seconds > 0, seconds.isFinite, let gateway = observation.gateway else { return }
+        guard seconds > 0, seconds.isFinite else { return }
+        guard let gateway = observation.gateway else { return self.demand.missed(seconds: seconds) }
         self.gatewayAt = now
         if observation.gatewaysMissing > 0 { self.partialAt = now }
         let ready = self.replicas?.ready ?? 0
