@@ -89,6 +89,9 @@ package enum ScalingWords {
 
     /// Why a variant has the number it has: the recommendation that won, and what changed it.
     package static func reason(_ decision: VariantDecision) -> String {
+        if decision.desired == 0, decision.outcome != .hold, ScalingReason(decision) == .idle {
+            return "no request for the time that `scaleToZero` gives"
+        }
         let winner = self.winner(decision)
         var parts = winner.map { [self.text($0)] } ?? []
         if let last = decision.constraints.last(where: { $0.after == decision.desired }) {
