@@ -57,6 +57,11 @@ let package = Package(
             providers: [.apt(["libevent-dev"])]
         ),
         .target(name: "CPlatform"),
+        .systemLibrary(
+            name: "CCurl",
+            pkgConfig: "libcurl",
+            providers: [.apt(["libcurl4-openssl-dev"])]
+        ),
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
@@ -82,6 +87,7 @@ let package = Package(
             dependencies: ["Core", "HTTP", "EventLoop", "CPlatform"],
             swiftSettings: shell
         ),
+        .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
         .target(
             name: "Proxy",
             dependencies: [
@@ -171,6 +177,10 @@ let package = Package(
         test(
             "HTTPServiceTests",
             ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
+        test(
+            "CurlTests",
+            ["Curl", "HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
         ),
         test("ProxyTests", ["Proxy", "Traffic", "EventLoop", "Core"]),
         test(

@@ -163,7 +163,7 @@ enum Rules {
     /// Our modules; each may import those before it.
     static let modules = [
         "Core", "HTTP", "Traffic", "Configuration", "EventLoop", "Telemetry", "HTTPService",
-        "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator",
+        "Curl", "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator",
         "weir",
     ]
     static let pureModules: Set<String> = ["Core", "HTTP", "Traffic"]
