@@ -65,6 +65,7 @@ let package = Package(
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
+        .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
         .target(
             name: "Configuration",
             dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
@@ -158,7 +159,7 @@ let package = Package(
         .target(
             name: "FuzzInvariants",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Configuration", "EventLoop", "HTTPService",
+                "Core", "HTTP", "Traffic", "Signals", "Configuration", "EventLoop", "HTTPService",
                 "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
@@ -167,6 +168,7 @@ let package = Package(
         test("FuzzTests", ["FuzzInvariants", "TestSupport"]),
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
+        test("SignalsTests", ["Signals", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
         test("TidyTests", []),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),

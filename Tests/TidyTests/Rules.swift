@@ -162,11 +162,11 @@ enum Rules {
 
     /// Our modules; each may import those before it.
     static let modules = [
-        "Core", "HTTP", "Traffic", "Configuration", "EventLoop", "Telemetry", "HTTPService",
-        "Curl", "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator",
-        "weir",
+        "Core", "HTTP", "Traffic", "Signals", "Configuration", "EventLoop", "Telemetry",
+        "HTTPService", "Curl", "Proxy", "Clusters", "Control", "Admin", "LoadTest",
+        "ModelSimulator", "weir",
     ]
-    static let pureModules: Set<String> = ["Core", "HTTP", "Traffic"]
+    static let pureModules: Set<String> = ["Core", "HTTP", "Traffic", "Signals"]
     /// What a pure module may import beside the pure modules before it.
     static let pureImports: Set<String> = ["Synchronization"]
 
