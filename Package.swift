@@ -90,6 +90,11 @@ let package = Package(
         ),
         .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
         .target(
+            name: "Scraping",
+            dependencies: ["Core", "Signals", "EventLoop", "HTTPService", "Curl"],
+            swiftSettings: base
+        ),
+        .target(
             name: "Proxy",
             dependencies: [
                 "Core", "HTTP", "Traffic", "EventLoop", "Telemetry", "CPlatform",
@@ -183,6 +188,13 @@ let package = Package(
         test(
             "CurlTests",
             ["Curl", "HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
+        test(
+            "ScrapingTests",
+            [
+                "Scraping", "Curl", "Signals", "ModelSimulator", "HTTPService", "EventLoop", "HTTP",
+                "Core", "LoopTestSupport",
+            ]
         ),
         test("ProxyTests", ["Proxy", "Traffic", "EventLoop", "Core"]),
         test(

@@ -163,7 +163,7 @@ enum Rules {
     /// Our modules; each may import those before it.
     static let modules = [
         "Core", "HTTP", "Traffic", "Signals", "Configuration", "EventLoop", "Telemetry",
-        "HTTPService", "Curl", "Proxy", "Clusters", "Control", "Admin", "LoadTest",
+        "HTTPService", "Curl", "Scraping", "Proxy", "Clusters", "Control", "Admin", "LoadTest",
         "ModelSimulator", "weir",
     ]
     static let pureModules: Set<String> = ["Core", "HTTP", "Traffic", "Signals"]
