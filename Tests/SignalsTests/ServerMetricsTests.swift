@@ -1,4 +1,5 @@
 import Core
+import Foundation
 import Testing
 
 @testable import Signals
@@ -263,6 +264,22 @@ enum Expositions {
                 .presence, .handled, .firstTokenSum, .latencySum, .kvBlocksUsed, .kvBlocksMax,
             ]
             #expect((metrics == empty) == saysNothingAlone.contains(rule.signal), "\(rule.name)")
+        }
+    }
+
+    /// Whoever wonders where a number comes from looks there.
+    @Test func theReferenceNamesEveryMetric() throws {
+        let page = URL(filePath: #filePath)
+            .appending(path: "../../../docs/reference/signals.md").standardizedFileURL
+        let text = try String(contentsOf: page, encoding: .utf8)
+            .replacingOccurrences(of: ":", with: "_")
+        for rule in MetricRule.all where !rule.name.hasPrefix("ray_") {
+            var name = rule.name
+            for suffix in ["_bucket", "_sum", "_count"] where name.hasSuffix(suffix) {
+                // Histograms are named as a whole, but for those of which the sum alone counts.
+                if !text.contains("`\(name)") { name.removeLast(suffix.count) }
+            }
+            #expect(text.contains("`\(name)"), "the reference does not name \(rule.name)")
         }
     }
 
