@@ -57,10 +57,16 @@ let package = Package(
             providers: [.apt(["libevent-dev"])]
         ),
         .target(name: "CPlatform"),
+        .systemLibrary(
+            name: "CCurl",
+            pkgConfig: "libcurl",
+            providers: [.apt(["libcurl4-openssl-dev"])]
+        ),
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
         .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
+        .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
         .target(
             name: "Configuration",
             dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
@@ -83,6 +89,12 @@ let package = Package(
             dependencies: ["Core", "HTTP", "EventLoop", "CPlatform"],
             swiftSettings: shell
         ),
+        .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
+        .target(
+            name: "Scraping",
+            dependencies: ["Core", "Signals", "EventLoop", "HTTPService", "Curl"],
+            swiftSettings: base
+        ),
         .target(
             name: "Proxy",
             dependencies: [
@@ -101,8 +113,8 @@ let package = Package(
         .target(
             name: "Control",
             dependencies: [
-                "Core", "Autoscaling", "Configuration", "Traffic", "EventLoop", "HTTPService",
-                "Proxy", "Clusters", "Telemetry",
+                "Core", "Autoscaling", "Signals", "Configuration", "Traffic", "EventLoop",
+                "HTTPService", "Scraping", "Proxy", "Clusters", "Telemetry",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -154,7 +166,7 @@ let package = Package(
         .target(
             name: "FuzzInvariants",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Configuration", "EventLoop", "HTTPService",
+                "Core", "HTTP", "Traffic", "Signals", "Configuration", "EventLoop", "HTTPService",
                 "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
@@ -164,6 +176,7 @@ let package = Package(
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("AutoscalingTests", ["Autoscaling", "Core"]),
+        test("SignalsTests", ["Signals", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
         test("TidyTests", []),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),
@@ -174,6 +187,17 @@ let package = Package(
         test(
             "HTTPServiceTests",
             ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
+        test(
+            "CurlTests",
+            ["Curl", "HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
+        test(
+            "ScrapingTests",
+            [
+                "Scraping", "Curl", "Signals", "ModelSimulator", "HTTPService", "EventLoop", "HTTP",
+                "Core", "LoopTestSupport",
+            ]
         ),
         test("ProxyTests", ["Proxy", "Traffic", "EventLoop", "Core"]),
         test(
@@ -193,7 +217,7 @@ let package = Package(
             "ControlTests",
             [
                 "Control", "Autoscaling", "Configuration", "Clusters", "Proxy", "HTTPService",
-                "HTTP", "Traffic", "EventLoop", "Core", "LoopTestSupport",
+                "HTTP", "Traffic", "EventLoop", "Scraping", "Signals", "Core", "LoopTestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
