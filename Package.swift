@@ -57,9 +57,16 @@ let package = Package(
             providers: [.apt(["libevent-dev"])]
         ),
         .target(name: "CPlatform"),
+        .systemLibrary(
+            name: "CCurl",
+            pkgConfig: "libcurl",
+            providers: [.apt(["libcurl4-openssl-dev"])]
+        ),
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
+        .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
+        .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
         .target(
             name: "Configuration",
             dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
@@ -82,6 +89,12 @@ let package = Package(
             dependencies: ["Core", "HTTP", "EventLoop", "CPlatform"],
             swiftSettings: shell
         ),
+        .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
+        .target(
+            name: "Scraping",
+            dependencies: ["Core", "Signals", "EventLoop", "HTTPService", "Curl"],
+            swiftSettings: base
+        ),
         .target(
             name: "Proxy",
             dependencies: [
@@ -92,7 +105,7 @@ let package = Package(
         .target(
             name: "Clusters",
             dependencies: [
-                "Core", "Configuration", "EventLoop", "HTTPService", "CPlatform",
+                "Core", "Autoscaling", "Configuration", "EventLoop", "HTTPService", "CPlatform",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -100,7 +113,8 @@ let package = Package(
         .target(
             name: "Control",
             dependencies: [
-                "Core", "Configuration", "Traffic", "EventLoop", "Proxy", "Clusters", "Telemetry",
+                "Core", "Autoscaling", "Signals", "Configuration", "Traffic", "EventLoop",
+                "HTTPService", "Scraping", "Proxy", "Clusters", "Telemetry",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -108,8 +122,8 @@ let package = Package(
         .target(
             name: "Admin",
             dependencies: [
-                "Core", "HTTP", "EventLoop", "HTTPService", "Telemetry", "Control", "Configuration",
-                "Clusters", "Proxy",
+                "Core", "HTTP", "Autoscaling", "EventLoop", "HTTPService", "Telemetry", "Control",
+                "Configuration", "Clusters", "Proxy",
             ],
             swiftSettings: base
         ),
@@ -129,8 +143,8 @@ let package = Package(
         .executableTarget(
             name: "weir",
             dependencies: [
-                "Core", "Configuration", "EventLoop", "Proxy", "Clusters", "Control", "Admin",
-                "Telemetry", "LoadTest", "ModelSimulator", "HTTPService",
+                "Core", "Autoscaling", "Configuration", "EventLoop", "Proxy", "Clusters", "Control",
+                "Admin", "Telemetry", "LoadTest", "ModelSimulator", "HTTPService",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -152,7 +166,7 @@ let package = Package(
         .target(
             name: "FuzzInvariants",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Configuration", "EventLoop", "HTTPService",
+                "Core", "HTTP", "Traffic", "Signals", "Configuration", "EventLoop", "HTTPService",
                 "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
@@ -161,6 +175,8 @@ let package = Package(
         test("FuzzTests", ["FuzzInvariants", "TestSupport"]),
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
+        test("AutoscalingTests", ["Autoscaling", "Core"]),
+        test("SignalsTests", ["Signals", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
         test("TidyTests", []),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),
@@ -171,6 +187,17 @@ let package = Package(
         test(
             "HTTPServiceTests",
             ["HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
+        test(
+            "CurlTests",
+            ["Curl", "HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
+        test(
+            "ScrapingTests",
+            [
+                "Scraping", "Curl", "Signals", "ModelSimulator", "HTTPService", "EventLoop", "HTTP",
+                "Core", "LoopTestSupport",
+            ]
         ),
         test("ProxyTests", ["Proxy", "Traffic", "EventLoop", "Core"]),
         test(
@@ -189,8 +216,8 @@ let package = Package(
         test(
             "ControlTests",
             [
-                "Control", "Configuration", "Clusters", "Proxy", "HTTPService", "HTTP", "Traffic",
-                "EventLoop", "Core", "LoopTestSupport",
+                "Control", "Autoscaling", "Configuration", "Clusters", "Proxy", "HTTPService",
+                "HTTP", "Traffic", "EventLoop", "Scraping", "Signals", "Core", "LoopTestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),

@@ -13,6 +13,9 @@ enum AdminRoute: Equatable {
     case listeners
     case snapshot
     case reload
+    case load
+    case decisions
+    case explain(model: String)
     case scale(deployment: String)
     case output(replica: String)
 
@@ -29,6 +32,8 @@ enum AdminRoute: Equatable {
         case "/api/v1/replicas": self = .replicas
         case "/api/v1/listeners": self = .listeners
         case "/api/v1/snapshot": self = .snapshot
+        case "/api/v1/load": self = .load
+        case "/api/v1/decisions": self = .decisions
         case "/api/v1/reload": self = .reload
         default:
             guard let named = Self.named(path) else { return nil }
@@ -44,6 +49,7 @@ enum AdminRoute: Equatable {
         else { return nil }
         switch (parts[3], parts[5]) {
         case ("deployments", "replicas"): return .scale(deployment: String(parts[4]))
+        case ("models", "explain"): return .explain(model: String(parts[4]))
         case ("replicas", "output"): return .output(replica: String(parts[4]))
         default: return nil
         }

@@ -55,6 +55,15 @@ extension AdminServer {
         }
     }
 
+    func answerExplain(_ name: String, _ response: ResponseWriter) {
+        guard let document = ExplainDocument(self.control, name) else {
+            let known = self.control.configuration.models.map(\.name)
+            let names = known.isEmpty ? "are none" : "are \(known.joined(separator: ", "))"
+            return response.refuse(status: 404, "there is no model `\(name)`; there \(names)")
+        }
+        response.respond { document.write(to: &$0) }
+    }
+
     func answerOutput(of name: String, _ response: ResponseWriter) {
         let processes = self.control.processes
         let replica = processes?.groups.flatMap(\.replicas).first { $0.id.description == name }

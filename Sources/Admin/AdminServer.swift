@@ -3,6 +3,7 @@ import Core
 import EventLoop
 import HTTP
 import HTTPService
+import Proxy
 import Telemetry
 
 // Design note
@@ -112,6 +113,9 @@ package final class AdminServer {
         case .replicas: response.respond { ReplicasDocument(self.control).write(to: &$0) }
         case .listeners: response.respond { self.writeListeners(to: &$0) }
         case .snapshot: response.respond { SnapshotDocument(self.control).write(to: &$0) }
+        case .load: self.answerLoad(response)
+        case .decisions: response.respond { DecisionsDocument(self.control).write(to: &$0) }
+        case .explain(let model): self.answerExplain(model, response)
         case .reload: self.answerReload(response)
         case .scale(let deployment): self.scale(deployment, request, response)
         case .output(let replica): self.answerOutput(of: replica, response)
@@ -140,6 +144,22 @@ package final class AdminServer {
             case .statistics(let statistics):
                 let view = self.window.add(statistics, now: self.control.loop.now)
                 let document = StatisticsDocument(control: self.control, view: view)
+                response.respond { document.write(to: &$0) }
+            case .unavailable(let reason): response.refuse(status: 503, reason)
+            }
+        }
+    }
+
+    private func answerLoad(_ response: ResponseWriter) {
+        self.collector.collect { [weak self] answer in
+            guard let self else { return }
+            switch answer {
+            case .statistics(let statistics):
+                let document = LoadDocument(
+                    gateway: self.control.identity,
+                    at: self.control.loop.now,
+                    models: statistics.models.values.sorted { $0.name < $1.name }
+                )
                 response.respond { document.write(to: &$0) }
             case .unavailable(let reason): response.refuse(status: 503, reason)
             }

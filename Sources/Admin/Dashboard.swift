@@ -59,6 +59,7 @@ enum Dashboard {
         th, td { border-bottom: 1px solid var(--line); }
         tr:last-child td { border-bottom: 0; }
         .number { text-align: right; }
+        td .why { display: inline-block; max-width: 420px; white-space: normal; }
         .share { display: inline-block; width: 90px; height: 8px; border-radius: 4px; }
         .share { background: var(--bar); margin-right: 8px; overflow: hidden; }
         .share i { display: block; height: 100%; background: var(--accent); }
@@ -147,7 +148,7 @@ enum Dashboard {
           ["Variant"], ["Share"], ["Ready", "number"], ["In flight", "number"],
           ["Requests/s", "number"], ["Errors/s", "number"], ["p50", "number"], ["p95", "number"],
           ["p99", "number"], ["First token p95", "number"], ["Tokens/s", "number"],
-          ["Cold start", "number"],
+          ["Cold start", "number"], ["Why so many"],
         ];
         function variantRow(variant, measured, sum) {
           const { ready, desired } = variant.replicas, wrong = measured.errorsPerSecond > 0;
@@ -160,6 +161,7 @@ enum Dashboard {
             time(measured.duration?.p99),
             time(measured.timeToFirstToken?.p95), rate(measured.outputTokensPerSecond),
             time(variant.coldStartSeconds),
+            element("span", variant.scalingReason ?? "set by hand", "dim why"),
           ];
         }
         function modelSection(model, measured) {
@@ -167,6 +169,8 @@ enum Dashboard {
           const refused = measured.refusedPerSecond > 0;
           title.append(
             element("h2", model.name), element("span", model.protocol, "dim"),
+            element("span", model.scaling === null ? "" : model.scaling.dryRun
+              ? `${model.scaling.policy} (dry run)` : model.scaling.policy, "dim"),
             element("span", `${rate(measured.requestsPerSecond)} requests/s`),
             element("span", `${model.queueDepth} in the queue`, model.queueDepth ? "warn" : "dim"),
             element("span", `wait p95 ${time(measured.queueWait?.p95)}`, "dim"),

@@ -1,3 +1,4 @@
+import Autoscaling
 import Clusters
 import Configuration
 import Control
@@ -32,12 +33,32 @@ struct ModelsDocument {
             }
             $0.optional("live", model.spec.live)
             $0.member("queueDepth", self.control.queueDepth(of: model.name))
+            let plan = self.plan(of: model.name)
+            if let plan {
+                $0.record("scaling") { writer in
+                    writer.member("policy", plan.policyName)
+                    writer.member("dryRun", plan.setup.policy.isDryRun)
+                }
+            } else {
+                $0.memberNull("scaling")
+            }
             $0.list("variants") { writer in
                 for (variant, weight) in zip(model.spec.variants, model.spec.variantWeights) {
                     self.write(variant, weight, of: model, &writer)
                 }
             }
         }
+    }
+
+    private func plan(of model: String) -> ScalingPlan.Model? {
+        guard let plan = self.control.scaling?.plan else { return nil }
+        return plan.index(of: model).map { plan.models[$0] }
+    }
+
+    /// Why the variant has as many replicas as it has; nil where it is not scaled.
+    private func reason(_ variant: String, of model: String) -> String? {
+        self.control.scaling?.latest(of: model)?.variant(named: variant)
+            .map(ScalingWords.reason)
     }
 
     private func write(
@@ -64,6 +85,7 @@ struct ModelsDocument {
             $0.member("replicas", object: { Self.writeCounts(group, &$0) })
             $0.member("states", object: { Self.writeStates(group, &$0) })
             $0.optional("coldStartSeconds", group?.coldStarts.median?.secondsAsDouble)
+            $0.optional("scalingReason", self.reason(variant.name, of: model.name))
         }
     }
 

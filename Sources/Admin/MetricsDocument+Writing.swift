@@ -1,4 +1,5 @@
 import Clusters
+import Control
 import Core
 import HTTP
 import Proxy
@@ -225,6 +226,30 @@ extension MetricsDocument {
             help: "A variant's share of the requests."
         )
         self.forEachReplicas { writer.sample($1, $0.weightPercent) }
+        self.writeDecisions(&writer)
+    }
+
+    private func writeDecisions(_ writer: inout ExpositionWriter) {
+        writer.begin(
+            "weir_scaling_decisions_total",
+            .counter,
+            help: "Changes of the number of replicas that were wanted, by what they came of."
+        )
+        for model in self.models {
+            let sorted = model.decisions.sorted {
+                ($0.key.direction.rawValue, $0.key.reason.rawValue)
+                    < ($1.key.direction.rawValue, $1.key.reason.rawValue)
+            }
+            for (kind, count) in sorted {
+                writer.sample(
+                    [
+                        ("model", model.name), ("direction", kind.direction.rawValue),
+                        ("reason", kind.reason.rawValue),
+                    ],
+                    count
+                )
+            }
+        }
     }
 
     private func forEachReplicas(_ body: (Replicas, [ExpositionWriter.Label]) -> Void) {

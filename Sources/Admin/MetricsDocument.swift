@@ -1,3 +1,4 @@
+import Autoscaling
 import Clusters
 import Configuration
 import Control
@@ -33,6 +34,8 @@ struct MetricsDocument {
         var statistics: ModelStatistics
         var queueDepth: Int
         var variants: [Variant]
+        /// Changes of replicas so far, with zeros for what may happen; empty where nobody scales.
+        var decisions: [ScalingHistory.Kind: UInt64] = [:]
     }
 
     var models: [Model]
@@ -92,7 +95,21 @@ struct MetricsDocument {
             isGenerative: spec.protocol == .openAI,
             statistics: statistics ?? ModelStatistics(name: resource.name),
             queueDepth: control.queueDepth(of: resource.name),
-            variants: variants
+            variants: variants,
+            decisions: control.scaling.map { Self.decisions(resource.name, $0) } ?? [:]
         )
+    }
+
+    private static func decisions(_ model: String, _ scaling: ScalingLoop)
+        -> [ScalingHistory.Kind: UInt64]
+    {
+        guard let index = scaling.plan.index(of: model) else { return [:] }
+        var counts: [ScalingHistory.Kind: UInt64] = [:]
+        for reason in ScalingReason.possible(scaling.plan.models[index].setup.policy) {
+            for direction in ScalingChange.Direction.allCases {
+                counts[.init(direction: direction, reason: reason)] = 0
+            }
+        }
+        return counts.merging(scaling.history.counts(of: model)) { $1 }
     }
 }

@@ -105,6 +105,21 @@ package struct ReplicaStatus: Equatable, Sendable {
     package var pid: Int32?
     /// Which template of the group it was made from; rises with every change of it.
     package var revision: Int
+    /// Why it is not ready yet and will not be soon; nil once it is, and while it may still come.
+    package var trouble: StartTrouble?
+    /// Whether it is on its way out for good, by all that is known now. `state` alone does not
+    /// tell: a replica that is stopped may be started again.
+    package var isLeaving = false
+}
+
+/// Why a replica does not become ready.
+package enum StartTrouble: String, Hashable, Sendable, CaseIterable {
+    /// There is nothing to run: no such program, no such folder, no port.
+    case cannotStart
+    /// It ended several times in a row before or soon after it was ready.
+    case crashes
+    /// It was not ready within its start-up time.
+    case tooSlow
 }
 
 /// What a group is asked to be and what is measured of it.
@@ -147,6 +162,9 @@ package protocol Cluster: AnyObject {
 
     /// How many requests a replica has in flight, for choosing whom to stop. The owner knows.
     var inFlight: (ReplicaID) -> Int { get set }
+
+    /// How useful what a replica has in its cache is, for the same choice; 0 where nobody knows.
+    var cacheValue: (ReplicaID) -> Double { get set }
 
     /// Creates the group or changes it. A changed template replaces the replicas one by one.
     func apply(_ workload: Workload) throws(ClusterError)

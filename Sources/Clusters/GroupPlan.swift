@@ -1,3 +1,5 @@
+import Autoscaling
+
 /// Decides which replicas of one group to create, drain and take back.
 ///
 /// Pure: it is asked again after every change, and once a plan is carried out the next is empty
@@ -14,24 +16,31 @@ package struct GroupPlan: Equatable, Sendable {
         package var isReady: Bool
         /// On its way out for good.
         package var isLeaving: Bool
-        /// On its way out, but not told yet.
-        package var canBeTakenBack: Bool
+        /// Not ready, and not soon.
+        package var isStuck: Bool
+        /// On its way out, but not told yet: seconds until it is. Nil: not so.
+        package var drainSecondsLeft: Double?
         package var inFlight: Int
+        package var cacheValue: Double
 
         package init(
             id: ReplicaID,
             isCurrent: Bool = true,
             isReady: Bool = true,
             isLeaving: Bool = false,
-            canBeTakenBack: Bool = false,
-            inFlight: Int = 0
+            isStuck: Bool = false,
+            drainSecondsLeft: Double? = nil,
+            inFlight: Int = 0,
+            cacheValue: Double = 0
         ) {
             self.id = id
             self.isCurrent = isCurrent
             self.isReady = isReady
             self.isLeaving = isLeaving
-            self.canBeTakenBack = canBeTakenBack
+            self.isStuck = isStuck
+            self.drainSecondsLeft = drainSecondsLeft
             self.inFlight = inFlight
+            self.cacheValue = cacheValue
         }
     }
 
@@ -51,10 +60,7 @@ package struct GroupPlan: Equatable, Sendable {
             self.drain = Self.victims(current, count: current.count - desired)
         } else {
             let missing = desired - current.count
-            let retakable = replicas.filter { $0.canBeTakenBack && $0.isCurrent }
-            self.takeBack = Self.victims(retakable, count: retakable.count).suffix(missing).map(
-                \.self
-            )
+            self.takeBack = Self.takenBack(replicas.filter(\.isCurrent), missing: missing)
             let room = desired + Self.surgeMax - staying.count - self.takeBack.count
             let rest = missing - self.takeBack.count
             self.create = outdated.isEmpty ? rest : max(0, min(rest, room))
@@ -65,13 +71,53 @@ package struct GroupPlan: Equatable, Sendable {
     }
 
     /// Whom to stop first: those that are not ready, then those with the fewest requests in flight,
-    /// then the newest.
+    /// then those with the least useful cache, then the newest (`VictimChoice`).
     package static func victims(_ candidates: [Candidate], count: Int) -> [ReplicaID] {
-        let sorted = candidates.sorted { left, right in
-            if left.isReady != right.isReady { return !left.isReady }
-            if left.inFlight != right.inFlight { return left.inFlight < right.inFlight }
-            return left.id.serial > right.id.serial
+        let staying = candidates.map { candidate in
+            var staying = candidate
+            staying.drainSecondsLeft = nil
+            return staying
         }
-        return sorted.prefix(count).map(\.id)
+        let plan = VictimChoice.plan(
+            desired: max(0, staying.count - count),
+            self.choices(staying)
+        )
+        return plan.remove.map { candidates[$0].id }
+    }
+
+    /// The most useful ones of those that drain and still have some time to.
+    private static func takenBack(_ candidates: [Candidate], missing: Int) -> [ReplicaID] {
+        let draining = candidates.filter { $0.drainSecondsLeft != nil }
+        let plan = VictimChoice.plan(
+            desired: missing,
+            self.choices(draining),
+            drainMarginSeconds: Self.drainMarginSeconds
+        )
+        return plan.takeBack.map { draining[$0].id }
+    }
+
+    /// A replica that is about to be stopped is not given new requests.
+    package static let drainMarginSeconds = 0.1
+
+    private static func choices(_ candidates: [Candidate]) -> [VictimChoice.Candidate] {
+        candidates.enumerated().map { index, candidate in
+            let state: VictimChoice.Candidate.State =
+                if candidate.drainSecondsLeft != nil {
+                    .draining
+                } else if candidate.isReady {
+                    .ready
+                } else {
+                    candidate.isStuck ? .stuck : .starting
+                }
+            return VictimChoice.Candidate(
+                id: index,
+                state: state,
+                streams: candidate.inFlight,
+                cacheValue: candidate.cacheValue,
+                // Only the order counts.
+                ageSeconds: -Double(candidate.id.serial),
+                drainSecondsLeft: candidate.drainSecondsLeft ?? .infinity
+            )
+        }
     }
 }

@@ -31,6 +31,7 @@ package final class ProcessCluster: Cluster {
 
     package var onChange: ((ReplicaChange) -> Void)?
     package var inFlight: (ReplicaID) -> Int = { _ in 0 }
+    package var cacheValue: (ReplicaID) -> Double = { _ in 0 }
     /// Each line a replica writes, without its end. It must not call into the cluster.
     package var onOutput: ((ReplicaID, OutputStream, String) -> Void)?
     /// What is worth a line in the log and is no change of a replica. As `onOutput`.
@@ -263,8 +264,12 @@ package final class ProcessCluster: Cluster {
             isCurrent: replica.revision == group.revision,
             isReady: replica.machine.isReady,
             isLeaving: replica.machine.isLeaving,
-            canBeTakenBack: replica.machine.canBeTakenBack,
-            inFlight: self.inFlight(replica.id)
+            isStuck: replica.machine.trouble != nil,
+            drainSecondsLeft: replica.machine.drainEnds.map {
+                ($0 - self.loop.now).secondsAsDouble
+            },
+            inFlight: self.inFlight(replica.id),
+            cacheValue: self.cacheValue(replica.id)
         )
     }
 

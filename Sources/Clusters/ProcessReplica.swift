@@ -84,7 +84,9 @@ final class ProcessReplica {
             lastExit: self.machine.lastExit,
             message: self.machine.message,
             pid: self.child?.pid,
-            revision: self.revision
+            revision: self.revision,
+            trouble: self.machine.trouble,
+            isLeaving: self.machine.isLeaving
         )
     }
 

@@ -136,6 +136,8 @@ package struct ProcessReplicaMachine: Sendable, Equatable {
     package private(set) var lastExit: String?
     package private(set) var message = ""
     private var couldNotSpawn = false
+    /// It was given up for not being ready in time, and has not been ready since.
+    private var wasTooSlow = false
 
     /// A replica that wants to start at `now`: give it a `tick`.
     package init(policy: Policy, now: Instant) {
@@ -183,9 +185,21 @@ package struct ProcessReplicaMachine: Sendable, Equatable {
         }
     }
 
-    package var canBeTakenBack: Bool {
-        if case .draining = self.phase { return true }
-        return false
+    package var canBeTakenBack: Bool { self.drainEnds != nil }
+
+    /// When it is stopped whatever runs on it; nil unless it is draining.
+    package var drainEnds: Instant? {
+        if case .draining(let until) = self.phase { return until }
+        return nil
+    }
+
+    /// Why it will not be ready soon. A life that is under way has to show first that it is better
+    /// than those before it.
+    package var trouble: StartTrouble? {
+        if self.life?.readyAt != nil { return nil }
+        if self.couldNotSpawn { return .cannotStart }
+        if self.wasTooSlow { return .tooSlow }
+        return self.failures >= self.policy.backOff.crashLoopAfter ? .crashes : nil
     }
 
     /// Whether it runs and was ready at the last look, draining or not.
@@ -245,6 +259,7 @@ package struct ProcessReplicaMachine: Sendable, Equatable {
             let limit = describe(self.policy.startupTimeout)
             var reason = "was not ready within its start-up time of \(limit)"
             if let failure = life.tally.lastFailure { reason += " (\(failure))" }
+            self.wasTooSlow = true
             self.fail(reason, now)
             return self.beginTermination(.restart, now)
         }
@@ -293,6 +308,7 @@ package struct ProcessReplicaMachine: Sendable, Equatable {
         var actions: [Action] = []
         if life.tally.isReady, life.readyAt == nil {
             life.readyAt = now
+            self.wasTooSlow = false
             let coldStart = now - life.spawnedAt
             self.coldStart = coldStart
             actions = [.recordColdStart(coldStart)]

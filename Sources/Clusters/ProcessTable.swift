@@ -81,7 +81,7 @@ package enum ProcessTable {
 }
 
 /// The bytes of a file, at most `limit` of them; nil when it cannot be opened or read.
-func readFile(_ path: String, limit: Int) -> [UInt8]? {
+package func readFile(_ path: String, limit: Int) -> [UInt8]? {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }
@@ -101,7 +101,7 @@ func readFile(_ path: String, limit: Int) -> [UInt8]? {
 ///
 /// Not synchronised to the disk: what it protects against is our own death, which the kernel's
 /// cache outlives; after a crash of the machine nothing in these files means anything any more.
-func replaceFile(_ path: String, with text: String) -> Int32 {
+package func replaceFile(_ path: String, with text: String) -> Int32 {
     let temporary = path + ".new"
     let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { return errno }

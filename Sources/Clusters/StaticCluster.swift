@@ -54,6 +54,7 @@ package struct FixedGroupSpec: Hashable, Sendable {
 package final class StaticCluster: Cluster {
     package var onChange: ((ReplicaChange) -> Void)?
     package var inFlight: (ReplicaID) -> Int = { _ in 0 }
+    package var cacheValue: (ReplicaID) -> Double = { _ in 0 }
 
     private final class Endpoint {
         let id: ReplicaID

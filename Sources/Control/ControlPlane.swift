@@ -16,6 +16,8 @@ package final class ControlPlane {
     private static let drainCheckPeriod = Duration.milliseconds(20)
 
     package let loop: EventLoop
+    /// Another one after each start of Weir.
+    package let identity = UInt64(EventLoop.readWallClock() * 1e6)
     package private(set) var configuration: Configuration
     package let processes: ProcessCluster?
     package let endpoints: StaticCluster
@@ -36,7 +38,10 @@ package final class ControlPlane {
     private var coldStarts: [String: LatencyHistogram] = [:]
     /// Which start of a replica was counted last.
     private var countedStarts: [ReplicaID: Int] = [:]
-    private let logger: Logger
+    let logger: Logger
+    /// Decides how many replicas there are; nil without processes to scale.
+    package private(set) var scaling: ScalingLoop?
+    private(set) var driver: ScalingDriver?
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
@@ -47,7 +52,8 @@ package final class ControlPlane {
         loop: EventLoop,
         configuration: Configuration,
         processes: ProcessCluster?,
-        logger: Logger
+        logger: Logger,
+        stateDirectory: String? = nil
     ) {
         self.loop = loop
         self.configuration = configuration
@@ -63,6 +69,18 @@ package final class ControlPlane {
         self.endpoints.onChange = { [weak self] in self?.replicaChanged($0) }
         processes?.inFlight = { [weak self] in self?.requestsInFlight($0) ?? 0 }
         self.endpoints.inFlight = { [weak self] in self?.requestsInFlight($0) ?? 0 }
+        if let processes { self.prepareScaling(processes, stateDirectory) }
+    }
+
+    private func prepareScaling(_ processes: ProcessCluster, _ stateDirectory: String?) {
+        let scaling = ScalingLoop(fleet: processes, logger: self.logger)
+        scaling.oldestQueuedSeconds = { [weak self] model in
+            guard let self else { return 0 }
+            return self.builder?.oldestWaitSeconds(of: model, now: self.loop.now) ?? 0
+        }
+        processes.cacheValue = { [weak scaling] in scaling?.sources?.cacheValue(of: $0) ?? 0 }
+        self.scaling = scaling
+        self.driver = ScalingDriver(self, scaling, stateDirectory: stateDirectory)
     }
 
     deinit {
@@ -91,6 +109,7 @@ package final class ControlPlane {
     /// Brings the clusters to what the configuration says.
     package func startReplicas() {
         self.applyWorkloads(removing: [])
+        self.driver?.run()
     }
 
     // MARK: Configuration
@@ -102,6 +121,8 @@ package final class ControlPlane {
         self.configurationGeneration += 1
         self.lastProblem = nil
         self.applyWorkloads(removing: before.subtracting(self.workloadNames(configuration)))
+        self.scaling?.forgetModels(except: Set(configuration.models.map(\.name)))
+        self.driver?.run()
         self.publishSoon()
     }
 
@@ -138,11 +159,15 @@ package final class ControlPlane {
             self.processes?.remove(group: name)
             self.endpoints.remove(group: name)
         }
+        let plan = ScalingPlan(self.configuration)
         for deployment in self.configuration.processDeployments {
             self.attempt("start \(deployment.name)") { () throws(ClusterError) in
-                try self.processes?.apply(ProcessGroupSpec(deployment))
+                var spec = ProcessGroupSpec(deployment)
+                spec.replicas = self.replicas(of: deployment, plan)
+                try self.processes?.apply(spec)
             }
         }
+        self.scaling?.adopt(plan, memory: self.driver?.memory, at: self.loop.now)
         for model in self.configuration.models {
             for variant in model.spec.variants {
                 guard case .endpoints(let urls) = variant.backend else { continue }
@@ -196,9 +221,10 @@ package final class ControlPlane {
             let names = known.isEmpty ? "none" : known.joined(separator: ", ")
             throw ClusterError("there is no ProcessDeployment `\(group)`; there are \(names)")
         }
+        try self.checkMayScale(group)
         try processes.scale(group, to: count)
         self.logger.info(
-            "scaled",
+            "scaled by hand",
             metadata: ["deployment": "\(group)", "replicas": "\(count)"]
         )
     }
@@ -206,6 +232,14 @@ package final class ControlPlane {
     /// A request waits for a model none of whose variants has a replica: start one.
     private func wake(_ model: String, pinnedTo pinned: String?) {
         if self.isDraining { return }
+        let isScaled =
+            self.scaling?.wake(
+                model,
+                pinnedTo: pinned,
+                wallClock: ScalingDriver.wallClock(),
+                at: self.loop.refreshNow()
+            ) ?? false
+        if isScaled { return }
         guard let resource = self.configuration.models.first(where: { $0.name == model }) else {
             return
         }
@@ -227,6 +261,7 @@ package final class ControlPlane {
     // MARK: Replicas
 
     private func replicaChanged(_ change: ReplicaChange) {
+        self.scaling?.note(change, at: self.loop.now)
         switch change {
         case .updated(let status):
             self.logger.info(
@@ -359,6 +394,7 @@ package final class ControlPlane {
     package func shutDown(within deadline: Duration, completion: @escaping () -> Void) {
         if self.isDraining { return }
         self.isDraining = true
+        self.driver?.stop()
         self.logger.info("draining", metadata: ["deadline": "\(deadline)"])
         var isDone = false
         let conclude = { [self] in

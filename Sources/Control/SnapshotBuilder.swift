@@ -72,6 +72,10 @@ package final class SnapshotBuilder {
 
     package func queueDepth(of model: String) -> Int { self.shared[model]?.depth ?? 0 }
 
+    package func oldestWaitSeconds(of model: String, now: Instant) -> Double {
+        self.shared[model]?.oldestWaitSeconds(now: now) ?? 0
+    }
+
     package func build(_ configuration: Configuration, targets: TargetLookup) -> TrafficSnapshot {
         self.generation += 1
         var unused = Set(self.endpoints.keys)

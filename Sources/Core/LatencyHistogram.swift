@@ -74,6 +74,44 @@ package struct LatencyHistogram: Sendable, Equatable {
         return difference
     }
 
+    /// Calls `body` with the middle and the number of the durations recorded since `earlier`, an
+    /// older copy of this very histogram, bucket by bucket. Where the older one has counted more,
+    /// everything is new.
+    package func forEachBucket(
+        since earlier: LatencyHistogram?,
+        _ body: (_ nanoseconds: UInt64, _ times: UInt64) -> Void
+    ) {
+        guard self.count > 0, self.count != earlier?.count else { return }
+        let earlier = earlier.flatMap { $0.count < self.count ? $0 : nil }
+        let first = Self.bucket(of: self.minimum)
+        let last = Self.bucket(of: self.maximum)
+        for index in first...last {
+            let times = self.buckets[index]
+            let before = earlier?.buckets[index] ?? 0
+            if times > before { body(Self.middle(ofBucket: index), times - before) }
+        }
+    }
+
+    /// Calls `body` with each bucket that has counted any, in rising order.
+    package func forEachOccupied(_ body: (_ bucket: Int, _ times: UInt64) -> Void) {
+        for index in 0..<Self.bucketCount where self.buckets[index] > 0 {
+            body(index, self.buckets[index])
+        }
+    }
+
+    /// Counts durations that another histogram had in `bucket`, as their bucket's middle.
+    package mutating func record(bucket: Int, times: UInt64) {
+        precondition(bucket >= 0 && bucket < Self.bucketCount, "bucket \(bucket)")
+        if times == 0 { return }
+        let middle = Self.middle(ofBucket: bucket)
+        self.buckets[bucket] &+= times
+        self.count &+= times
+        let (product, overflow) = middle.multipliedReportingOverflow(by: times)
+        self.sum = overflow ? .max : Self.saturatingSum(self.sum, product)
+        self.minimum = min(self.minimum, middle)
+        self.maximum = max(self.maximum, middle)
+    }
+
     /// Forgets everything, keeping the memory.
     package mutating func reset() {
         for index in 0..<Self.bucketCount { self.buckets[index] = 0 }

@@ -134,7 +134,7 @@ extension Exchange {
         // A client that has the whole answer may count on the slot being free.
         endpoint?.release()
         conclude()
-        self.meter?.statistics.inFlight -= 1
+        self.meter?.statistics.ended(at: self.now)
         self.worker.giveExchange(self)
         if endpoint != nil, let model { self.worker.slotReleased(model) }
         if case .http1(let connection) = client, !isClientGone {

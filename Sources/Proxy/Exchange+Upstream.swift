@@ -12,6 +12,7 @@ extension Exchange {
     func admit() {
         guard let model = self.model else { return }
         self.readyAt = self.now
+        if let pinned = self.pinned, self.attempt == 0 { model.notePinned(to: pinned) }
         if model.route.shared.mayBypassQueue {
             if let choice = self.pick(model) { return self.dispatch(choice) }
         }
@@ -51,6 +52,7 @@ extension Exchange {
         self.queuedAt = self.now
         self.queueHandle = handle
         self.queue = shared
+        model.noteQueued(pinned: self.pinned, now: self.now)
         self.arm(after: model.route.settings.queueTimeout)
         if model.needsWake(pinned: self.pinned) { shared.wake(self.pinned?.name) }
         // The body waits with its client: what is counted for the queue is all there is.
@@ -72,21 +74,27 @@ extension Exchange {
     /// The model left the configuration while the request waited.
     func modelRemoved() {
         guard self.phase == .queued else { return }
-        self.queueHandle = nil
+        self.hasLeftQueue()
         self.fail(ProxyError(.unknownModel))
     }
 
     /// A slot came free and this exchange was first in line.
     func granted(_ choice: EndpointChoice) {
-        self.queueHandle = nil
+        self.hasLeftQueue()
         self.dispatch(choice)
     }
 
     func leaveQueue() {
         guard let handle = self.queueHandle else { return }
-        self.queueHandle = nil
+        self.hasLeftQueue()
         // Not the model's of now: another one may have taken its index.
         self.queue?.remove(handle)
+    }
+
+    private func hasLeftQueue() {
+        if self.queueHandle == nil { return }
+        self.queueHandle = nil
+        self.model?.noteUnqueued(pinned: self.pinned, now: self.now)
     }
 
     // MARK: Mirroring
@@ -124,9 +132,9 @@ extension Exchange {
                 model.statistics.queueWait.record(nanoseconds: self.queueNanoseconds)
             }
         }
-        self.meter?.statistics.inFlight -= 1
+        self.meter?.statistics.ended(at: self.now)
         let meter = model.meter(model.meterIndex(of: choice))
-        meter.statistics.inFlight += 1
+        meter.statistics.began(at: self.now)
         self.meter = meter
         self.variant = choice.route
         self.endpoint = choice.endpoint

@@ -147,6 +147,23 @@ package final class Gateway {
         }
     }
 
+    /// Asks every worker for the counters of the models that had requests since it was asked last;
+    /// `take` runs on the control thread for each that answers. A worker that is stuck answers
+    /// late, and as counters only grow nothing is lost by that.
+    package func collectLoad(_ take: @escaping (WorkerLoad) -> Void) {
+        if self.isStopped { return }
+        let take = LoopBound(take, loop: self.control)
+        for worker in self.workers {
+            let control = self.control
+            self.shared.loop(of: worker).post {
+                let load = worker.value.collectLoad()
+                control.post { take.value(load) }
+            }
+        }
+    }
+
+    package var workerCount: Int { self.workers.count }
+
     private final class Collection {
         private var remaining: Int
         private var sum = GatewayStatistics()

@@ -46,6 +46,12 @@ package final class ModelShared: Sendable {
     }
 
     package var depth: Int { self.waiting.load(ordering: .relaxed) }
+    /// How long the first in line has waited; 0 where nobody waits.
+    package func oldestWaitSeconds(now: Instant) -> Double {
+        if self.depth == 0 { return 0 }
+        return Double(self.queue.withLock { $0.oldestWaitNanoseconds(now: now) }) / 1e9
+    }
+
     var hasWaiters: Bool { self.waiting.load(ordering: .acquiring) > 0 }
     /// Whether a new request may take a free slot at once: nobody is in line before it.
     var mayBypassQueue: Bool { !self.hasWaiters }

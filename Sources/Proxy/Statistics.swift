@@ -7,6 +7,13 @@ package struct VariantStatistics: Sendable {
     /// Answers by status code, as sent to clients; 499 where the client left first.
     package var requestsByCode: [UInt16: UInt64] = [:]
     package var inFlight = 0
+    /// Request-nanoseconds in flight since the start, modulo 2^64: the difference between two
+    /// collections is exact. Between collections `inFlight` times the present time is missing.
+    package var inFlightNanoseconds: UInt64 = 0
+    /// Requests bound for this variant alone, by a header or a cookie.
+    package var pinnedArrivals: UInt64 = 0
+    /// Of those, the ones that wait for a replica.
+    package var pinnedQueue = TimedCount()
     /// First byte of the request to last byte of the response.
     package var duration = LatencyHistogram()
     package var timeToFirstToken = LatencyHistogram()
@@ -23,6 +30,27 @@ package struct VariantStatistics: Sendable {
         self.name = name
     }
 
+    /// A request goes to one of the variant's replicas.
+    @inline(__always)
+    mutating func began(at now: Instant) {
+        self.inFlight += 1
+        self.inFlightNanoseconds &-= now.nanoseconds
+    }
+
+    /// It is over there, or goes elsewhere.
+    @inline(__always)
+    mutating func ended(at now: Instant) {
+        self.inFlight -= 1
+        self.inFlightNanoseconds &+= now.nanoseconds
+    }
+
+    /// Brings the integrals up to the present, for a copy that is handed out.
+    mutating func settle(at now: Instant) {
+        let count = UInt64(truncatingIfNeeded: self.inFlight)
+        self.inFlightNanoseconds &+= count &* now.nanoseconds
+        self.pinnedQueue.settle(at: now)
+    }
+
     /// Counts one answer.
     mutating func count(_ status: UInt16) {
         self.requestsByCode[status, default: 0] += 1
@@ -31,6 +59,9 @@ package struct VariantStatistics: Sendable {
     package mutating func merge(_ other: VariantStatistics) {
         self.requestsByCode.merge(other.requestsByCode, uniquingKeysWith: +)
         self.inFlight += other.inFlight
+        self.inFlightNanoseconds &+= other.inFlightNanoseconds
+        self.pinnedArrivals += other.pinnedArrivals
+        self.pinnedQueue.merge(other.pinnedQueue)
         self.duration.merge(other.duration)
         self.timeToFirstToken.merge(other.timeToFirstToken)
         self.timePerOutputToken.merge(other.timePerOutputToken)
@@ -40,6 +71,43 @@ package struct VariantStatistics: Sendable {
         self.mirrored += other.mirrored
         self.mirrorDropped += other.mirrorDropped
         self.ejections += other.ejections
+    }
+}
+
+/// How many there are, and for how long there have been how many: an integral over time that costs
+/// one addition per change.
+package struct TimedCount: Sendable, Equatable {
+    package private(set) var count = 0
+    /// Item-nanoseconds since the start, modulo 2^64; between collections `count` times the present
+    /// time is missing.
+    package private(set) var nanoseconds: UInt64 = 0
+
+    package init() {}
+
+    /// - Parameter nanoseconds: as collected.
+    package init(count: Int, nanoseconds: UInt64) {
+        self.count = count
+        self.nanoseconds = nanoseconds
+    }
+
+    mutating func entered(at now: Instant) {
+        self.count += 1
+        self.nanoseconds &-= now.nanoseconds
+    }
+
+    mutating func left(at now: Instant) {
+        assert(self.count > 0, "more have left than came")
+        self.count -= 1
+        self.nanoseconds &+= now.nanoseconds
+    }
+
+    mutating func settle(at now: Instant) {
+        self.nanoseconds &+= UInt64(truncatingIfNeeded: self.count) &* now.nanoseconds
+    }
+
+    mutating func merge(_ other: TimedCount) {
+        self.count += other.count
+        self.nanoseconds &+= other.nanoseconds
     }
 }
 
@@ -77,12 +145,17 @@ package struct ModelStatistics: Sendable {
     package var overhead = LatencyHistogram()
     package var retries: [RetryOutcome: UInt64] = [:]
     package var arrivals: UInt64 = 0
+    /// Requests that wait for a replica of any variant; pinned ones wait in their variant's count.
+    package var queue = TimedCount()
+    /// Another one for each time that a worker began counting anew; merging leaves it out.
+    package var epoch: UInt64 = 0
 
     package init(name: String) {
         self.name = name
     }
 
     package mutating func merge(_ other: ModelStatistics) {
+        self.queue.merge(other.queue)
         for variant in other.variants {
             if let index = self.variants.firstIndex(where: { $0.name == variant.name }) {
                 self.variants[index].merge(variant)
@@ -143,5 +216,20 @@ package struct GatewayStatistics: Sendable {
         for (name, model) in other.models {
             if self.models[name]?.merge(model) == nil { self.models[name] = model }
         }
+    }
+}
+
+/// What one worker counted for autoscaling: cumulative, and of those models alone that had requests
+/// since it was asked before. The others are as they were, with nothing in flight and nobody
+/// waiting.
+package struct WorkerLoad: Sendable {
+    package var worker: Int
+    package var at: Instant
+    package var models: [ModelStatistics]
+
+    package init(worker: Int, at: Instant, models: [ModelStatistics]) {
+        self.worker = worker
+        self.at = at
+        self.models = models
     }
 }

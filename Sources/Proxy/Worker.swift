@@ -347,14 +347,25 @@ final class Worker {
     // MARK: Statistics
 
     func collect() -> GatewayStatistics {
+        let now = self.loop.now
         var result = GatewayStatistics()
         result.workers = self.stats.snapshot()
         result.workers.upstreamConnections = self.pools.reduce(0) { $0 + ($1?.openCount ?? 0) }
         result.workers.upstreamConnectionsIdle = self.pools.reduce(0) { $0 + ($1?.idleCount ?? 0) }
         for model in self.models {
-            if let model { result.models[model.route.name] = model.collect() }
+            if let model { result.models[model.route.name] = model.collect(at: now) }
         }
         return result
+    }
+
+    /// The models with requests since the last such call, or under way.
+    func collectLoad() -> WorkerLoad {
+        let now = self.loop.now
+        return WorkerLoad(
+            worker: self.index,
+            at: now,
+            models: self.models.compactMap { $0?.collectIfChanged(at: now) }
+        )
     }
 }
 

@@ -20,12 +20,16 @@ final class WorkerModel {
     var mirrorsInFlight = 0
     private var random: RandomSource
     private let affinity: PrefixAffinity
+    // What `collectIfChanged` saw last.
+    private var collectedArrivals: UInt64 = 0
+    private var wasBusy = false
     var nameBytes: [UInt8] { Array(self.route.name.utf8) }
 
     init(route: ModelRoute, seed: UInt64) {
         self.route = route
         var random = RandomSource(seed: seed)
         self.statistics = ModelStatistics(name: route.name)
+        self.statistics.epoch = random.next()
         self.meters = route.variants.map { VariantMeter($0.name) }
         self.picker = WeightedPicker(
             weights: route.variants.map(\.weight),
@@ -115,10 +119,29 @@ final class WorkerModel {
     func meter(_ variant: Int) -> VariantMeter { self.meters[variant] }
 
     /// A copy of everything measured.
-    func collect() -> ModelStatistics {
+    func collect(at now: Instant) -> ModelStatistics {
         var result = self.statistics
-        result.variants = self.meters.map(\.statistics)
+        result.queue.settle(at: now)
+        result.variants = self.meters.map { meter in
+            var statistics = meter.statistics
+            statistics.settle(at: now)
+            return statistics
+        }
         return result
+    }
+
+    /// The same where anything has happened since the last such call or is happening.
+    func collectIfChanged(at now: Instant) -> ModelStatistics? {
+        let isBusy =
+            self.statistics.queue.count > 0
+            || self.meters.contains {
+                $0.statistics.inFlight > 0 || $0.statistics.pinnedQueue.count > 0
+            }
+        let isChanged =
+            isBusy || self.wasBusy || self.statistics.arrivals != self.collectedArrivals
+        self.wasBusy = isBusy
+        self.collectedArrivals = self.statistics.arrivals
+        return isChanged ? self.collect(at: now) : nil
     }
 
     private func adoptMirror(_ settings: ModelSettings) {
@@ -301,6 +324,37 @@ final class WorkerModel {
     func noteRequest(now: Instant) {
         self.statistics.arrivals += 1
         self.retryBudget.recordRequest(now: now)
+    }
+
+    /// A request that may go to one variant only.
+    func notePinned(to variant: VariantRoute) {
+        self.meter(of: variant).statistics.pinnedArrivals += 1
+    }
+
+    func noteQueued(pinned: VariantRoute?, now: Instant) {
+        if let pinned {
+            self.meter(of: pinned).statistics.pinnedQueue.entered(at: now)
+        } else {
+            self.statistics.queue.entered(at: now)
+        }
+    }
+
+    func noteUnqueued(pinned: VariantRoute?, now: Instant) {
+        if let pinned {
+            self.meter(of: pinned).statistics.pinnedQueue.left(at: now)
+        } else {
+            self.statistics.queue.left(at: now)
+        }
+    }
+
+    /// The meter of a variant that may have moved, or left.
+    private func meter(of variant: VariantRoute) -> VariantMeter {
+        if let meter = self.meters.first(where: { $0.nameBytes == variant.nameBytes }) {
+            return meter
+        }
+        let meter = VariantMeter(variant.name)
+        self.meters.append(meter)
+        return meter
     }
 
     func decideRetry(_ facts: RetryFacts, now: Instant) -> RetryDecision {

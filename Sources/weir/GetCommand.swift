@@ -5,11 +5,12 @@ import Glibc
 /// `weir get`: tables from a running Weir.
 struct Get: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show models, replicas or deployments of a running Weir.",
+        abstract: "Show models, replicas, deployments or decisions of a running Weir.",
         discussion: """
             Examples:
               weir get models
               weir get replicas --watch
+              weir get decisions
               weir get replicas -o json --admin 127.0.0.1:9901
             """
     )
@@ -18,6 +19,7 @@ struct Get: ParsableCommand {
         case models
         case replicas
         case deployments
+        case decisions
     }
 
     enum Format: String, ExpressibleByArgument, CaseIterable {
@@ -26,7 +28,7 @@ struct Get: ParsableCommand {
         case yaml
     }
 
-    @Argument(help: "What to show: models, replicas or deployments.")
+    @Argument(help: "What to show: models, replicas, deployments or decisions.")
     var resource: Resource
 
     @Option(name: .shortAndLong, help: "How to print: table, json or yaml.")
@@ -94,6 +96,7 @@ struct Get: ParsableCommand {
         case .models: Self.models(document)
         case .replicas: Self.replicas(document)
         case .deployments: Self.deployments(document)
+        case .decisions: DecisionTable.table(document["decisions"].elements)
         }
     }
 

@@ -1,4 +1,5 @@
 import Admin
+import Autoscaling
 import Clusters
 import Configuration
 import Control
@@ -54,7 +55,8 @@ final class Runtime {
                 loop: self.loop,
                 configuration: configuration,
                 processes: processes,
-                logger: self.logger
+                logger: self.logger,
+                stateDirectory: configuration.gateway.spec.stateDirectory
             )
             self.accessLog = try Self.accessLog(configuration)
             try self.open(configuration)
@@ -86,13 +88,13 @@ final class Runtime {
         if spec.recorder != nil { self.warnMissing("Gateway", "recorder") }
         if spec.tracing != nil { self.warnMissing("Gateway", "tracing") }
         if !configuration.tenants.isEmpty { self.warnMissing("Tenant", "keys") }
+        self.warnOfTargets(configuration)
         for model in configuration.models {
             let name = "Model \(model.name)"
             if model.spec.concurrency == .adaptive {
                 self.warnMissing(name, "concurrency.adaptive")
             }
             if model.spec.protocol == .grpc { self.warnMissing(name, "protocol GRPC") }
-            if model.spec.scaling != nil { self.warnMissing(name, "scaling") }
             if model.spec.rolloutPolicy != nil { self.warnMissing(name, "rollout") }
             for variant in model.spec.variants {
                 switch variant.backend {
@@ -101,6 +103,23 @@ final class Runtime {
                 case .endpoints(let urls) where urls.contains { $0.scheme == .https }:
                     self.warnMissing(name, "https endpoints")
                 case .workload, .endpoints:
+                    break
+                }
+            }
+        }
+    }
+
+    /// Targets whose numbers nobody fetches yet are unknown, and keep replicas from being taken away.
+    private func warnOfTargets(_ configuration: Configuration) {
+        for policy in configuration.scalingPolicies {
+            for target in policy.spec.targets {
+                switch target {
+                case .kvCache, .gpuUtilization, .prometheus:
+                    self.warnMissing(
+                        "ScalingPolicy \(policy.name)",
+                        "targets, type \(ScalingGoal(target).typeName)"
+                    )
+                case .concurrency, .queueWait, .objective, .requestRate, .tokenRate, .schedule:
                     break
                 }
             }

@@ -7,7 +7,8 @@ struct Scale: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Ask a running Weir for a number of replicas.",
         discussion: """
-            The number holds until somebody asks for another, or the configuration changes it.
+            The number holds until somebody asks for another, or the configuration changes it. A \
+            deployment that a ScalingPolicy scales is refused.
 
             Example: weir scale digits-v1 3
             """

@@ -11,7 +11,7 @@ struct Weir: ParsableCommand {
             """,
         version: "weir \(WeirVersion.current)",
         subcommands: [
-            Run.self, Check.self, Get.self, Scale.self, LoadCommand.self,
+            Run.self, Check.self, Get.self, Explain.self, Scale.self, LoadCommand.self,
             ModelSimulatorCommand.self, Completion.self, SentinelCommand.self,
         ]
     )

@@ -17,7 +17,7 @@ struct GroupPlanTests {
             isCurrent: current,
             isReady: ready,
             isLeaving: draining || stopping,
-            canBeTakenBack: draining,
+            drainSecondsLeft: draining ? 10 : nil,
             inFlight: inFlight
         )
     }
@@ -82,11 +82,11 @@ struct GroupPlanTests {
             for index in world.indices {
                 if plan.drain.contains(world[index].id) {
                     world[index].isLeaving = true
-                    world[index].canBeTakenBack = world[index].isReady
+                    world[index].drainSecondsLeft = world[index].isReady ? 10 : nil
                 }
                 if plan.takeBack.contains(world[index].id) {
                     world[index].isLeaving = false
-                    world[index].canBeTakenBack = false
+                    world[index].drainSecondsLeft = nil
                 }
             }
             for _ in 0..<plan.create {

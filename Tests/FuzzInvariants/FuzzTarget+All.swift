@@ -30,6 +30,9 @@ extension FuzzTarget {
             inputBytesMax: 20_000,
             seeds: { ResponseStreamInvariants.seeds }
         ) { ResponseStreamInvariants.violation($0) },
+        FuzzTarget("Exposition", seeds: { ExpositionInvariants.seeds }) {
+            ExpositionInvariants.violation($0)
+        },
         FuzzTarget("SocketAddress", inputBytesMax: 64, seeds: { AddressInvariants.seeds }) {
             AddressInvariants.violation($0)
         },

@@ -1,3 +1,5 @@
+import Core
+
 /// How a model's number of replicas follows its load.
 package struct ScalingPolicySpec: Sendable, Hashable {
     /// The largest recommendation wins.

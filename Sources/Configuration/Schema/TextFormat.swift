@@ -1,3 +1,5 @@
+import Core
+
 /// What a text must look like.
 package enum TextFormat: Sendable, Equatable {
     /// Anything of at most so many bytes; not empty.

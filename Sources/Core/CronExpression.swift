@@ -117,7 +117,7 @@ package struct CronExpression: Sendable, Hashable {
 
     private static func number(_ text: Substring) -> Int? {
         guard !text.isEmpty, text.utf8.count <= 3 else { return nil }
-        guard text.utf8.allSatisfy(HostText.isDigit) else { return nil }
+        guard text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
         return Int(text)
     }
 }

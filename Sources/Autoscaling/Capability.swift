@@ -1,0 +1,220 @@
+import Core
+
+/// What a variant's replicas can do, learned from what they did.
+struct Capability: Sendable {
+    var latency = LoadCurve()
+    var firstToken: LoadCurve?
+    private var history = LoadHistory()
+    private(set) var slots: Double?
+    private(set) var staffing: Staffing?
+    /// Requests, and those that met the objectives, with a half-life of ten minutes.
+    private var judged = 0.0
+    private var met = 0.0
+    /// By how much the forecast rate is multiplied, so that the share of requests within the
+    /// objectives comes out as asked for.
+    private(set) var correction = 1.0
+    private var forgottenAt: Double?
+    private var fullCompletions = 0.0
+    private var fullSeconds = 0.0
+    private var fullSince: Double?
+
+    static let samplesMin: Float = 50
+    private static let judgeHalfLife = 600.0
+    private static let correctionRange = 0.9...1.8
+    /// Seconds for the correction to change by its gain at full error.
+    private static let correctionSeconds = 60.0
+    private static let correctionGain = 0.04
+
+    init(_ objectives: Objectives) {
+        if objectives.timeToFirstToken != nil { self.firstToken = LoadCurve() }
+    }
+
+    /// The share of requests within the objectives lately.
+    var attainment: Double? { self.judged >= 1 ? self.met / self.judged : nil }
+
+    mutating func learn(
+        _ sample: borrowing GatewaySample,
+        _ objectives: Objectives,
+        seconds: Double,
+        ready: Int?,
+        slots: Double?,
+        atSeconds now: Double
+    ) {
+        if let slots, slots.isFinite, slots >= 1 { self.slots = slots }
+        guard let ready else { return }
+        let working = sample.inFlightSeconds.sane / seconds
+        let waiting = max(sample.queuedSeconds.sane / seconds, Double(sample.queued))
+        self.history.add(
+            load: ready > 0 ? working / Double(ready) : nil,
+            seconds: seconds,
+            hasQueue: waiting > 0.01,
+            atSeconds: now
+        )
+        self.judge(sample, objectives, seconds: seconds)
+        self.learnTimes(sample, objectives, seconds: seconds, atSeconds: now)
+        self.learnFullRate(
+            sample,
+            working: working,
+            ready: ready,
+            seconds: seconds,
+            atSeconds: now
+        )
+        self.forget(atSeconds: now)
+    }
+
+    /// Times of requests that lived through a queue say more about the queue than about the load of
+    /// a replica: they are left out, and the wait is worked out from the rest.
+    private mutating func learnTimes(
+        _ sample: borrowing GatewaySample,
+        _ objectives: Objectives,
+        seconds: Double,
+        atSeconds now: Double
+    ) {
+        let latency = sample.latency
+        if let load = self.lived(latency.histogram, seconds: seconds, atSeconds: now) {
+            var good = Double(latency.count)
+            if let limit = objectives.latency?.limit { good = latency.count(within: limit) }
+            self.latency.learn(latency.histogram, good: good, load: load)
+        }
+        let first = sample.timeToFirstToken
+        if let limit = objectives.timeToFirstToken?.limit,
+            let load = self.lived(first.histogram, seconds: seconds, atSeconds: now)
+        {
+            self.firstToken?.learn(first.histogram, good: first.count(within: limit), load: load)
+        }
+    }
+
+    /// The load that requests with these times lived through; nil where some met a queue.
+    private func lived(_ times: borrowing TimeHistogram, seconds: Double, atSeconds now: Double)
+        -> Double?
+    {
+        guard let mean = times.meanSeconds, let long = times.quantileSeconds(0.99),
+            self.history.isClean(overSeconds: max(seconds, long * 1.2), atSeconds: now)
+        else { return nil }
+        return self.history.mean(overSeconds: max(seconds, mean))
+    }
+
+    /// Counts what replicas do with all their slots taken, once requests have filled them for as
+    /// long as they take.
+    private mutating func learnFullRate(
+        _ sample: borrowing GatewaySample,
+        working: Double,
+        ready: Int,
+        seconds: Double,
+        atSeconds now: Double
+    ) {
+        guard let slots = self.slots, ready > 0, working >= 0.97 * slots * Double(ready) else {
+            self.fullSince = nil
+            return
+        }
+        let since = self.fullSince ?? now
+        self.fullSince = since
+        let mean = self.latency.total > 0 ? self.latency.meanSeconds : nil
+        guard now - since > (mean ?? 10) else { return }
+        self.fullCompletions += Double(max(0, sample.completions))
+        self.fullSeconds += Double(ready) * seconds
+    }
+
+    /// Requests per second of a replica with all slots taken; nil where too few were seen.
+    private var fullRate: Double? {
+        self.fullCompletions >= 100 ? self.fullCompletions / self.fullSeconds : nil
+    }
+
+    private mutating func judge(
+        _ sample: borrowing GatewaySample,
+        _ objectives: Objectives,
+        seconds: Double
+    ) {
+        let factor = 1 / (1 + 0.693 * seconds / Self.judgeHalfLife)
+        self.judged *= factor
+        self.met *= factor
+        var all = Double(max(0, sample.refused))
+        var good = all
+        if let latency = objectives.latency {
+            all += Double(sample.latency.count)
+            good = sample.latency.count(within: latency.limit)
+        }
+        if let first = objectives.timeToFirstToken {
+            let count = Double(sample.timeToFirstToken.count)
+            let share = sample.timeToFirstToken.count(within: first.limit)
+            if objectives.latency == nil {
+                (all, good) = (all + count, share)
+            } else {
+                // The worse of the two counts.
+                good = min(good, max(0, Double(sample.latency.count) - (count - share)))
+            }
+        } else if objectives.latency == nil {
+            all = 0
+        }
+        self.judged += all
+        self.met += min(good, all)
+    }
+
+    private mutating func forget(atSeconds now: Double) {
+        guard let last = self.forgottenAt else {
+            self.forgottenAt = now
+            return
+        }
+        guard now - last >= 15 else { return }
+        self.forgottenAt = now
+        let factor = 1 / (1 + 0.693 * (now - last) / LoadCurve.halfLifeSeconds)
+        self.fullCompletions *= factor
+        self.fullSeconds *= factor
+        self.latency.forget(seconds: now - last)
+        self.firstToken?.forget(seconds: now - last)
+    }
+
+    /// Fits the curves anew.
+    mutating func refit(_ objectives: Objectives) {
+        guard self.latency.total >= Self.samplesMin else {
+            self.staffing = nil
+            return
+        }
+        let latencyLimit = objectives.latency?.limit.secondsAsDouble
+        guard
+            let fit = self.latency.fit(
+                limitSeconds: latencyLimit,
+                slots: self.slots,
+                fullRate: self.fullRate
+            )
+        else {
+            self.staffing = nil
+            return
+        }
+        let firstLimit = objectives.timeToFirstToken?.limit.secondsAsDouble
+        var firstFit = self.firstToken?.fit(
+            limitSeconds: firstLimit,
+            slots: self.slots,
+            fullRate: self.fullRate
+        )
+        if let limit = firstLimit, let own = firstFit {
+            // What waits for a slot waits for whole requests, not for first tokens.
+            firstFit = self.firstToken?.withWaits(of: fit, in: own, limitSeconds: limit)
+        }
+        self.staffing = Staffing(
+            latency: fit,
+            firstToken: firstFit,
+            latencyQuantile: objectives.latency?.quantile,
+            firstTokenQuantile: objectives.timeToFirstToken?.quantile
+        )
+    }
+
+    /// Moves the correction towards what the objectives ask for.
+    mutating func correct(_ objectives: Objectives, seconds: Double, isSupplied: Bool) {
+        guard self.judged >= 30, let attainment = self.attainment, let staffing else { return }
+        let quantile = max(
+            objectives.latency?.quantile ?? 0,
+            objectives.timeToFirstToken?.quantile ?? 0
+        )
+        let required = max(0, min(quantile, staffing.bestShare - 0.5 * (1 - quantile)))
+        let error = (required - attainment) / max(1e-3, 1 - quantile)
+        // Without the replicas asked for a miss says nothing about the number asked for.
+        if error > 0 && !isSupplied { return }
+        let change =
+            Self.correctionGain * min(3, max(-1, error)) * seconds / Self.correctionSeconds
+        self.correction = min(
+            max(self.correction + change, Self.correctionRange.lowerBound),
+            Self.correctionRange.upperBound
+        )
+    }
+}

@@ -1,0 +1,210 @@
+/// How a time (latency, or time to first token) depends on the load of a replica, learned online.
+///
+/// Load is requests in flight and queued per ready replica, in bins a fifth wide. Each bin holds
+/// how many requests ended while a replica carried that load, their mean time, and how many kept
+/// the objective's limit. Beside it stands one distribution of times relative to their bin's mean:
+/// with it the share within the limit can be foretold for a load that was never seen, from the mean
+/// time expected there. Everything is forgotten with a half-life.
+struct LoadCurve: Sendable {
+    /// 2^-3 to 2^10 in quarters of powers of two.
+    static let binCount = 52
+    static let firstExponent = -3
+    static let halfLifeSeconds = 1_800.0
+
+    var counts: InlineArray<52, Float>
+    /// Of times in seconds.
+    var sums: InlineArray<52, Float>
+    var good: InlineArray<52, Float>
+    /// Times divided by their bin's mean, in `TimeHistogram`'s buckets.
+    var shape: InlineArray<88, Float>
+    private(set) var total: Float = 0
+
+    init() {
+        self.counts = InlineArray(repeating: 0)
+        self.sums = InlineArray(repeating: 0)
+        self.good = InlineArray(repeating: 0)
+        self.shape = InlineArray(repeating: 0)
+    }
+
+    static func bin(of load: Double) -> Int {
+        guard load > 0x1p-3 else { return 0 }
+        guard load < 0x1p10 else { return Self.binCount - 1 }
+        let part = Int((load.significand - 1) * 4)
+        return (Int(load.exponent) - Self.firstExponent) * 4 + min(part, 3)
+    }
+
+    /// The load that stands for a bin: its middle.
+    static func load(ofBin bin: Int) -> Double {
+        let octave = Double(sign: .plus, exponent: bin / 4 + Self.firstExponent, significand: 1)
+        return octave * (1 + (Double(bin % 4) + 0.5) / 4)
+    }
+
+    /// - Parameter good: how many of the sample's requests kept the limit.
+    mutating func learn(_ sample: borrowing TimeHistogram, good: Double, load: Double) {
+        guard let mean = sample.meanSeconds else { return }
+        let count = Double(sample.count)
+        let bin = Self.bin(of: load)
+        self.counts[bin] += Float(count)
+        self.good[bin] += Float(min(good, count))
+        self.total += Float(count)
+        self.sums[bin] += Float(mean * count)
+        let usual = max(1e-6, Double(self.sums[bin] / self.counts[bin]))
+        for bucket in 0..<TimeHistogram.bucketCount where sample.buckets[bucket] > 0 {
+            let lower = bucket == 0 ? 0 : TimeHistogram.upperEdge(ofBucket: bucket - 1)
+            let middle = (lower + TimeHistogram.upperEdge(ofBucket: bucket)) / 2
+            self.shape[TimeHistogram.bucket(ofSeconds: middle / usual)] +=
+                Float(sample.buckets[bucket])
+        }
+    }
+
+    mutating func forget(seconds: Double) {
+        let factor = Float(1 / (1 + 0.693 * seconds / Self.halfLifeSeconds))
+        for bin in 0..<Self.binCount {
+            self.counts[bin] *= factor
+            self.sums[bin] *= factor
+            self.good[bin] *= factor
+        }
+        for bucket in 0..<TimeHistogram.bucketCount { self.shape[bucket] *= factor }
+        self.total *= factor
+    }
+
+    // MARK: Fit
+
+    /// A bin's mean time counts as much as this many requests' worth of what its lower neighbours
+    /// say of it.
+    private static let timeDoubt: Double = 8
+    /// The same for the share within the limit.
+    private static let shareDoubt: Double = 40
+    /// Loads up to this multiple of the highest one seen are thought about.
+    private static let reach: Double = 2
+
+    /// Mean time and share within the limit at each bin's load.
+    struct Fit: Sendable {
+        /// On a replica, without the wait for a slot.
+        var seconds: InlineArray<52, Double>
+        var waits: InlineArray<52, Double>
+        var share: InlineArray<52, Double>
+        /// The highest bin with evidence, and the highest one thought about.
+        var seen: Int
+        var reach: Int
+    }
+
+    /// - Parameter slots: requests that a replica works on at a time. Further ones wait for the
+    ///   others, which is arithmetic and not learned.
+    /// - Parameter fullRate: requests per second that a replica did with all slots taken.
+    func fit(limitSeconds: Double?, slots: Double?, fullRate: Double?) -> Fit? {
+        let enough = min(10, self.total / 4)
+        guard self.total > 0,
+            let first = (0..<Self.binCount).first(where: { self.counts[$0] >= enough }),
+            let seen = (0..<Self.binCount).last(where: { self.counts[$0] >= enough })
+        else { return nil }
+        let highest = Self.load(ofBin: seen) * Self.reach
+        var fit = Fit(
+            seconds: InlineArray(repeating: 0),
+            waits: InlineArray(repeating: 0),
+            share: InlineArray(repeating: 0),
+            seen: seen,
+            reach: Self.bin(of: highest)
+        )
+        if let slots, highest >= slots { fit.reach = Self.binCount - 1 }
+        self.fitTimes(&fit, from: first, slots: slots ?? .infinity, fullRate: fullRate)
+        if let limitSeconds { self.fitShares(&fit, limit: limitSeconds) }
+        return fit
+    }
+
+    /// The shares with the waits of another time's fit.
+    func withWaits(of other: Fit, in own: Fit, limitSeconds: Double) -> Fit {
+        var fit = own
+        fit.waits = other.waits
+        self.fitShares(&fit, limit: limitSeconds)
+        return fit
+    }
+
+    /// Of all that was learned.
+    var meanSeconds: Double {
+        var sum: Float = 0
+        for bin in 0..<Self.binCount { sum += self.sums[bin] }
+        return self.total > 0 ? Double(sum / self.total) : 0
+    }
+
+    private func fitTimes(
+        _ fit: inout Fit,
+        from first: Int,
+        slots: Double,
+        fullRate: Double?
+    ) {
+        var previous = Double(self.sums[first] / self.counts[first])
+        var elasticity = 0.5
+        for bin in 0..<Self.binCount {
+            let load = Self.load(ofBin: bin)
+            if bin > first, load <= slots {
+                let ratio = load / Self.load(ofBin: bin - 1)
+                let prior = previous * (1 + (ratio - 1) * elasticity)
+                let count = Double(self.counts[bin])
+                let mixed = Double(self.sums[bin]) + Self.timeDoubt * prior
+                let time = max(mixed / (count + Self.timeDoubt), previous)
+                if count >= 20 {
+                    // How steeply it rose here is how it will go on, and a little worse.
+                    let rise = (time / previous - 1) / (ratio - 1)
+                    elasticity = min(1, max(0.5, elasticity / 2 + rise / 2 + 0.1))
+                }
+                previous = time
+            }
+            fit.seconds[bin] = previous
+            // Past the slots the rate is what it is with all of them taken, and the rest waits.
+            let rate = min(slots / max(1e-6, previous), fullRate ?? .infinity)
+            fit.waits[bin] = load > slots ? max(0, load / rate - previous) : 0
+        }
+    }
+
+    private func fitShares(_ fit: inout Fit, limit: Double) {
+        // More load never helps: neighbours that say so are pooled (isotonic regression).
+        var weights = InlineArray<52, Double>(repeating: 0)
+        var starts = InlineArray<52, Int>(repeating: 0)
+        var blocks = 0
+        for bin in 0..<Self.binCount {
+            let left = limit - fit.waits[bin]
+            let foretold = left > 0 ? self.foretoldShare(left / max(1e-6, fit.seconds[bin])) : 0
+            let isLearned = fit.waits[bin] == 0
+            let count = isLearned ? Double(self.counts[bin]) : 0
+            let good = isLearned ? Double(self.good[bin]) : 0
+            var weight = count + Self.shareDoubt
+            var share = (good + Self.shareDoubt * foretold) / weight
+            var start = bin
+            while blocks > 0, fit.share[blocks - 1] < share {
+                blocks -= 1
+                let both = weight + weights[blocks]
+                share = (share * weight + fit.share[blocks] * weights[blocks]) / both
+                weight = both
+                start = starts[blocks]
+            }
+            fit.share[blocks] = share
+            weights[blocks] = weight
+            starts[blocks] = start
+            blocks += 1
+        }
+        // From the back, as the blocks' values stand where the bins' belong.
+        var end = Self.binCount
+        for block in stride(from: blocks - 1, through: 0, by: -1) {
+            let share = fit.share[block]
+            for bin in starts[block]..<end { fit.share[bin] = bin > fit.reach ? 0 : share }
+            end = starts[block]
+        }
+    }
+
+    /// The share of times that are at most `ratio` times the mean.
+    private func foretoldShare(_ ratio: Double) -> Double {
+        let own = TimeHistogram.bucket(ofSeconds: ratio)
+        var below = 0.0
+        var all = 0.0
+        for bucket in 0..<TimeHistogram.bucketCount {
+            let value = Double(self.shape[bucket])
+            all += value
+            if bucket < own { below += value }
+        }
+        let lower = own == 0 ? 0 : TimeHistogram.upperEdge(ofBucket: own - 1)
+        let width = TimeHistogram.upperEdge(ofBucket: own) - lower
+        below += Double(self.shape[own]) * min(1, max(0, (ratio - lower) / width))
+        return all > 0 ? below / all : 0
+    }
+}

@@ -1,0 +1,241 @@
+/// How many replicas hold the objectives at a forecast rate.
+///
+/// The question is put to a fluid model of one replica, built from the learned curves: carrying a
+/// load `n` (requests in flight and queued) it completes `n / W(n)` requests per second (Little's
+/// law), and a share `A(n)` of those that come meanwhile keep their objective. The last hour's
+/// forecast errors are played through `N` such replicas around the new forecast, and `N` is enough
+/// if the share of requests within the objectives comes out high enough. So the room above the
+/// forecast is neither a guess nor a constant: it is what bursts and the blindness of a cold start
+/// have needed here. Errors are scaled with the square root of the rate, as for independent arrivals
+/// (square-root staffing), and only those made at a similar rate count.
+struct Staffing: Sendable {
+    /// Load of one replica at each grid point; point 0 is no load.
+    static let points = LoadCurve.binCount + 1
+    private var loads: InlineArray<53, Double>
+    /// Requests per second completed there; never falls.
+    private var rates: InlineArray<53, Double>
+    /// The share within the objectives, relative to what is required of each; see `slack`.
+    private var latencyShare: InlineArray<53, Double>
+    private var firstTokenShare: InlineArray<53, Double>
+    private(set) var latencyRequired: Double?
+    private(set) var firstTokenRequired: Double?
+    /// The highest load at which both objectives hold.
+    private(set) var loadAtObjective: Double
+    /// Requests per second there.
+    private(set) var rateAtObjective: Double
+    /// Whether not even light load keeps the objectives, and the share that does.
+    private(set) var bestShare: Double
+    let isOutOfReach: Bool
+
+    /// - Parameters:
+    ///   - latency: gives the rates; its share counts where `latencyObjective` is there.
+    ///   - firstToken: the fit of times to first token, where there is an objective for them.
+    init(
+        latency: LoadCurve.Fit,
+        firstToken: LoadCurve.Fit?,
+        latencyQuantile: Double?,
+        firstTokenQuantile: Double?
+    ) {
+        self.loads = InlineArray(repeating: 0)
+        self.rates = InlineArray(repeating: 0)
+        self.latencyShare = InlineArray(repeating: 1)
+        self.firstTokenShare = InlineArray(repeating: 1)
+        for bin in 0..<LoadCurve.binCount {
+            let load = LoadCurve.load(ofBin: bin)
+            self.loads[bin + 1] = load
+            let rate = load / max(1e-6, latency.seconds[bin] + latency.waits[bin])
+            // What was never seen is not hoped to do more than twice the load of what was.
+            self.rates[bin + 1] =
+                bin > latency.reach ? self.rates[bin] : max(self.rates[bin], rate)
+            self.latencyShare[bin + 1] = latency.share[bin]
+            if let firstToken { self.firstTokenShare[bin + 1] = firstToken.share[bin] }
+        }
+        self.latencyShare[0] = self.latencyShare[1]
+        self.firstTokenShare[0] = self.firstTokenShare[1]
+        self.latencyRequired = latencyQuantile.map {
+            Self.required($0, best: latency.share[0])
+        }
+        let firstBest = firstToken?.share[0] ?? 1
+        let firstQuantile = firstToken == nil ? nil : firstTokenQuantile
+        self.firstTokenRequired = firstQuantile.map { Self.required($0, best: firstBest) }
+        self.bestShare = min(latencyQuantile == nil ? 1 : latency.share[0], firstBest)
+        self.isOutOfReach =
+            (latencyQuantile.map { latency.share[0] < $0 } ?? false)
+            || (firstQuantile.map { firstBest < $0 } ?? false)
+        self.loadAtObjective = 0
+        self.rateAtObjective = 0
+        self.findLimit()
+    }
+
+    /// Where not even light load keeps the quantile, what it keeps less half of what the quantile
+    /// lets miss: more replicas than that buys nothing.
+    private static func required(_ quantile: Double, best: Double) -> Double {
+        min(quantile, best - 0.5 * (1 - quantile))
+    }
+
+    private mutating func findLimit() {
+        var limit = 1
+        for point in 1..<Self.points {
+            let holds =
+                (self.latencyRequired.map { self.latencyShare[point] >= $0 } ?? true)
+                && (self.firstTokenRequired.map { self.firstTokenShare[point] >= $0 } ?? true)
+            if !holds { break }
+            limit = point
+        }
+        self.loadAtObjective = self.loads[limit]
+        self.rateAtObjective = self.rates[limit]
+    }
+
+    /// Whether both objectives hold at a load per replica.
+    func holds(atLoad load: Double) -> Bool { load <= self.loadAtObjective }
+
+    // MARK: Playing errors through
+
+    /// Points of `load + seconds · rate(load)`: what load and arrivals add up to in one step.
+    private func stepTable(_ seconds: Double) -> InlineArray<53, Double> {
+        var table = InlineArray<53, Double>(repeating: 0)
+        for point in 0..<Self.points {
+            table[point] = self.loads[point] + seconds * self.rates[point]
+        }
+        return table
+    }
+
+    /// The place of `sum` in a step table: the point below and the share of the way to the next.
+    private static func place(_ sum: Double, in table: borrowing InlineArray<53, Double>)
+        -> (point: Int, part: Double)
+    {
+        var low = 0
+        var high = Self.points - 1
+        if sum >= table[high] { return (high, 0) }
+        while high - low > 1 {
+            let middle = (low + high) / 2
+            if table[middle] <= sum { low = middle } else { high = middle }
+        }
+        let width = table[high] - table[low]
+        return (low, width > 0 ? max(0, (sum - table[low]) / width) : 0)
+    }
+
+    /// Whether `replicas` hold the objectives at `rate`, judged by the errors of `forecaster`.
+    func suffices(_ replicas: Int, rate: Double, errors forecaster: borrowing Forecaster) -> Bool {
+        if replicas <= 0 { return rate <= 0 }
+        let step = Forecaster.bucketSeconds
+        let table = self.stepTable(step)
+        let each = 1 / Double(replicas)
+        var load = self.settled(rate * each, table, step)
+        var tally = Tally()
+        tally.count(self, self.place(ofLoad: load), weight: rate)
+        // A forecast is something like this one if it was within a factor of two.
+        let (low, high) = (rate / 2 - 0.02, rate * 2 + 0.02)
+        for age in stride(from: forecaster.errorsKept, to: 0, by: -1) {
+            let slot = (forecaster.errorNext - age + Forecaster.errorCount) % Forecaster.errorCount
+            let believed = Double(forecaster.believed[slot])
+            if believed < low || believed > high { continue }
+            let error = Double(forecaster.actual[slot]) - believed
+            let scale = min(1.5, (rate / max(believed, 1e-4)).squareRoot())
+            let arriving = max(0, rate + error * scale)
+            let place = Self.place(load + step * arriving * each, in: table)
+            load = self.load(place, sum: load + step * arriving * each, table)
+            tally.count(self, place, weight: arriving)
+        }
+        return tally.holds(self)
+    }
+
+    private func settled(_ arriving: Double, _ table: InlineArray<53, Double>, _ step: Double)
+        -> Double
+    {
+        for point in 1..<Self.points where self.rates[point] >= arriving {
+            let width = self.rates[point] - self.rates[point - 1]
+            let part = width > 0 ? (arriving - self.rates[point - 1]) / width : 0
+            return self.loads[point - 1] + part * (self.loads[point] - self.loads[point - 1])
+        }
+        return self.loads[Self.points - 1]
+    }
+
+    private func place(ofLoad load: Double) -> (point: Int, part: Double) {
+        var point = 0
+        while point < Self.points - 2 && self.loads[point + 1] <= load { point += 1 }
+        let width = self.loads[point + 1] - self.loads[point]
+        return (point, min(1, max(0, (load - self.loads[point]) / width)))
+    }
+
+    private func load(
+        _ place: (point: Int, part: Double),
+        sum: Double,
+        _ table: borrowing InlineArray<53, Double>
+    ) -> Double {
+        let last = Self.points - 1
+        if place.point == last { return self.loads[last] + sum - table[last] }
+        let next = self.loads[place.point + 1]
+        return self.loads[place.point] + place.part * (next - self.loads[place.point])
+    }
+
+    /// Requests, and those within each objective.
+    private struct Tally {
+        var all = 0.0
+        var latency = 0.0
+        var firstToken = 0.0
+
+        mutating func count(
+            _ staffing: borrowing Staffing,
+            _ place: (point: Int, part: Double),
+            weight: Double
+        ) {
+            self.all += weight
+            let next = min(place.point + 1, Staffing.points - 1)
+            let (latency, latencyNext) = (
+                staffing.latencyShare[place.point], staffing.latencyShare[next]
+            )
+            self.latency += weight * (latency + place.part * (latencyNext - latency))
+            let (token, tokenNext) = (
+                staffing.firstTokenShare[place.point], staffing.firstTokenShare[next]
+            )
+            self.firstToken += weight * (token + place.part * (tokenNext - token))
+        }
+
+        func holds(_ staffing: borrowing Staffing) -> Bool {
+            if self.all <= 0 { return true }
+            if let required = staffing.latencyRequired, self.latency < required * self.all {
+                return false
+            }
+            if let required = staffing.firstTokenRequired, self.firstToken < required * self.all {
+                return false
+            }
+            return true
+        }
+    }
+
+    /// The fewest replicas that suffice.
+    /// - Parameter near: where to look first: what sufficed the last time.
+    func replicas(rate: Double, near: Int, errors: borrowing Forecaster, most: Int) -> Int {
+        if rate <= 0 { return 0 }
+        var enough = max(1, min(near, most))
+        var tooFew = 0
+        while !self.suffices(enough, rate: rate, errors: errors) {
+            tooFew = enough
+            if enough >= most { return most }
+            enough = min(most, max(enough + 1, enough + enough / 4))
+        }
+        if tooFew == 0 {
+            // Down by one is the usual answer; from far off, halve the way.
+            var step = 1
+            while enough > 1 {
+                let fewer = max(1, enough - step)
+                if !self.suffices(fewer, rate: rate, errors: errors) {
+                    tooFew = fewer
+                    break
+                }
+                enough = fewer
+                step *= 2
+            }
+        }
+        while enough - tooFew > 1 {
+            let middle = (enough + tooFew) / 2
+            if self.suffices(middle, rate: rate, errors: errors) {
+                enough = middle
+            } else {
+                tooFew = middle
+            }
+        }
+        return enough
+    }
+}

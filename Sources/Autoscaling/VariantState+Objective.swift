@@ -1,0 +1,97 @@
+import Core
+
+/// The recommendation of the `Objective` target.
+extension VariantState {
+    /// A full look at the objective is taken this often, and whenever the forecast moves.
+    private static let sizeSeconds = 15.0
+    private static let sizeChange = 0.1
+    /// What a replica is given while nothing is known: half its slots, or so many requests.
+    private static let carefulShare = 0.5
+    private static let carefulLoad = 2.0
+
+    private static let sureSamples: Float = 300
+
+    mutating func objective(_ setup: ModelSetup, _ context: Context) -> Answer {
+        if setup.objectives.isEmpty { return (nil, .unknown(.objective, silentSeconds: nil)) }
+        guard let staffing = self.currentStaffing(setup, context) else {
+            return self.careful(context)
+        }
+        let rate = context.expected.rate * self.capability.correction
+        // A few hundred requests are no ground for leaps.
+        let isSure = self.capability.latency.total >= Self.sureSamples
+        let most = isSure ? ScalingBounds.replicasMax : max(4, 2 * context.ready)
+        let enough = self.size(staffing, rate, at: context.now, most: most)
+        let backlog = self.backlog(staffing, setup, rate: rate, enough: enough)
+        let extra = Int(min(backlog.rounded(), Double(most - min(enough, most))))
+        let perReplica = enough > 0 ? rate / Double(enough) : staffing.rateAtObjective
+        if staffing.isOutOfReach {
+            return (
+                enough + extra,
+                .objectiveOutOfReach(
+                    attainment: staffing.bestShare,
+                    rate: rate,
+                    perReplica: perReplica
+                )
+            )
+        }
+        return (
+            enough + extra,
+            .objective(rate: rate, perReplica: perReplica, backlog: backlog)
+        )
+    }
+
+    /// The curves, fitted anew when a full look is due.
+    private mutating func currentStaffing(_ setup: ModelSetup, _ context: Context) -> Staffing? {
+        let age = self.sized.map { context.now - $0.at } ?? .infinity
+        if self.capability.staffing == nil || age >= Self.sizeSeconds {
+            self.capability.refit(setup.objectives)
+        }
+        return self.capability.staffing
+    }
+
+    private mutating func size(_ staffing: Staffing, _ rate: Double, at now: Double, most: Int)
+        -> Int
+    {
+        if let sized, now - sized.at < Self.sizeSeconds,
+            abs(rate - sized.rate) <= Self.sizeChange * sized.rate
+        {
+            return sized.replicas
+        }
+        let near = self.sized?.replicas ?? max(1, self.live)
+        let replicas = staffing.replicas(
+            rate: rate,
+            near: near,
+            errors: self.demand.forecaster,
+            most: most
+        )
+        self.sized = (rate, replicas, now)
+        return replicas
+    }
+
+    /// Replicas beyond `enough` that clear what will have piled up when they are ready.
+    private func backlog(_ staffing: Staffing, _ setup: ModelSetup, rate: Double, enough: Int)
+        -> Double
+    {
+        let capacity = staffing.rateAtObjective
+        guard capacity > 0 else { return 0 }
+        let horizon = max(5, self.coldStart.seconds)
+        let supply = Double(self.coming) * capacity
+        let later = self.demand.work + (rate - supply) * horizon
+        let excess = later - Double(max(enough, self.coming)) * staffing.loadAtObjective
+        if excess <= 0 { return 0 }
+        return excess / (capacity * 2 * horizon)
+    }
+
+    /// Before enough is known: a careful concurrency, and no leaps while no answer has come.
+    private func careful(_ context: Context) -> Answer {
+        let target =
+            self.capability.slots.map { max(1, $0 * Self.carefulShare) } ?? Self.carefulLoad
+        let load = max(context.stable.load ?? 0, context.burst.load ?? 0)
+        let samples = Int(self.capability.latency.total)
+        var replicas = (load * context.growth / target).replicasRoundedUp
+        // Not more than double what has become ready: a queue swells without saying how much is
+        // needed.
+        replicas = min(replicas, max(4, 2 * context.ready))
+        return (replicas, .objectiveLearning(load: load, target: target, samples: samples))
+    }
+}

@@ -1,0 +1,242 @@
+import Autoscaling
+import Core
+import Proxy
+
+/// What happened to one model since somebody asked last, over all sources.
+package struct ModelDelta: Sendable {
+    package var arrivals: UInt64 = 0
+    /// Given up for want of capacity: the queue was full, or its time over.
+    package var refused: UInt64 = 0
+    /// Of requests that any variant may serve.
+    package var queuedSeconds = 0.0
+    package var queued = 0
+    package var queueWait = TimeSample()
+    package var variants: [VariantDelta] = []
+
+    package init() {}
+}
+
+package struct VariantDelta: Sendable {
+    package var name: String
+    /// Requests that may go to this variant only, those refused included.
+    package var pinned: UInt64 = 0
+    /// Requests that were given to a replica, pinned ones included.
+    package var dispatched: UInt64 = 0
+    package var completions: UInt64 = 0
+    package var inFlightSeconds = 0.0
+    package var inFlight = 0
+    /// Of the pinned ones.
+    package var queuedSeconds = 0.0
+    package var queued = 0
+    package var latency = TimeSample()
+    package var timeToFirstToken = TimeSample()
+    package var tokensIn: UInt64 = 0
+    package var tokensOut: UInt64 = 0
+
+    package init(name: String) {
+        self.name = name
+    }
+}
+
+/// The limits at which a model's times are counted exactly.
+package struct ObjectiveLimits: Sendable, Equatable {
+    var latency: UInt64?
+    var timeToFirstToken: UInt64?
+
+    package init(_ objectives: Objectives = Objectives()) {
+        self.latency = objectives.latency.map { UInt64(clamping: $0.limit.nanosecondsClamped) }
+        self.timeToFirstToken = objectives.timeToFirstToken.map {
+            UInt64(clamping: $0.limit.nanosecondsClamped)
+        }
+    }
+}
+
+/// Turns cumulative counters of several sources (workers, and gateways elsewhere) into what is new.
+///
+/// A report that comes late or not at all loses nothing: the next one has counted on. A source's
+/// first report is where counting starts; a model that begins anew (another epoch, or counters that
+/// have fallen) counts from zero. Only the models that are followed are worked out.
+package struct LoadLedger {
+    private struct Source {
+        var models: [String: ModelStatistics] = [:]
+        var reportedAt: Instant
+    }
+
+    private var sources: [Int: Source] = [:]
+    private var followed: [String: ObjectiveLimits] = [:]
+    private var pending: [String: ModelDelta] = [:]
+
+    package init() {}
+
+    /// Follows these models and no others; what is known of them stays.
+    package mutating func follow(_ models: [String: ObjectiveLimits]) {
+        for name in self.pending.keys where models[name] == nil { self.pending[name] = nil }
+        self.followed = models
+    }
+
+    /// Forgets models that exist no more.
+    package mutating func forget(except names: (String) -> Bool) {
+        for source in self.sources.keys {
+            for name in self.sources[source]?.models.keys.filter({ !names($0) }) ?? [] {
+                self.sources[source]?.models[name] = nil
+            }
+        }
+    }
+
+    /// How many of the sources have told nothing since `time`.
+    package func silentSources(since time: Instant) -> Int {
+        self.sources.values.count { $0.reportedAt < time }
+    }
+
+    package var sourceCount: Int { self.sources.count }
+
+    package mutating func take(_ load: WorkerLoad) {
+        guard self.sources[load.worker] != nil else {
+            let models = Dictionary(load.models.map { ($0.name, $0) }) { $1 }
+            self.sources[load.worker] = Source(models: models, reportedAt: load.at)
+            for model in load.models where self.followed[model.name] != nil {
+                self.pending[model.name, default: ModelDelta()].addGauges(model, before: nil)
+            }
+            return
+        }
+        self.sources[load.worker]?.reportedAt = load.at
+        for model in load.models {
+            let before = self.sources[load.worker]?.models.updateValue(model, forKey: model.name)
+            guard let limits = self.followed[model.name] else { continue }
+            self.pending[model.name, default: ModelDelta()].add(model, before: before, limits)
+        }
+    }
+
+    /// What is new of a model since this was called last. What is under way now stays known.
+    package mutating func delta(of model: String) -> ModelDelta {
+        guard let delta = self.pending[model] else { return ModelDelta() }
+        self.pending[model]?.forgetCounts()
+        return delta
+    }
+}
+
+extension ModelDelta {
+    /// - Parameter before: what the same source said last.
+    mutating func add(
+        _ now: ModelStatistics,
+        before: ModelStatistics?,
+        _ limits: ObjectiveLimits
+    ) {
+        self.addGauges(now, before: before)
+        // Begun anew: everything it has counted is new.
+        let before = before.flatMap {
+            $0.epoch == now.epoch && $0.arrivals <= now.arrivals ? $0 : nil
+        }
+        self.arrivals += now.arrivals - (before?.arrivals ?? 0)
+        self.refused += since(Self.refused(now), before.map(Self.refused))
+        self.queuedSeconds += seconds(now.queue.nanoseconds, before?.queue.nanoseconds)
+        self.queueWait.add(now.queueWait, since: before?.queueWait, limit: nil)
+        for variant in now.variants {
+            let earlier = before?.variants.first { $0.name == variant.name }
+            let index = self.index(of: variant.name)
+            self.variants[index].add(variant, before: earlier, limits)
+        }
+    }
+
+    /// What is under way does not begin anew with the counters.
+    mutating func addGauges(_ now: ModelStatistics, before: ModelStatistics?) {
+        self.queued += now.queue.count - (before?.queue.count ?? 0)
+        for variant in now.variants {
+            let earlier = before?.variants.first { $0.name == variant.name }
+            let index = self.index(of: variant.name)
+            self.variants[index].inFlight += variant.inFlight - (earlier?.inFlight ?? 0)
+            self.variants[index].queued +=
+                variant.pinnedQueue.count - (earlier?.pinnedQueue.count ?? 0)
+        }
+    }
+
+    mutating func forgetCounts() {
+        var empty = ModelDelta()
+        empty.queued = self.queued
+        empty.variants = self.variants.map { variant in
+            var kept = VariantDelta(name: variant.name)
+            kept.inFlight = variant.inFlight
+            kept.queued = variant.queued
+            return kept
+        }
+        self = empty
+    }
+
+    private mutating func index(of name: String) -> Int {
+        if let index = self.variants.firstIndex(where: { $0.name == name }) { return index }
+        self.variants.append(VariantDelta(name: name))
+        return self.variants.count - 1
+    }
+
+    /// Answered by the gateway because no replica had room in time.
+    private static func refused(_ model: ModelStatistics) -> UInt64 {
+        (model.unrouted[429] ?? 0) + (model.unrouted[503] ?? 0)
+    }
+}
+
+extension VariantDelta {
+    mutating func add(
+        _ now: VariantStatistics,
+        before: VariantStatistics?,
+        _ limits: ObjectiveLimits
+    ) {
+        self.pinned += since(now.pinnedArrivals, before?.pinnedArrivals)
+        self.completions += since(Self.completions(now), before.map(Self.completions))
+        self.dispatched += since(Self.dispatched(now), before.map(Self.dispatched))
+        self.inFlightSeconds += seconds(now.inFlightNanoseconds, before?.inFlightNanoseconds)
+        self.queuedSeconds += seconds(
+            now.pinnedQueue.nanoseconds,
+            before?.pinnedQueue.nanoseconds
+        )
+        self.latency.add(now.duration, since: before?.duration, limit: limits.latency)
+        self.timeToFirstToken.add(
+            now.timeToFirstToken,
+            since: before?.timeToFirstToken,
+            limit: limits.timeToFirstToken
+        )
+        self.tokensIn += since(now.inputTokens, before?.inputTokens)
+        self.tokensOut += since(now.outputTokens, before?.outputTokens)
+    }
+
+    /// Answered to the end; a client that left did not wait for it.
+    private static func completions(_ variant: VariantStatistics) -> UInt64 {
+        variant.requestsByCode.reduce(0) { $1.key == 499 ? $0 : $0 + $1.value }
+    }
+
+    /// Ended and under way: what replicas were ever given.
+    private static func dispatched(_ variant: VariantStatistics) -> UInt64 {
+        variant.requestsByCode.values.reduce(0, +) + variant.mirrored
+            + UInt64(clamping: variant.inFlight)
+    }
+}
+
+/// A counter that has fallen has begun anew.
+private func since(_ now: UInt64, _ before: UInt64?) -> UInt64 {
+    guard let before, before <= now else { return before == nil ? now : 0 }
+    return now - before
+}
+
+/// Counted modulo 2^64, so that the difference is right whatever wrapped around.
+private func seconds(_ now: UInt64, _ before: UInt64?) -> Double {
+    let difference = Double(now &- (before ?? 0)) / 1e9
+    // A century of request-seconds within one report is none: counters that do not belong together.
+    return difference < 3.2e9 ? difference : 0
+}
+
+extension TimeSample {
+    /// Adds what was recorded since `earlier`; `limit` is in nanoseconds.
+    mutating func add(
+        _ histogram: LatencyHistogram,
+        since earlier: LatencyHistogram?,
+        limit: UInt64?
+    ) {
+        var within: UInt64 = 0
+        var recorded = TimeHistogram()
+        histogram.forEachBucket(since: earlier) { nanoseconds, times in
+            recorded.record(seconds: Double(nanoseconds) / 1e9, times: Int(clamping: times))
+            if let limit, nanoseconds <= limit { within += times }
+        }
+        if recorded.isEmpty { return }
+        self.merge(TimeSample(recorded, within: limit == nil ? nil : within))
+    }
+}

@@ -1,0 +1,286 @@
+import Autoscaling
+import Clusters
+import Configuration
+import Core
+
+/// What a configuration says about scaling, in the terms of the code that decides.
+///
+/// A model is in it where it names a `ScalingPolicy` and at least one of its variants is a
+/// `ProcessDeployment`. `minReplicas` and `maxReplicas` hold for each variant by itself.
+package struct ScalingPlan: Sendable, Equatable {
+    package struct Model: Sendable, Equatable {
+        package var setup: ModelSetup
+        package var policyName: String
+        /// In the order of `setup.variants`.
+        package var variants: [Variant]
+        /// All variants of the model with the weights of the configuration, fixed ones too.
+        package var weights: [(name: String, weight: Int)]
+        package var budget: Share?
+        /// Where metric targets ask, in their order.
+        package var queries: [MetricQuery]
+        /// Requests that one replica is given at a time, where that is limited.
+        package var slotsPerReplica: Double?
+
+        package var name: String { self.setup.name }
+
+        package static func == (left: Model, right: Model) -> Bool {
+            left.setup == right.setup && left.policyName == right.policyName
+                && left.variants == right.variants && left.budget == right.budget
+                && left.weights.map(\.name) == right.weights.map(\.name)
+                && left.weights.map(\.weight) == right.weights.map(\.weight)
+                && left.queries == right.queries && left.slotsPerReplica == right.slotsPerReplica
+        }
+    }
+
+    package struct Variant: Sendable, Equatable {
+        package var name: String
+        /// Of the process cluster.
+        package var group: String
+        package var weight: Int
+    }
+
+    /// A question to a Prometheus server.
+    package struct MetricQuery: Sendable, Hashable {
+        package var server: EndpointURL
+        package var query: String
+
+        package init(server: EndpointURL, query: String) {
+            self.server = server
+            self.query = query
+        }
+    }
+
+    /// What a model takes of a budget.
+    package struct Share: Sendable, Equatable {
+        /// Of `budgets`.
+        package var index: Int
+        package var weight: Int
+    }
+
+    package struct Budget: Sendable, Equatable {
+        package var name: String
+        package var resource: String
+        package var total: Int
+        /// Groups that take of it and are not scaled, with what one replica takes.
+        package var fixed: [(group: String, units: Int)]
+
+        package static func == (left: Budget, right: Budget) -> Bool {
+            left.name == right.name && left.resource == right.resource
+                && left.total == right.total
+                && left.fixed.map(\.group) == right.fixed.map(\.group)
+                && left.fixed.map(\.units) == right.fixed.map(\.units)
+        }
+    }
+
+    package var models: [Model] = []
+    package var budgets: [Budget] = []
+    private var indices: [String: Int] = [:]
+    private var owners: [String: (model: Int, variant: Int)] = [:]
+
+    package init() {}
+
+    package init(_ configuration: Configuration) {
+        self.budgets = configuration.resourceBudgets.map {
+            Budget(
+                name: $0.name,
+                resource: $0.spec.resource,
+                total: $0.spec.total,
+                fixed: []
+            )
+        }
+        for resource in configuration.models {
+            let share = self.share(resource)
+            guard let model = Self.model(resource, configuration, share) else {
+                self.addFixed(resource, share)
+                continue
+            }
+            self.add(model)
+        }
+    }
+
+    package static func == (left: ScalingPlan, right: ScalingPlan) -> Bool {
+        left.models == right.models && left.budgets == right.budgets
+    }
+
+    package mutating func add(_ model: Model) {
+        let index = self.models.count
+        for (variant, entry) in model.variants.enumerated() {
+            self.owners[entry.group] = (index, variant)
+        }
+        self.indices[model.name] = index
+        self.models.append(model)
+    }
+
+    package func index(of model: String) -> Int? { self.indices[model] }
+
+    /// Which variant's number decides over a group's replicas.
+    package func owner(ofGroup group: String) -> (model: Model, variant: Int)? {
+        self.owners[group].map { (self.models[$0.model], $0.variant) }
+    }
+
+    // MARK: From the configuration
+
+    private func share(_ model: ModelResource) -> Share? {
+        guard let budget = model.spec.scaling?.budget,
+            let index = self.budgets.firstIndex(where: { $0.name == budget.name })
+        else { return nil }
+        return Share(index: index, weight: budget.weight)
+    }
+
+    private mutating func addFixed(_ model: ModelResource, _ share: Share?) {
+        guard let share, let units = model.spec.scaling?.budget?.perReplica else { return }
+        for variant in model.spec.variants {
+            guard case .workload(let reference) = variant.backend else { continue }
+            self.budgets[share.index].fixed.append((reference.name, units))
+        }
+    }
+
+    private static func model(
+        _ resource: ModelResource,
+        _ configuration: Configuration,
+        _ share: Share?
+    ) -> Model? {
+        let spec = resource.spec
+        guard let scaling = spec.scaling, let name = scaling.policy,
+            let policy = configuration.scalingPolicy(name, namespace: resource.metadata.namespace)
+        else { return nil }
+        var variants: [Variant] = []
+        var setups: [VariantSetup] = []
+        let weights = spec.variantWeights
+        for (variant, weight) in zip(spec.variants, weights) {
+            guard variants.count < ModelSetup.variantsMax,
+                case .workload(let reference) = variant.backend,
+                reference.kind == .processDeployment
+            else { continue }
+            let deployment = configuration.processDeployment(
+                reference.name,
+                namespace: resource.metadata.namespace
+            )
+            variants.append(Variant(name: variant.name, group: reference.name, weight: weight))
+            setups.append(Self.setup(variant.name, weight, spec, scaling, deployment))
+        }
+        if variants.isEmpty { return nil }
+        return Model(
+            setup: ModelSetup(
+                name: resource.name,
+                policy: ScalingPolicy(policy.spec),
+                objectives: Objectives(spec.objectives),
+                variants: setups
+            ),
+            policyName: name,
+            variants: variants,
+            weights: zip(spec.variants, weights).map { ($0.name, $1) },
+            budget: share,
+            queries: policy.spec.queries,
+            slotsPerReplica: spec.concurrency.slots
+        )
+    }
+
+    private static func setup(
+        _ name: String,
+        _ weight: Int,
+        _ spec: ModelSpec,
+        _ scaling: ModelScalingSpec,
+        _ deployment: ProcessDeploymentResource?
+    ) -> VariantSetup {
+        VariantSetup(
+            name: name,
+            bounds: ScalingBounds(minimum: scaling.minReplicas, maximum: scaling.maxReplicas),
+            unitsPerReplica: scaling.budget?.perReplica ?? 1,
+            assumedColdStart: deployment.map {
+                min($0.spec.startupTimeout, Self.assumedColdStartMax)
+            } ?? Self.assumedColdStartMax,
+            assumedDrain: deployment.map { min($0.spec.drainTimeout, Self.assumedDrainMax) }
+                ?? Self.assumedDrainMax,
+            isServing: weight > 0 || spec.mirror?.to == name
+        )
+    }
+
+    /// Taken for a cold start until one was measured, unless the start-up timeout is shorter.
+    private static let assumedColdStartMax = Duration.seconds(60)
+    private static let assumedDrainMax = Duration.seconds(30)
+}
+
+// MARK: Resources as the deciding code wants them
+
+extension ScalingPolicy {
+    package init(_ spec: ScalingPolicySpec) {
+        self.init(
+            targets: spec.targets.map { ScalingGoal($0) },
+            stableWindow: spec.windows.stable,
+            burstWindow: min(spec.windows.burst, spec.windows.stable),
+            forecastHorizon: AutomaticDuration(spec.forecastHorizon),
+            scaleUp: ScalingSpeed(spec.scaleUp),
+            scaleDown: ScalingSpeed(spec.scaleDown),
+            idleAfter: spec.scaleToZeroAfter,
+            isDryRun: spec.dryRun
+        )
+    }
+}
+
+extension ScalingGoal {
+    package init(_ target: ScalingTarget) {
+        switch target {
+        case .concurrency(let value): self = .concurrency(value)
+        case .queueWait(let quantile, let below):
+            self = .queueWait(quantile: quantile, below: below)
+        case .objective: self = .objective
+        case .requestRate(let value): self = .requestRate(value)
+        case .tokenRate(let value): self = .tokenRate(value)
+        case .kvCache(let share): self = .kvCache(share.fraction)
+        case .gpuUtilization(let share): self = .gpuUtilization(share.fraction)
+        case .prometheus(_, let query, let value): self = .metric(name: query, value: value)
+        case .schedule(let cron, let duration, let replicas):
+            guard let cron else { preconditionFailure("a schedule that was not checked") }
+            self = .schedule(cron, duration: duration, replicas: replicas)
+        }
+    }
+}
+
+extension ScalingPolicySpec {
+    /// What metric targets ask, in their order.
+    package var queries: [ScalingPlan.MetricQuery] {
+        self.targets.compactMap { target in
+            guard case .prometheus(let server, let query, _) = target, let server else {
+                return nil
+            }
+            return ScalingPlan.MetricQuery(server: server, query: query)
+        }
+    }
+}
+
+extension AutomaticDuration {
+    init(_ setting: DurationSetting) {
+        switch setting {
+        case .automatic: self = .automatic
+        case .off: self = .off
+        case .fixed(let duration): self = .fixed(duration)
+        }
+    }
+}
+
+extension ScalingSpeed {
+    init(_ rate: ScalingRate) {
+        self.init(
+            stabilization: AutomaticDuration(rate.stabilization),
+            maxPerMinute: rate.maxPerMinute
+        )
+    }
+}
+
+extension Objectives {
+    package init(_ spec: ObjectivesSpec) {
+        self.init(
+            latency: spec.latency.map { TimeObjective(quantile: $0.quantile, below: $0.below) },
+            timeToFirstToken: spec.timeToFirstToken.map {
+                TimeObjective(quantile: $0.quantile, below: $0.below)
+            }
+        )
+    }
+}
+
+extension ConcurrencySpec {
+    var slots: Double? {
+        if case .perReplica(let limit) = self { Double(limit) } else { nil }
+    }
+}

@@ -1,0 +1,227 @@
+import Core
+import Curl
+import EventLoop
+import Foundation
+import Signals
+
+/// A target, how it is asked, and what it said last.
+protocol TargetSource: AnyObject {
+    associatedtype Target: Hashable
+
+    var target: Target { get }
+    var poll: Poll { get }
+
+    init(_ target: Target, _ sources: MetricSources)
+}
+
+/// Seconds since a moment; infinite for none.
+private func age(of moment: Instant?, at now: Instant) -> Double {
+    moment.map { now.seconds(since: $0) } ?? .infinity
+}
+
+extension CurlResponse {
+    /// What keeps an answer from being read before it is looked at.
+    fileprivate var problem: String? {
+        self.status == 200 ? nil : "answered with status \(self.status)"
+    }
+
+    fileprivate var expositionFormat: ExpositionParser.Format {
+        ExpositionParser.Format(contentType: self.head.field("content-type"))
+    }
+}
+
+/// A model server.
+final class ServerSource: TargetSource {
+    /// Samples that carry an older time do not count.
+    private static let sampleAgeMax = 60.0
+    /// Asked for metrics in the two formats there are; the first is preferred by all.
+    static let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4"
+
+    let target: ServerTarget
+    let poll: Poll
+    private var tracker = ServerTracker()
+    private var paths: [String]
+    /// The path asked now; another one is tried until one has answered.
+    private var path = 0
+
+    init(_ target: ServerTarget, _ sources: MetricSources) {
+        self.target = target
+        self.paths = target.path.map { [$0] } ?? Self.defaultPaths
+        let back = Holder<ServerSource>()
+        self.poll = Poll(
+            sources,
+            name: target.id,
+            period: sources.options.serverPeriod,
+            work: Poll.Work(
+                request: { [unowned sources] in
+                    let path = back.object?.currentPath ?? "/metrics"
+                    var request = sources.request(target.url(path: path))
+                    request.fields = [("Accept", Self.accept)]
+                    return .success(request)
+                },
+                accept: { back.object?.accept($0, $1) }
+            )
+        )
+        back.object = self
+    }
+
+    private static let defaultPaths = ModelServer.allCases.reduce(into: [String]()) {
+        if !$0.contains($1.defaultPath) { $0.append($1.defaultPath) }
+    }
+
+    private var currentPath: String { self.paths[self.path] }
+
+    private func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
+        let problem = response.problem ?? self.read(response, askedAt)
+        if problem != nil, !self.poll.hasAnswered {
+            self.path = (self.path + 1) % self.paths.count
+        }
+        return problem
+    }
+
+    private func read(_ response: CurlResponse, _ askedAt: Instant) -> String? {
+        do throws(ServerMetrics.ReadError) {
+            let metrics = try ServerMetrics.read(
+                response.body.span.bytes,
+                format: response.expositionFormat,
+                oldestTimestamp: EventLoop.readWallClock() - Self.sampleAgeMax
+            )
+            self.tracker.take(metrics, at: askedAt)
+            return nil
+        } catch {
+            return "\(error)"
+        }
+    }
+
+    func reading(at now: Instant) -> ServerReading {
+        let latest = self.tracker.latest
+        return ServerReading(
+            metrics: latest,
+            rates: self.tracker.rates,
+            prefixHitRate: self.tracker.prefixHitRate,
+            ageSeconds: age(of: latest == nil ? nil : self.tracker.latestAt, at: now),
+            problem: self.poll.problem
+        )
+    }
+}
+
+/// A DCGM exporter.
+final class ExporterSource: TargetSource {
+    let target: ExporterTarget
+    let poll: Poll
+    private var gpus: [GPUReading] = []
+    private var readAt: Instant?
+
+    init(_ target: ExporterTarget, _ sources: MetricSources) {
+        self.target = target
+        let back = Holder<ExporterSource>()
+        self.poll = Poll(
+            sources,
+            name: target.id,
+            period: sources.options.serverPeriod,
+            work: Poll.Work(
+                request: { [unowned sources] in
+                    var request = sources.request(target.url)
+                    request.fields = [("Accept", ServerSource.accept)]
+                    return .success(request)
+                },
+                accept: { back.object?.accept($0, $1) }
+            )
+        )
+        back.object = self
+    }
+
+    private func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
+        if let problem = response.problem { return problem }
+        let gpus = GPUReading.read(
+            response.body.span.bytes,
+            format: response.expositionFormat
+        )
+        if gpus.isEmpty { return "no metrics of GPUs" }
+        self.gpus = gpus
+        self.readAt = askedAt
+        return nil
+    }
+
+    func reading(at now: Instant) -> ExporterReading {
+        ExporterReading(
+            gpus: self.gpus,
+            ageSeconds: age(of: self.readAt, at: now),
+            problem: self.poll.problem
+        )
+    }
+}
+
+/// A PromQL query.
+final class QuerySource: TargetSource {
+    /// Bytes of a token.
+    private static let tokenBytesMax = 16 << 10
+
+    let target: QueryTarget
+    let poll: Poll
+    private var value: Double?
+    private var readAt: Instant?
+
+    init(_ target: QueryTarget, _ sources: MetricSources) {
+        self.target = target
+        let back = Holder<QuerySource>()
+        self.poll = Poll(
+            sources,
+            name: target.query,
+            period: sources.options.queryPeriod,
+            work: Poll.Work(
+                request: { [unowned sources] in
+                    var request = sources.request(QueryURL.make(target))
+                    request.fields = [("Accept", "application/json")]
+                    guard let path = target.tokenFile else { return .success(request) }
+                    guard let token = Self.token(path) else {
+                        return .failure(.invalidRequest("there is no token in \(path)"))
+                    }
+                    request.fields.append(("Authorization", "Bearer \(token)"))
+                    return .success(request)
+                },
+                accept: { back.object?.accept($0, $1) }
+            )
+        )
+        back.object = self
+    }
+
+    /// Read each time: on a cluster tokens are replaced while they are used.
+    private static func token(_ path: String) -> String? {
+        guard let data = FileManager.default.contents(atPath: path),
+            data.count <= Self.tokenBytesMax
+        else { return nil }
+        let token = String(decoding: data, as: UTF8.self)
+            .trimmingCharacters(in: .whitespacesAndNewlines)
+        return token.isEmpty ? nil : token
+    }
+
+    private func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
+        switch QueryAnswer.read(status: response.status, response.body) {
+        case .value(let value):
+            self.value = value
+            self.readAt = askedAt
+            return nil
+        case .unknown(let why):
+            // Prometheus was asked and has no number: the last one does not hold any more.
+            if response.status == 200 {
+                self.value = nil
+                self.readAt = askedAt
+            }
+            return why
+        }
+    }
+
+    func reading(at now: Instant) -> QueryReading {
+        QueryReading(
+            value: self.value,
+            ageSeconds: age(of: self.readAt, at: now),
+            problem: self.poll.problem
+        )
+    }
+}
+
+/// Names an object that is made after what refers to it.
+private final class Holder<Object: AnyObject> {
+    weak var object: Object?
+}
