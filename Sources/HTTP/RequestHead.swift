@@ -107,7 +107,8 @@ package final class RequestHead {
                 bytes,
                 end: end,
                 maxFields: limits.maxFields,
-                minorVersion: self.minorVersion
+                minorVersion: self.minorVersion,
+                wanted: Self.checked
             )
             switch step {
             case .field(let field):
@@ -296,6 +297,13 @@ package final class RequestHead {
     }
 
     // MARK: Fields of requests
+
+    /// The fields that `check` knows.
+    private static var checked: FieldNameSet {
+        var set = FieldNameSet()
+        set.bits = FieldNameSet.bit(.host) | FieldNameSet.bit(.expect)
+        return set
+    }
 
     /// What a field means for a request alone.
     @inline(__always)

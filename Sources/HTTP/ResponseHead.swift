@@ -95,7 +95,8 @@ package final class ResponseHead {
                 bytes,
                 end: end,
                 maxFields: limits.maxFields,
-                minorVersion: self.minorVersion
+                minorVersion: self.minorVersion,
+                wanted: FieldNameSet()
             )
             switch step {
             case .field: continue
