@@ -204,7 +204,7 @@ extension Exchange {
     private func assign(_ model: WorkerModel) {
         self.model = model
         model.noteRequest(now: self.arrivedAt)
-        self.totalDeadline = self.arrivedAt + model.route.settings.requestTimeout
+        self.totalDeadline = self.arrivedAt + model.route.timeouts.request
     }
 
     /// Names shown in errors are cut to this size.
@@ -280,7 +280,7 @@ extension Exchange {
 
     private func pinAndAdmit() {
         guard let model = self.model else { return }
-        if model.needsHead { self.pin(model) }
+        if model.route.needsHead { self.pin(model) }
         if self.phase != .receiving { return }
         if model.needsPrefix, !self.hashPrefix() { return }
         self.admit()

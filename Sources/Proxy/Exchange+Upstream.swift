@@ -38,7 +38,7 @@ extension Exchange {
             affinity: self.affinity
         )
         let bytes = self.bodyCount + (self.head?.count ?? 0)
-        let deadline = self.now + model.route.settings.queueTimeout
+        let deadline = self.now + model.route.timeouts.queue
         guard
             let handle = shared.enqueue(
                 waiter,
@@ -51,7 +51,7 @@ extension Exchange {
         self.queuedAt = self.now
         self.queueHandle = handle
         self.queue = shared
-        self.arm(after: model.route.settings.queueTimeout)
+        self.arm(after: model.route.timeouts.queue)
         if model.needsWake(pinned: self.pinned) { shared.wake(self.pinned?.name) }
         // The body waits with its client: what is counted for the queue is all there is.
         self.pauseClient()
@@ -67,7 +67,7 @@ extension Exchange {
         self.arm(after: Self.exclusionTime)
     }
 
-    private static let exclusionTime = Duration.seconds(1)
+    private static let exclusionTime = Interval(.seconds(1))
 
     /// The model left the configuration while the request waited.
     func modelRemoved() {
@@ -100,7 +100,7 @@ extension Exchange {
         self.isRepeatable = original.isRepeatable
         self.requestID = original.requestID
         self.model = model
-        self.totalDeadline = self.arrivedAt + model.route.settings.requestTimeout
+        self.totalDeadline = self.arrivedAt + model.route.timeouts.request
         self.head = self.worker.buffers.take()
         if let head = original.head { self.head?.append(head.readable) }
         if let body = original.body {
@@ -149,9 +149,7 @@ extension Exchange {
             let connection = try pool.connect()
             self.upstream = connection
             connection.attach(self)
-            if let settings = self.model?.route.settings {
-                self.arm(after: settings.connectTimeout)
-            }
+            if let model = self.model { self.arm(after: model.route.timeouts.connect) }
         } catch {
             self.tryFailed(
                 .connect,
@@ -177,7 +175,7 @@ extension Exchange {
         self.bodySent = 0
         self.hasSentEnd = false
         upstream.sendHead(head, isChunked: self.isChunked)
-        self.arm(after: model.route.settings.firstByteTimeout)
+        self.arm(after: model.route.timeouts.firstByte)
         self.sendRequestBytes()
         self.sentAt = EventLoop.readClock()
     }

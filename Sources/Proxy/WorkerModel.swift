@@ -133,13 +133,6 @@ final class WorkerModel {
 
     // MARK: Choosing
 
-    /// The route looks at more of the head than its target.
-    var needsHead: Bool {
-        let settings = self.route.settings
-        return settings.overrideHeader != nil || settings.sticky != nil
-            || settings.balancing == .consistentHash
-    }
-
     var needsPrefix: Bool { self.route.settings.balancing == .prefixAffinity }
 
     var hasEndpoints: Bool { self.route.variants.contains { !$0.endpoints.isEmpty } }
