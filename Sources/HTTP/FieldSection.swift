@@ -73,9 +73,11 @@ struct FieldSection {
         self.optionCount = 0
     }
 
+    @inline(__always)
     func first(_ name: FieldName) -> Field? {
         guard self.present.contains(name) else { return nil }
-        return self.fields.first { $0.name == name }
+        for field in self.fields where field.name == name { return field }
+        return nil
     }
 
     /// Reads up to a field whose name is in `wanted`, looking at no byte from `end` on.

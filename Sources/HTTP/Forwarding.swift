@@ -1,7 +1,9 @@
 import Core
 
 /// The client's side of a request as the upstream is told about it.
-package struct ForwardedHop: Equatable, Sendable {
+///
+/// An object, so that a connection hands it to each request by one reference.
+package final class ForwardedHop: Sendable {
     /// The client's address in text, without brackets or port: `192.0.2.1`, `2001:db8::1`.
     package let clientAddress: [UInt8]
     /// Whether the client's connection is encrypted.

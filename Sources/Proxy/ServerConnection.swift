@@ -268,7 +268,7 @@ final class ServerConnection: Connection {
         self.expectsContinue = head.expectsContinue
         self.requestMethod = head.method
         self.keepsAlive = head.keepsAlive && !self.worker.isDraining
-        self.decoder = BodyDecoder(head.framing)
+        self.decoder.reset(head.framing)
         self.isBodyPaused = false
         self.state = self.decoder.isDone ? .waiting : .body
         self.disarm()
