@@ -38,6 +38,11 @@ struct UsageFinder: Sendable {
                 self.state = .matching
                 self.matched = 1
                 index &+= 1
+            } else if self.state == .reading {
+                self.keepRun(bytes, &index)
+                if index < count, self.state == .reading {
+                    self.step(bytes.byte(unchecked: index), &index)
+                }
             } else {
                 self.step(bytes.byte(unchecked: index), &index)
             }
@@ -115,6 +120,24 @@ struct UsageFinder: Sendable {
         } else {
             self.state = .searching
         }
+    }
+
+    /// Keeps the bytes up to the next brace at once, within the limit; the byte at `index` is then
+    /// looked at by itself.
+    private mutating func keepRun(_ bytes: RawSpan, _ index: inout Int) {
+        let end = min(bytes.byteCount, index &+ ResponseObserver.usageBytesMax &- self.kept.count)
+        var stop = index
+        while stop < end {
+            let byte = bytes.byte(unchecked: stop)
+            if byte == UInt8(ascii: "{") || byte == UInt8(ascii: "}") { break }
+            stop &+= 1
+        }
+        if stop == index { return }
+        unsafe bytes.extracting(index..<stop).withUnsafeBytes {
+            // Sound: the bytes are copied within the call.
+            unsafe self.kept.append(contentsOf: $0)
+        }
+        index = stop
     }
 
     /// Keeps the object's bytes until it closes. Braces in strings would be miscounted; usage has
