@@ -43,7 +43,7 @@ final class Exchange: WheelTimer {
     /// Bodies are handed to the upstream in pieces of this size.
     static let sendSliceBytes = 64 * 1024
 
-    unowned(unsafe) let worker: Worker
+    let worker: Worker
     /// Differs for every request this object serves.
     private(set) var ticket: UInt64 = 0
     var phase = Phase.free

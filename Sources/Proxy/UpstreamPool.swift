@@ -6,7 +6,7 @@ import Synchronization
 /// and the coldest age out.
 final class UpstreamPool {
     let endpoint: Endpoint
-    private unowned(unsafe) let worker: Worker
+    private let worker: Worker
     private var idle: [UpstreamConnection] = []
     private(set) var openCount = 0
     var idleCount: Int { self.idle.count }
