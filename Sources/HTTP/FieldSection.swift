@@ -73,10 +73,10 @@ struct FieldSection {
         self.optionCount = 0
     }
 
-    @inline(__always)
-    func first(_ name: FieldName) -> Field? {
-        guard self.present.contains(name) else { return nil }
-        for field in self.fields where field.name == name { return field }
+    /// The first of `fields` with that name. Static, because a method would be called on a copy of
+    /// the whole section.
+    static func first(_ name: FieldName, of fields: [Field]) -> Field? {
+        for field in fields where field.name == name { return field }
         return nil
     }
 

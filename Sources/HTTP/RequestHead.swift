@@ -65,7 +65,9 @@ package final class RequestHead {
     package var fields: [Field] { self.section.fields }
 
     /// The first field of that name.
-    package func first(_ name: FieldName) -> Field? { self.section.first(name) }
+    package func first(_ name: FieldName) -> Field? {
+        self.contains(name) ? FieldSection.first(name, of: self.section.fields) : nil
+    }
 
     /// Whether there is a field of that name, in constant time.
     package func contains(_ name: FieldName) -> Bool { self.section.present.contains(name) }

@@ -171,17 +171,29 @@ struct UsageFinder: Sendable {
         var prompt: Int?
         var completion: Int?
         var depth = 0
-        for index in bytes.byteOffsets {
-            let byte = bytes.byte(at: index)
-            if byte == UInt8(ascii: "{") { depth += 1 }
-            if byte == UInt8(ascii: "}") { depth -= 1 }
-            guard depth == 0, byte == UInt8(ascii: "\"") else { continue }
-            prompt =
-                Self.count(bytes, "\"prompt_tokens\"", index)
-                ?? Self.count(bytes, "\"input_tokens\"", index) ?? prompt
-            completion =
-                Self.count(bytes, "\"completion_tokens\"", index)
-                ?? Self.count(bytes, "\"output_tokens\"", index) ?? completion
+        for index in 0..<bytes.byteCount {
+            switch bytes.byte(unchecked: index) {
+            case UInt8(ascii: "{"):
+                depth += 1
+            case UInt8(ascii: "}"):
+                depth -= 1
+            case UInt8(ascii: "\"") where depth == 0 && index + 1 < bytes.byteCount:
+                // The four keys differ in their first letter.
+                switch bytes.byte(unchecked: index + 1) {
+                case UInt8(ascii: "p"):
+                    prompt = Self.count(bytes, "\"prompt_tokens\"", index) ?? prompt
+                case UInt8(ascii: "i"):
+                    prompt = Self.count(bytes, "\"input_tokens\"", index) ?? prompt
+                case UInt8(ascii: "c"):
+                    completion = Self.count(bytes, "\"completion_tokens\"", index) ?? completion
+                case UInt8(ascii: "o"):
+                    completion = Self.count(bytes, "\"output_tokens\"", index) ?? completion
+                default:
+                    break
+                }
+            default:
+                break
+            }
         }
         return (prompt, completion)
     }
