@@ -219,6 +219,8 @@ public final class ByteBuffer {
         return (word &+ 0x3030_3030_3030_3030 &+ letters &* 0x27).littleEndian
     }
 
+    /// Inlined, so that the compiler divides by a constant: by multiplication or a shift.
+    @inline(__always)
     private func append(digitsOf value: UInt64, radix: UInt64) {
         var width = 1
         var rest = value / radix

@@ -95,10 +95,8 @@ struct FieldSection {
                     if let error = self.finishField(bytes, minorVersion: minorVersion) {
                         return .invalid(error)
                     }
-                    if wanted.contains(self.name), let field = self.fields.last {
-                        return .field(field)
-                    }
-                    continue
+                    if !wanted.contains(self.name) { continue }
+                    if let field = self.fields.last { return .field(field) }
                 }
                 guard self.position < end else { return .needMore }
                 if let error = self.startLine(bytes) { return .invalid(error) }

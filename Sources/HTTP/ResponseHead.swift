@@ -17,6 +17,8 @@ package final class ResponseHead {
     package private(set) var status: UInt16 = 0
     /// The reason phrase, perhaps empty.
     package private(set) var reasonRange = ByteRange(start: 0, count: 0)
+    /// Where the digits of the status stand.
+    var statusStart: Int { Self.statusStart }
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     package private(set) var minorVersion: UInt8 = 1
     /// Whether the upstream keeps the connection for another request. False too where the response
