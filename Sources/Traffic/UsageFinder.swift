@@ -54,6 +54,10 @@ struct UsageFinder: Sendable {
         let count = bytes.byteCount
         var index = start
         while index &+ 17 <= count {
+            if index &+ 64 <= count, !Self.hasQuote(bytes, inBlockAt: index) {
+                index &+= 64
+                continue
+            }
             let quotes: SIMD2<UInt64> = Lanes.equal(
                 bytes.vector(unchecked: index),
                 UInt8(ascii: "\"")
@@ -75,6 +79,20 @@ struct UsageFinder: Sendable {
             index &+= 1
         }
         return count
+    }
+
+    /// Whether a quotation mark is among the 64 bytes at `index`: in text there is none for long.
+    @inline(__always)
+    private static func hasQuote(_ bytes: RawSpan, inBlockAt index: Int) -> Bool {
+        let mark = UInt8(ascii: "\"")
+        let front: SIMD2<UInt64> =
+            Lanes.equal(bytes.vector(unchecked: index), mark)
+            | Lanes.equal(bytes.vector(unchecked: index &+ 16), mark)
+        let back: SIMD2<UInt64> =
+            Lanes.equal(bytes.vector(unchecked: index &+ 32), mark)
+            | Lanes.equal(bytes.vector(unchecked: index &+ 48), mark)
+        let any: SIMD2<UInt64> = front | back
+        return any[0] | any[1] != 0
     }
 
     private mutating func step(_ byte: UInt8, _ index: inout Int) {
