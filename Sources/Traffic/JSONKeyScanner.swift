@@ -102,8 +102,8 @@ package struct JSONKeyScanner: Sendable {
     package var hasModel: Bool { self.seen.contains(.model) }
     /// The decoded value of `model`; empty before `hasModel`.
     package var model: NameBuffer { self.hasModel ? self.modelName : NameBuffer() }
-    /// Looks at the decoded value of `model` in place, where there is one: reading it through `model`
-    /// copies all that it might hold.
+    /// Looks at the decoded value of `model` in place, where there is one: reading it through
+    /// `model` copies all that it might hold.
     package mutating func withModel<Result>(_ body: (RawSpan) -> Result?) -> Result? {
         self.hasModel ? body(self.modelName.bytes) : nil
     }
