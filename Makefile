@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-sanitized fuzz bench loadtest lint format modules clean
+.PHONY: help setup build demo demo-stop test test-sanitized fuzz bench bench-micro loadtest lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -37,6 +37,10 @@ fuzz: ## fuzz every parser for FUZZ_SECONDS=60 (5 minutes in all if CI is set)
 bench: ## Weir beside nginx, HAProxy and Envoy (ROUNDS=5, ONLY=small-post,sse): takes minutes
 	@scripts/bench --rounds "$(ROUNDS)" --only "$(ONLY)"
 
+bench-micro: ## time single decisions, and compare with what Benchmarks/thresholds.json recorded
+	@scripts/setup build
+	@Benchmarks/check
+
 loadtest: ## what must hold under load: reloads, a killed replica, a stuck server, overflow (ONLY=reload)
 	@scripts/bench loadtest --only "$(ONLY)"
 
@@ -44,7 +48,7 @@ lint: ## check the style of sources and scripts
 	@scripts/lint
 
 format: ## bring the Swift sources into the style
-	@swift format -i -p -r Sources Tests Fuzz Package.swift
+	@swift format -i -p -r Sources Tests Fuzz Benchmarks/Benchmarks Package.swift
 
 modules: ## list the modules with their sizes
 	@scripts/modules
