@@ -143,7 +143,7 @@ let package = Package(
         .executableTarget(
             name: "weir",
             dependencies: [
-                "Core", "Autoscaling", "Configuration", "EventLoop", "Proxy", "Clusters", "Control",
+                "Core", "Configuration", "EventLoop", "Proxy", "Clusters", "Control",
                 "Admin", "Telemetry", "LoadTest", "ModelSimulator", "HTTPService",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

@@ -20,6 +20,8 @@ package struct ScalingPlan: Sendable, Equatable {
         package var queries: [MetricQuery]
         /// Requests that one replica is given at a time, where that is limited.
         package var slotsPerReplica: Double?
+        /// Requests with equal beginnings go to the same replica: its cache is worth something.
+        package var balancesByPrefix = false
 
         package var name: String { self.setup.name }
 
@@ -29,6 +31,7 @@ package struct ScalingPlan: Sendable, Equatable {
                 && left.weights.map(\.name) == right.weights.map(\.name)
                 && left.weights.map(\.weight) == right.weights.map(\.weight)
                 && left.queries == right.queries && left.slotsPerReplica == right.slotsPerReplica
+                && left.balancesByPrefix == right.balancesByPrefix
         }
     }
 
@@ -172,7 +175,8 @@ package struct ScalingPlan: Sendable, Equatable {
             weights: zip(spec.variants, weights).map { ($0.name, $1) },
             budget: share,
             queries: policy.spec.queries,
-            slotsPerReplica: spec.concurrency.slots
+            slotsPerReplica: spec.concurrency.slots,
+            balancesByPrefix: spec.loadBalancing.policy == .prefixAffinity
         )
     }
 
