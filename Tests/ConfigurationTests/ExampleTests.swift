@@ -10,6 +10,7 @@ enum Examples {
     }()
     static let names = [
         "digits.yaml", "simulator.yaml", "static.yaml", "canary.yaml", "autoscaling.yaml",
+        "digits-autoscaling.yaml",
         "full-reference.yaml",
     ]
 

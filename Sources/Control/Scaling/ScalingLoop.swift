@@ -7,8 +7,8 @@
 //     model servers, Prometheus ──▶ ScalingSources ┘                          │
 //                                         ScalingHistory, explanation, memory ┘
 //
-// It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on is
-// behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
+// It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on
+// is behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
 //
 // Limits: `ScalingPlan` (variants per model), `ScalingHistory.capacity`, `DecisionLog`. Not done
 // here: deciding (module Autoscaling), choosing whom to stop (Clusters), asking the workers

@@ -23,6 +23,27 @@ package struct ScalingPlan: Sendable, Equatable {
         /// Requests with equal beginnings go to the same replica: its cache is worth something.
         package var balancesByPrefix = false
 
+        package init(
+            setup: ModelSetup,
+            policyName: String,
+            variants: [Variant],
+            weights: [(name: String, weight: Int)],
+            budget: Share? = nil,
+            queries: [MetricQuery] = [],
+            slotsPerReplica: Double? = nil,
+            balancesByPrefix: Bool = false
+        ) {
+            precondition(variants.count == setup.variants.count, "\(variants.count) variants")
+            self.setup = setup
+            self.policyName = policyName
+            self.variants = variants
+            self.weights = weights
+            self.budget = budget
+            self.queries = queries
+            self.slotsPerReplica = slotsPerReplica
+            self.balancesByPrefix = balancesByPrefix
+        }
+
         package var name: String { self.setup.name }
 
         package static func == (left: Model, right: Model) -> Bool {
@@ -40,6 +61,12 @@ package struct ScalingPlan: Sendable, Equatable {
         /// Of the process cluster.
         package var group: String
         package var weight: Int
+
+        package init(name: String, group: String, weight: Int) {
+            self.name = name
+            self.group = group
+            self.weight = weight
+        }
     }
 
     /// A question to a Prometheus server.
