@@ -1,10 +1,12 @@
-# `make help` lists what there is. Everything it makes lies in .build*, .cache and .venv.
+# `make help` lists what there is. Everything it makes lies in .build*, .cache, .venv and .venv-bench.
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-autoscaling demo-stop bench-control test test-sanitized fuzz lint format modules clean
+.PHONY: help setup build demo demo-autoscaling demo-stop bench-control test test-sanitized fuzz \
+    bench loadtest lint format modules clean
 
 FUZZ_SECONDS ?= 60
+ROUNDS ?= 5
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +45,12 @@ fuzz: ## fuzz every parser for FUZZ_SECONDS=60 (5 minutes in all if CI is set)
 	@scripts/setup build
 	@Fuzz/run -s $(FUZZ_SECONDS)
 
+bench: ## Weir beside nginx, HAProxy and Envoy (ROUNDS=5, ONLY=small-post,sse): takes minutes
+	@scripts/bench --rounds "$(ROUNDS)" --only "$(ONLY)"
+
+loadtest: ## what must hold under load: reloads, a killed replica, a stuck server, overflow (ONLY=reload)
+	@scripts/bench loadtest --only "$(ONLY)"
+
 lint: ## check the style of sources and scripts
 	@scripts/lint
 
@@ -52,5 +60,5 @@ format: ## bring the Swift sources into the style
 modules: ## list the modules with their sizes
 	@scripts/modules
 
-clean: ## remove builds and caches (the Python environment stays)
+clean: ## remove builds and caches (the Python environments stay)
 	@rm -rf .build .build-* .cache

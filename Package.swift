@@ -67,6 +67,12 @@ let package = Package(
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
         .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
+        .target(name: "Workload", dependencies: ["Core"], swiftSettings: pure),
+        .target(
+            name: "Simulation",
+            dependencies: ["Core", "Traffic", "Autoscaling", "Workload"],
+            swiftSettings: pure
+        ),
         .target(
             name: "Configuration",
             dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
@@ -93,6 +99,11 @@ let package = Package(
         .target(
             name: "Scraping",
             dependencies: ["Core", "Signals", "EventLoop", "HTTPService", "Curl"],
+            swiftSettings: base
+        ),
+        .target(
+            name: "Reports",
+            dependencies: ["Core", "Workload", "Autoscaling", "Simulation", "HTTPService"],
             swiftSettings: base
         ),
         .target(
@@ -130,7 +141,7 @@ let package = Package(
         .target(
             name: "LoadTest",
             dependencies: [
-                "Core", "HTTP", "EventLoop", "HTTPService", "CPlatform",
+                "Core", "HTTP", "Workload", "EventLoop", "HTTPService", "Reports", "CPlatform",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             swiftSettings: shell
@@ -143,8 +154,9 @@ let package = Package(
         .executableTarget(
             name: "weir",
             dependencies: [
-                "Core", "Configuration", "EventLoop", "Proxy", "Clusters", "Control",
-                "Admin", "Telemetry", "LoadTest", "ModelSimulator", "HTTPService",
+                "Core", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
+                "EventLoop", "Reports", "Proxy", "Clusters", "Control", "Admin", "Telemetry",
+                "LoadTest", "ModelSimulator", "HTTPService",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -178,6 +190,12 @@ let package = Package(
         test("AutoscalingTests", ["Autoscaling", "Core"]),
         test("SignalsTests", ["Signals", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
+        test(
+            "SimulationTests",
+            ["Simulation", "Autoscaling", "Workload", "Traffic", "ModelSimulator", "Core"]
+        ),
+        test("WorkloadTests", ["Workload", "Core"]),
+        test("ReportsTests", ["Reports", "Core"]),
         test("TidyTests", []),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),
         test(
@@ -223,7 +241,7 @@ let package = Package(
         ),
         test(
             "LoadTestTests",
-            ["LoadTest", "ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core"]
+            ["LoadTest", "Workload", "ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core"]
         ),
         test(
             "ModelSimulatorTests",

@@ -194,6 +194,7 @@ struct SnapshotDocument {
 
     func write(to writer: inout JSONWriter) {
         writer.object {
+            $0.member("configuration", self.control.configurationGeneration)
             $0.member("generation", self.control.generation)
             $0.member("acknowledged", self.control.gateway?.acknowledgedGeneration ?? 0)
             $0.list("models") { writer in

@@ -383,9 +383,9 @@ extension MetricsDocument {
         writer.begin(
             "weir_config_generation",
             .gauge,
-            help: "Rises with every change of routes, weights or replicas."
+            help: "Rises with every configuration that was accepted."
         )
-        writer.sample([], self.generation)
+        writer.sample([], self.configurationGeneration)
         writer.begin(
             "weir_config_errors_total",
             .counter,

@@ -40,7 +40,7 @@ struct MetricsDocument {
 
     var models: [Model]
     var workers: WorkerStatistics
-    var generation: UInt64
+    var configurationGeneration: UInt64
     var configurationErrors: UInt64
     var process: ProcessFacts
 
@@ -53,7 +53,7 @@ struct MetricsDocument {
             Self.model($0, control, statistics.models[$0.name])
         }
         self.workers = statistics.workers
-        self.generation = control.generation
+        self.configurationGeneration = control.configurationGeneration
         self.configurationErrors = control.configurationErrors
         self.process = process
     }

@@ -22,7 +22,10 @@ package final class ControlPlane {
     package let processes: ProcessCluster?
     package let endpoints: StaticCluster
     package private(set) var gateway: Gateway?
+    /// Rises with every snapshot: changed routes and weights, and replicas that come and go.
     package var generation: UInt64 { self.snapshot?.generation ?? 0 }
+    /// Rises with every configuration that was accepted, beginning with 1.
+    package private(set) var configurationGeneration: UInt64 = 1
     /// What was published last.
     package private(set) var snapshot: TrafficSnapshot?
     /// Configurations that were refused since the start.
@@ -115,6 +118,7 @@ package final class ControlPlane {
     package func apply(_ configuration: Configuration) {
         let before = self.workloadNames(self.configuration)
         self.configuration = configuration
+        self.configurationGeneration += 1
         self.lastProblem = nil
         self.applyWorkloads(removing: before.subtracting(self.workloadNames(configuration)))
         self.scaling?.forgetModels(except: Set(configuration.models.map(\.name)))

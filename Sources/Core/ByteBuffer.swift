@@ -7,11 +7,14 @@
 /// system call.
 ///
 /// It grows by doubling up to whatever the caller reserves: the caller keeps the limit.
+///
+/// Public only because the compiler inlines no method of a `package` type into another module.
 @safe
-package final class ByteBuffer {
-    package private(set) var capacity: Int
-    package private(set) var readerIndex = 0
-    package private(set) var writerIndex = 0
+public final class ByteBuffer {
+    // Set by this class alone; `internal` is for the methods that other modules inline.
+    @usableFromInline package internal(set) var capacity: Int
+    @usableFromInline package internal(set) var readerIndex = 0
+    @usableFromInline package internal(set) var writerIndex = 0
     @usableFromInline var base: UnsafeMutableRawPointer
 
     package init(capacity: Int) {
@@ -26,18 +29,22 @@ package final class ByteBuffer {
 
     // MARK: Sizes
 
+    @inlinable
     package var count: Int { self.writerIndex &- self.readerIndex }
+    @inlinable
     package var isEmpty: Bool { self.writerIndex == self.readerIndex }
+    @inlinable
     package var writableCount: Int { self.capacity &- self.writerIndex }
 
     /// Makes room for `count` more bytes, moving the readable ones to the front first.
+    @inlinable
     package func reserve(_ count: Int) {
         if self.writableCount >= count { return }
         self.makeRoom(count)
     }
 
-    @inline(never)
-    private func makeRoom(_ count: Int) {
+    @inline(never) @usableFromInline
+    func makeRoom(_ count: Int) {
         precondition(count >= 0 && count <= Int(Int32.max), "cannot reserve \(count) bytes")
         let readable = self.count
         if self.capacity >= readable + count {
@@ -63,6 +70,7 @@ package final class ByteBuffer {
     // MARK: Reading
 
     /// The bytes that were written and not yet consumed.
+    @inlinable
     package var readable: RawSpan {
         @_lifetime(borrow self)
         get {
@@ -78,11 +86,13 @@ package final class ByteBuffer {
     }
 
     /// For the shell's system calls: valid until the next call that writes or reserves.
+    @inlinable
     package var readablePointer: UnsafeMutableRawPointer {
         unsafe self.base + self.readerIndex
     }
 
     /// For the shell's system calls: `writableCount` bytes, valid until the next call that writes.
+    @inlinable
     package var writablePointer: UnsafeMutableRawPointer {
         unsafe self.base + self.writerIndex
     }
@@ -128,6 +138,7 @@ package final class ByteBuffer {
         self.writerIndex &+= count
     }
 
+    @inlinable
     package func append(_ bytes: RawSpan) {
         let count = bytes.byteCount
         if count == 0 { return }
@@ -142,6 +153,7 @@ package final class ByteBuffer {
         self.writerIndex &+= count
     }
 
+    @inlinable
     package func append(_ pointer: UnsafeRawPointer?, count: Int) {
         guard let pointer = unsafe pointer, count > 0 else { return }
         self.reserve(count)
@@ -153,6 +165,8 @@ package final class ByteBuffer {
         unsafe bytes.withUnsafeBytes { unsafe self.append($0.baseAddress, count: $0.count) }
     }
 
+    /// Inlined, so that a literal's length is known where it is written and no call is made.
+    @inlinable @inline(__always)
     package func append(_ literal: StaticString) {
         let count = literal.utf8CodeUnitCount
         self.reserve(count)
@@ -160,11 +174,14 @@ package final class ByteBuffer {
         self.writerIndex &+= count
     }
 
+    /// Not for literals: they would become strings, with a copy and reference counts each.
+    @_disfavoredOverload
     package func append(_ string: String) {
         var string = string
         string.withUTF8 { unsafe self.append($0.baseAddress, count: $0.count) }
     }
 
+    @inlinable
     package func append(byte: UInt8) {
         self.reserve(1)
         unsafe self.base.storeBytes(of: byte, toByteOffset: self.writerIndex, as: UInt8.self)
@@ -202,6 +219,8 @@ package final class ByteBuffer {
         return (word &+ 0x3030_3030_3030_3030 &+ letters &* 0x27).littleEndian
     }
 
+    /// Inlined, so that the compiler divides by a constant: by multiplication or a shift.
+    @inline(__always)
     private func append(digitsOf value: UInt64, radix: UInt64) {
         var width = 1
         var rest = value / radix

@@ -1,38 +1,42 @@
 /// A point on the monotonic clock, in nanoseconds since an arbitrary origin (boot, on Linux).
 ///
 /// Every decision takes one as `now`; only the event loop reads the clock.
-package struct Instant: Comparable, Hashable, Sendable {
-    package var nanoseconds: UInt64
+///
+/// Public only because the compiler inlines no method of a `package` type into another module.
+public struct Instant: Comparable, Hashable, Sendable {
+    public var nanoseconds: UInt64
 
     @inlinable
-    package init(nanoseconds: UInt64) {
+    public init(nanoseconds: UInt64) {
         self.nanoseconds = nanoseconds
     }
 
-    package static let zero = Instant(nanoseconds: 0)
+    @inlinable
+    public static var zero: Instant { Instant(nanoseconds: 0) }
     /// Later than any time that will be reached: "never".
-    package static let distantFuture = Instant(nanoseconds: .max)
+    @inlinable
+    public static var distantFuture: Instant { Instant(nanoseconds: .max) }
 
     @inlinable
-    package static func < (left: Instant, right: Instant) -> Bool {
+    public static func < (left: Instant, right: Instant) -> Bool {
         left.nanoseconds < right.nanoseconds
     }
 
     /// The nanoseconds since `earlier`, or 0 where `earlier` lies in the future.
     @inlinable
-    package func nanoseconds(since earlier: Instant) -> UInt64 {
+    public func nanoseconds(since earlier: Instant) -> UInt64 {
         self.nanoseconds > earlier.nanoseconds ? self.nanoseconds &- earlier.nanoseconds : 0
     }
 
     /// The seconds since `earlier`, or 0 where `earlier` lies in the future.
     @inlinable
-    package func seconds(since earlier: Instant) -> Double {
+    public func seconds(since earlier: Instant) -> Double {
         Double(self.nanoseconds(since: earlier)) / 1e9
     }
 
     /// Saturates at `distantFuture` and at zero.
     @inlinable
-    package func advanced(byNanoseconds delta: Int64) -> Instant {
+    public func advanced(byNanoseconds delta: Int64) -> Instant {
         if delta >= 0 {
             let (sum, overflow) = self.nanoseconds.addingReportingOverflow(UInt64(delta))
             return overflow ? .distantFuture : Instant(nanoseconds: sum)
@@ -41,18 +45,35 @@ package struct Instant: Comparable, Hashable, Sendable {
         return Instant(nanoseconds: self.nanoseconds > magnitude ? self.nanoseconds - magnitude : 0)
     }
 
-    package static func + (instant: Instant, duration: Duration) -> Instant {
+    @inlinable
+    public static func + (instant: Instant, duration: Duration) -> Instant {
         instant.advanced(byNanoseconds: duration.nanosecondsClamped)
     }
 
-    package static func - (later: Instant, earlier: Instant) -> Duration {
+    @inlinable
+    public static func - (later: Instant, earlier: Instant) -> Duration {
         .nanoseconds(Int64(clamping: later.nanoseconds(since: earlier)))
+    }
+}
+
+/// A length of time as the request path adds it to an instant: converted once from the `Duration`
+/// that it is configured as, whose 128 bits are slow to take apart.
+public struct Interval: Hashable, Sendable {
+    @usableFromInline let nanoseconds: Int64
+
+    package init(_ duration: Duration) {
+        self.nanoseconds = duration.nanosecondsClamped
+    }
+
+    @inlinable
+    public static func + (instant: Instant, interval: Interval) -> Instant {
+        instant.advanced(byNanoseconds: interval.nanoseconds)
     }
 }
 
 extension Duration {
     /// The whole duration in nanoseconds, saturating at the range of `Int64` (292 years).
-    package var nanosecondsClamped: Int64 {
+    public var nanosecondsClamped: Int64 {
         let (seconds, attoseconds) = self.components
         let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
         if overflow { return seconds < 0 ? .min : .max }

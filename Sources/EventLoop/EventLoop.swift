@@ -12,7 +12,9 @@ import Synchronization
 ///
 /// Limits: the mailbox is bounded by `mailboxCapacity`; past it `post` reports `false` and the
 /// caller decides. It does not schedule fairly between handlers: each must bound its own work.
-package final class EventLoop: @unchecked Sendable {
+///
+/// Public only because the compiler inlines no method of a `package` type into another module.
+public final class EventLoop: @unchecked Sendable {
     // @unchecked: `mailbox` and `stopping` are synchronised; every other field is touched by the
     // loop's own thread alone, which `assertOnLoop` checks.
 
@@ -26,8 +28,8 @@ package final class EventLoop: @unchecked Sendable {
     private let stopping = Atomic<Bool>(false)
     private let thread = Atomic<UInt>(0)
     private var jobs: [@Sendable () -> Void] = []
-    private var cachedNow = Instant.zero
-    private var hasCachedNow = false
+    /// The time of this turn; zero while it has not been read.
+    @usableFromInline var cachedNow = Instant.zero
     private var mustNotWait = false
     /// Runs after the events and jobs of each turn, on the loop's thread.
     package var afterTurn: (() -> Void)?
@@ -100,21 +102,20 @@ package final class EventLoop: @unchecked Sendable {
         self.blockingWaitForWork(mayBlock: waits)
         self.runJobs()
         self.afterTurn?()
-        self.hasCachedNow = false
+        self.cachedNow = .zero
     }
 
     /// The time of this turn. Read from the kernel on first use in a turn.
+    @inlinable
     package var now: Instant {
-        if self.hasCachedNow { return self.cachedNow }
-        self.cachedNow = Self.readClock()
-        self.hasCachedNow = true
-        return self.cachedNow
+        self.cachedNow == .zero ? self.refreshNow() : self.cachedNow
     }
 
     /// The time at this very moment; also makes it the time of this turn.
+    @inline(never) @usableFromInline
     package func refreshNow() -> Instant {
-        self.hasCachedNow = false
-        return self.now
+        self.cachedNow = Self.readClock()
+        return self.cachedNow
     }
 
     /// CLOCK_MONOTONIC. The one place in Weir that reads it.

@@ -3,8 +3,11 @@ import Core
 /// One deadline on a `TimerWheel`. Subclass it, or hold one and override `expired`.
 open class WheelTimer {
     /// When `expired` is to run; `distantFuture` for never. Move it with `TimerWheel.arm`.
-    package final fileprivate(set) var deadline = Instant.distantFuture
-    fileprivate final var slot: Int32 = -1
+    @usableFromInline
+    package final internal(set) var deadline = Instant.distantFuture
+    /// The deadline that its slot was chosen for: the slot serves later ones as well.
+    @usableFromInline final var linkedFor = Instant.distantFuture
+    @usableFromInline final var slot: Int32 = -1
     fileprivate final unowned(unsafe) var next: WheelTimer?
     fileprivate final unowned(unsafe) var previous: WheelTimer?
 
@@ -21,11 +24,14 @@ open class WheelTimer {
 /// Coarse deadlines for very many connections on one loop: arming and moving are a few stores.
 ///
 /// A hashed timing wheel (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987,
-/// scheme 6) of 512 slots of 8 ms. A timer that moves to a later deadline stays in its slot and is
-/// put right when the slot comes round, so that a connection's idle deadline costs one store per
-/// request. A deadline is met at most one slot late and never early. Deadlines beyond one turn of
-/// the wheel (4 s) are looked at once per turn.
-package final class TimerWheel {
+/// scheme 6) of 512 slots of 8 ms. A timer stays in its slot as long as its deadline is not earlier
+/// than the one it was put there for, and is put right when the slot comes round; so a connection
+/// that is disarmed and armed again with every request pays a few stores for it. A deadline is met
+/// at most one slot late and never early. Deadlines beyond one turn of the wheel (4 s) are looked at
+/// once per turn.
+///
+/// Public only because the compiler inlines no method of a `package` type into another module.
+public final class TimerWheel {
     private static let slotCount = 512
     private static let slotNanoseconds: UInt64 = 8_000_000
 
@@ -45,9 +51,9 @@ package final class TimerWheel {
     }
 
     /// Sets or moves a timer. `distantFuture` disarms it.
-    @inline(__always)
+    @inlinable @inline(__always)
     package func arm(_ timer: WheelTimer, at deadline: Instant) {
-        if timer.slot >= 0, deadline >= timer.deadline {
+        if timer.slot >= 0, deadline >= timer.linkedFor {
             timer.deadline = deadline
             return
         }
@@ -71,8 +77,8 @@ package final class TimerWheel {
 
     // MARK: Helpers
 
-    @inline(never)
-    private func link(_ timer: WheelTimer, at deadline: Instant) {
+    @inline(never) @usableFromInline
+    func link(_ timer: WheelTimer, at deadline: Instant) {
         if timer.slot >= 0 { self.unlink(timer) }
         timer.deadline = deadline
         if deadline == .distantFuture { return }
@@ -83,6 +89,7 @@ package final class TimerWheel {
         let tick = max(self.cursor, deadline.nanoseconds / Self.slotNanoseconds + 1)
         let slot = Int(tick % UInt64(Self.slotCount))
         timer.slot = Int32(slot)
+        timer.linkedFor = deadline
         timer.previous = nil
         timer.next = self.heads[slot]?.takeUnretainedValue()
         timer.next?.previous = timer

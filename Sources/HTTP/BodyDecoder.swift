@@ -46,10 +46,16 @@ package enum BodyEnd: Equatable, Sendable {
 /// extension → data → its line end, round again, and after the last chunk the trailer section. It
 /// keeps no input but trailers, so that the caller's buffer can be of any size.
 package struct BodyDecoder: Sendable {
-    private var state: State
+    private var state: State {
+        didSet { self.isDone = self.hasEnded }
+    }
+    /// Whether the body has ended; no byte that follows is its. Stored, as every read asks: a
+    /// computed property would copy the decoder to look at it from another module.
+    package private(set) var isDone = false
     /// Bytes of content left in the body or the chunk.
     private var remaining: UInt64
-    private var total: UInt64 = 0
+    /// Content bytes found so far.
+    package private(set) var bodyBytes: UInt64 = 0
     private var sizeDigits = 0
     private var extensions = ChunkExtension()
     private var extensionBytes = 0
@@ -69,35 +75,49 @@ package struct BodyDecoder: Sendable {
     package init(_ framing: RequestFraming, limits: BodyLimits = BodyLimits()) {
         self.limits = limits
         self.remaining = 0
-        switch framing {
-        case .none: self.state = .done
-        case .length(let length):
-            self.remaining = length
-            self.state = length == 0 ? .done : .length
-        case .chunked: self.state = .size
-        }
-        if self.remaining > limits.maxBodyBytes { self.state = .failed(.bodyTooLarge) }
+        self.state = .done
+        self.reset(framing)
     }
 
     /// A tunnel is read like a body until close.
     package init(_ framing: ResponseFraming, limits: BodyLimits = BodyLimits()) {
-        switch framing {
-        case .none: self.init(RequestFraming.none, limits: limits)
-        case .length(let length): self.init(RequestFraming.length(length), limits: limits)
-        case .chunked: self.init(RequestFraming.chunked, limits: limits)
-        case .untilClose, .tunnel:
-            self.init(RequestFraming.none, limits: limits)
-            self.state = .untilClose
-        }
+        self.limits = limits
+        self.remaining = 0
+        self.state = .done
+        self.reset(framing)
     }
 
-    /// Whether the body has ended; no byte that follows is its.
-    package var isDone: Bool {
+    private var hasEnded: Bool {
         if case .done = self.state { true } else { false }
     }
 
-    /// Content bytes found so far.
-    package var bodyBytes: UInt64 { self.total }
+    /// Starts anew for another message, in place.
+    package mutating func reset(_ framing: RequestFraming) {
+        switch framing {
+        case .none: self.begin(.done, length: 0)
+        case .length(let length): self.begin(length == 0 ? .done : .length, length: length)
+        case .chunked: self.begin(.size, length: 0)
+        }
+    }
+
+    /// Starts anew for another response, in place. A tunnel is read like a body until close.
+    package mutating func reset(_ framing: ResponseFraming) {
+        switch framing {
+        case .none: self.reset(RequestFraming.none)
+        case .length(let length): self.reset(RequestFraming.length(length))
+        case .chunked: self.reset(RequestFraming.chunked)
+        case .untilClose, .tunnel: self.begin(.untilClose, length: 0)
+        }
+    }
+
+    private mutating func begin(_ state: State, length: UInt64) {
+        self.remaining = length
+        self.bodyBytes = 0
+        self.sizeDigits = 0
+        self.extensionBytes = 0
+        if self.trailerSection.hasBegun { self.trailerSection = TrailerSection() }
+        self.state = length > self.limits.maxBodyBytes ? .failed(.bodyTooLarge) : state
+    }
 
     /// Content bytes still to come for a body of given length, else nil.
     package var remainingLength: UInt64? {
@@ -143,7 +163,7 @@ package struct BodyDecoder: Sendable {
         if available == 0 { return .needMore(consumed: start) }
         let count = Int(min(UInt64(available), self.remaining))
         self.remaining -= UInt64(count)
-        self.total += UInt64(count)
+        self.bodyBytes += UInt64(count)
         if self.remaining == 0 {
             if case .length = self.state { self.state = .done } else { self.state = .dataEnd }
         }
@@ -153,10 +173,10 @@ package struct BodyDecoder: Sendable {
     private mutating func takeAll(_ input: RawSpan) -> BodyStep {
         let count = input.byteCount
         if count == 0 { return .needMore(consumed: 0) }
-        guard UInt64(count) <= self.limits.maxBodyBytes - self.total else {
+        guard UInt64(count) <= self.limits.maxBodyBytes - self.bodyBytes else {
             return self.fail(.bodyTooLarge)
         }
-        self.total += UInt64(count)
+        self.bodyBytes += UInt64(count)
         return .data(range: 0..<count, consumed: count)
     }
 
@@ -248,7 +268,9 @@ extension BodyDecoder {
             self.state = .trailers
             return nil
         }
-        guard self.remaining <= self.limits.maxBodyBytes - self.total else { return .bodyTooLarge }
+        guard self.remaining <= self.limits.maxBodyBytes - self.bodyBytes else {
+            return .bodyTooLarge
+        }
         self.state = .data
         return nil
     }

@@ -81,10 +81,50 @@ enum Word {
         (word &- ones &* UInt64(limit)) & ~word & tops
     }
 
+    /// The word with `A` to `Z` in lower case, every other byte as it was.
+    @inline(__always)
+    static func lowercased(_ word: UInt64) -> UInt64 {
+        let low = word & ~tops
+        let fromA = low &+ ones &* UInt64(0x80 - 0x41)
+        let aboveZ = low &+ ones &* UInt64(0x80 - 0x5B)
+        return word | (fromA & ~aboveZ & ~word & tops) &>> 2
+    }
+
     @inline(__always)
     static func equal(_ byte: UInt8, _ word: UInt64) -> UInt64 {
         let difference = word ^ (ones &* UInt64(byte))
         return (difference &- ones) & ~difference & tops
+    }
+}
+
+/// Looking at sixteen bytes at once. The types are written out because the compiler makes sixteen
+/// scalar operations of the overloads that take a scalar.
+enum Block {
+    typealias Mask = SIMDMask<SIMD16<Int8>>
+
+    @inline(__always)
+    static func below(_ limit: UInt8, _ block: SIMD16<UInt8>) -> Mask {
+        block .< SIMD16<UInt8>(repeating: limit)
+    }
+
+    @inline(__always)
+    static func above(_ limit: UInt8, _ block: SIMD16<UInt8>) -> Mask {
+        block .> SIMD16<UInt8>(repeating: limit)
+    }
+
+    @inline(__always)
+    static func equal(_ byte: UInt8, _ block: SIMD16<UInt8>) -> Mask {
+        block .== SIMD16<UInt8>(repeating: byte)
+    }
+
+    /// The index of the first match, or 16.
+    @inline(__always)
+    static func first(_ matches: Mask) -> Int {
+        // Sound: both types are sixteen plain bytes, and a match sets all bits of its byte.
+        let words = unsafe unsafeBitCast(matches, to: SIMD2<UInt64>.self)
+        if words[0] != 0 { return words[0].littleEndian.trailingZeroBitCount &>> 3 }
+        if words[1] != 0 { return 8 &+ words[1].littleEndian.trailingZeroBitCount &>> 3 }
+        return 16
     }
 }
 
@@ -105,6 +145,12 @@ extension RawSpan {
         )
     }
 
+    /// The sixteen bytes at `offset`.
+    @inline(__always)
+    func block(at offset: Int) -> SIMD16<UInt8> {
+        unsafe self.unsafeLoadUnaligned(fromByteOffset: offset, as: SIMD16<UInt8>.self)
+    }
+
     /// The bytes of `range`.
     @_lifetime(copy self)
     package func slice(_ range: ByteRange) -> RawSpan {
@@ -121,11 +167,23 @@ extension RawSpan {
         let start = range.lower
         let count = Int(range.count)
         guard count == literal.utf8CodeUnitCount else { return false }
-        let expected = unsafe literal.utf8Start  // Sound: indexed below its own count only.
-        for index in 0..<count {
-            if unsafe self.byte(at: start &+ index) != expected[index] { return false }
+        // Sound: every load below ends at or before the literal's own count.
+        let expected = unsafe UnsafeRawPointer(literal.utf8Start)
+        if count < 8 {
+            for offset in 0..<count {
+                let other = unsafe expected.load(fromByteOffset: offset, as: UInt8.self)
+                if self.byte(at: start &+ offset) != other { return false }
+            }
+            return true
         }
-        return true
+        var offset = 0
+        while true {
+            let other = unsafe expected.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+            if self.word(at: start &+ offset) != UInt64(littleEndian: other) { return false }
+            if offset == count &- 8 { return true }
+            // The last word may overlap the one before.
+            offset = min(offset &+ 8, count &- 8)
+        }
     }
 
     /// Whether the bytes of `range` equal `literal` but for the case of letters. `literal` is lower
@@ -134,11 +192,21 @@ extension RawSpan {
         let start = range.lower
         let count = Int(range.count)
         guard count == literal.utf8CodeUnitCount else { return false }
-        let expected = unsafe literal.utf8Start  // Sound: indexed below its own count only.
-        for index in 0..<count {
-            let byte = self.byte(at: start &+ index)
+        // Sound: every load below ends at or before the literal's own count.
+        let expected = unsafe UnsafeRawPointer(literal.utf8Start)
+        var offset = 0
+        while offset &+ 8 <= count {
+            let word = Word.lowercased(self.word(at: start &+ offset))
+            let other = unsafe expected.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+            if word != UInt64(littleEndian: other) { return false }
+            offset &+= 8
+        }
+        while offset < count {
+            let byte = self.byte(at: start &+ offset)
             let folded = byte &- 0x41 < 26 ? byte | 0x20 : byte
-            if unsafe folded != expected[index] { return false }
+            let other = unsafe expected.load(fromByteOffset: offset, as: UInt8.self)
+            if folded != other { return false }
+            offset &+= 1
         }
         return true
     }

@@ -227,6 +227,14 @@ package struct FieldNameSet: Equatable, Sendable {
         return set
     }
 
+    /// Fields that say where the body ends or what becomes of the connection.
+    static var framing: FieldNameSet {
+        var set = FieldNameSet()
+        set.bits =
+            bit(.contentLength) | bit(.transferEncoding) | bit(.connection) | bit(.upgrade)
+        return set
+    }
+
     /// Names that `Connection` cannot turn into hop-by-hop fields, because without them the message
     /// would mean something else to the next hop.
     static var neverNominated: FieldNameSet {

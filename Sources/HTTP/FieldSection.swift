@@ -45,7 +45,7 @@ struct FieldSection {
 
     enum Step {
         case needMore
-        /// A field was appended to `fields`.
+        /// A field was appended to `fields`, of a name that was asked for.
         case field(Field)
         /// The section ended just before this offset.
         case end(Int)
@@ -73,23 +73,30 @@ struct FieldSection {
         self.optionCount = 0
     }
 
-    func first(_ name: FieldName) -> Field? {
-        guard self.present.contains(name) else { return nil }
-        return self.fields.first { $0.name == name }
+    /// The first of `fields` with that name. Static, because a method would be called on a copy of
+    /// the whole section.
+    static func first(_ name: FieldName, of fields: [Field]) -> Field? {
+        for field in fields where field.name == name { return field }
+        return nil
     }
 
-    /// Reads up to one field, looking at no byte from `end` on.
+    /// Reads up to a field whose name is in `wanted`, looking at no byte from `end` on.
     mutating func next(
         _ bytes: RawSpan,
         end: Int,
         maxFields: Int,
-        minorVersion: UInt8
+        minorVersion: UInt8,
+        wanted: FieldNameSet
     ) -> Step {
         while true {
             switch self.state {
             case .lineStart:
                 if self.fields.count < maxFields, self.takeLine(bytes, end: end) {
-                    return self.finishField(bytes, minorVersion: minorVersion)
+                    if let error = self.finishField(bytes, minorVersion: minorVersion) {
+                        return .invalid(error)
+                    }
+                    if !wanted.contains(self.name) { continue }
+                    if let field = self.fields.last { return .field(field) }
                 }
                 guard self.position < end else { return .needMore }
                 if let error = self.startLine(bytes) { return .invalid(error) }
@@ -110,7 +117,12 @@ struct FieldSection {
                     return .invalid(.bareCarriageReturn)
                 }
                 self.name = FieldName(bytes, ByteRange(self.lineStart, self.nameEnd))
-                return self.finishField(bytes, minorVersion: minorVersion)
+                if let error = self.finishField(bytes, minorVersion: minorVersion) {
+                    return .invalid(error)
+                }
+                if wanted.contains(self.name), let field = self.fields.last {
+                    return .field(field)
+                }
             case .sectionEnd:
                 guard self.position < end else { return .needMore }
                 guard bytes.byte(at: self.position) == ASCII.lineFeed else {
@@ -244,7 +256,7 @@ extension FieldSection {
     }
 
     @inline(__always)
-    private mutating func finishField(_ bytes: RawSpan, minorVersion: UInt8) -> Step {
+    private mutating func finishField(_ bytes: RawSpan, minorVersion: UInt8) -> HeadError? {
         let carriageReturn = self.position &- 1
         var valueEnd = carriageReturn
         while valueEnd > self.valueStart, ASCII.isWhitespace(bytes.byte(at: valueEnd &- 1)) {
@@ -263,20 +275,21 @@ extension FieldSection {
         self.position &+= 1
         self.state = .lineStart
         if name != .other {
-            if let error = self.interpret(field, bytes, minorVersion: minorVersion) {
-                return .invalid(error)
+            if FieldNameSet.framing.contains(name),
+                let error = self.interpret(field, bytes, minorVersion: minorVersion)
+            {
+                return error
             }
             self.present.insert(name)
         }
         self.fields.append(field)
-        return .field(field)
+        return nil
     }
 }
 
 // MARK: Meaning
 
 extension FieldSection {
-    @inline(__always)
     private mutating func interpret(
         _ field: Field,
         _ bytes: RawSpan,
@@ -288,7 +301,7 @@ extension FieldSection {
             self.readTransferEncoding(field.valueRange, bytes, minorVersion: minorVersion)
         case .connection: self.readConnection(field.valueRange, bytes)
         case .upgrade: self.readUpgrade(field.valueRange)
-        default: nil  // Over fifty names that say nothing about framing.
+        default: nil  // Over fifty names that are not in `FieldNameSet.framing`.
         }
     }
 
@@ -398,6 +411,13 @@ extension RawSpan {
     @inline(__always)
     func firstNonName(from start: Int, to end: Int) -> Int {
         var index = start
+        while index &+ 16 <= end {
+            let block = self.block(at: index)
+            let ends = Block.below(0x21, block) .| Block.equal(ASCII.colon, block)
+            let found = Block.first(ends .| Block.above(0x7E, block))
+            if found < 16 { return index &+ found }
+            index &+= 16
+        }
         while index &+ 8 <= end {
             let word = self.word(at: index)
             let hits =
@@ -418,6 +438,12 @@ extension RawSpan {
     @inline(__always)
     func firstControl(from start: Int, to end: Int) -> Int {
         var index = start
+        while index &+ 16 <= end {
+            let block = self.block(at: index)
+            let found = Block.first(Block.below(0x20, block) .| Block.equal(ASCII.delete, block))
+            if found < 16 { return index &+ found }
+            index &+= 16
+        }
         while index &+ 8 <= end {
             let word = self.word(at: index)
             let hits = Word.below(0x20, word) | Word.equal(ASCII.delete, word)
@@ -443,6 +469,15 @@ extension RawSpan {
     func decimal(_ range: ByteRange) -> UInt64? {
         guard range.count >= 1 else { return nil }
         var value: UInt64 = 0
+        if range.count <= 18 {
+            // Too few digits to overflow.
+            for index in range.lower..<range.upper {
+                let digit = self.byte(at: index) &- 0x30
+                guard digit < 10 else { return nil }
+                value = value &* 10 &+ UInt64(digit)
+            }
+            return value
+        }
         for index in range.lower..<range.upper {
             let byte = self.byte(at: index)
             guard ASCII.isDigit(byte) else { return nil }

@@ -1,36 +1,40 @@
 import Core
 
 /// The client's side of a request as the upstream is told about it.
-package struct ForwardedHop: Equatable, Sendable {
-    /// The client's address in text, without brackets or port: `192.0.2.1`, `2001:db8::1`.
-    package let clientAddress: [UInt8]
+///
+/// An object, so that a connection hands it to each request by one reference.
+package final class ForwardedHop: Sendable {
     /// Whether the client's connection is encrypted.
     package let isSecure: Bool
 
     /// The fields that only the connection decides, ready to copy for each request: all of them but
-    /// hosts, when the client is not trusted.
+    /// hosts, when the client is not trusted. Every idle connection has these bytes, so the parts
+    /// that are needed by themselves are not kept twice.
     private let fixed: [UInt8]
-    /// This hop's element of `Forwarded` up to the host.
-    private let element: [UInt8]
+    /// Where in `fixed` the client's address ends; it begins behind the first field's name.
+    private let addressEnd: Int
+    /// Where in `fixed` this hop's element of `Forwarded` begins; it goes on to the end.
+    private let elementStart: Int
+    private static let addressStart = 17
 
-    /// Fails for an address that has bytes other than those of addresses in text.
+    /// `clientAddress` is in text, without brackets or port: `192.0.2.1`, `2001:db8::1`. Fails for one
+    /// that has bytes other than those of addresses in text.
     package init?(clientAddress: [UInt8], isSecure: Bool) {
         let isAddress = clientAddress.allSatisfy {
             ASCII.hexValue($0) != nil || $0 == ASCII.colon || $0 == UInt8(ascii: ".")
         }
         guard isAddress, !clientAddress.isEmpty else { return nil }
-        self.clientAddress = clientAddress
         self.isSecure = isSecure
         let scheme = Array((isSecure ? "https" : "http").utf8)
         // RFC 7239, section 6: an IPv6 address is in brackets and, for its colons, in quotes.
         let isIPv6 = clientAddress.contains(ASCII.colon)
         let open = Array((isIPv6 ? "for=\"[" : "for=").utf8)
         let close = Array((isIPv6 ? "]\";proto=" : ";proto=").utf8)
-        self.element = open + clientAddress + close + scheme
-        self.fixed =
-            Array("X-Forwarded-For: ".utf8) + clientAddress
-            + Array("\r\nX-Forwarded-Proto: ".utf8) + scheme
-            + Array("\r\nForwarded: ".utf8) + self.element
+        var fixed = Array("X-Forwarded-For: ".utf8) + clientAddress
+        self.addressEnd = fixed.count
+        fixed += Array("\r\nX-Forwarded-Proto: ".utf8) + scheme + Array("\r\nForwarded: ".utf8)
+        self.elementStart = fixed.count
+        self.fixed = fixed + open + clientAddress + close + scheme
     }
 
     private var scheme: StaticString { self.isSecure ? "https" : "http" }
@@ -61,7 +65,7 @@ package struct ForwardedHop: Equatable, Sendable {
             self.writeXForwardedProto(head, bytes, into: buffer)
             buffer.append("Forwarded: ")
             Self.copyList(.forwarded, of: head, bytes, into: buffer)
-            buffer.append(self.element)
+            self.append(from: self.elementStart, to: self.fixed.count, into: buffer)
         } else {
             buffer.append(self.fixed)
         }
@@ -79,6 +83,12 @@ package struct ForwardedHop: Equatable, Sendable {
         buffer.append("\r\n")
     }
 
+    private func append(from start: Int, to end: Int, into buffer: ByteBuffer) {
+        let fixed = self.fixed
+        // Sound: the span lives only for the call, and nothing writes to a constant.
+        unsafe buffer.append(fixed.span.bytes.extracting(start..<end))
+    }
+
     private func writeXForwardedFor(
         _ head: RequestHead,
         _ bytes: RawSpan,
@@ -86,7 +96,7 @@ package struct ForwardedHop: Equatable, Sendable {
     ) {
         buffer.append("X-Forwarded-For: ")
         Self.copyList(.xForwardedFor, of: head, bytes, into: buffer)
-        buffer.append(self.clientAddress)
+        self.append(from: Self.addressStart, to: self.addressEnd, into: buffer)
         buffer.append("\r\n")
     }
 

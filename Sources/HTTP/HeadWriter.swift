@@ -77,10 +77,8 @@ package enum HeadWriter {
             return
         }
         buffer.append("HTTP/1.1 ")
-        buffer.append(decimal: UInt64(head.status))
-        buffer.append(byte: ASCII.space)
-        buffer.append(bytes.slice(head.reasonRange))
-        buffer.append("\r\n")
+        // Status, space, reason and line end stand as they were checked.
+        buffer.append(bytes.extracting(head.statusStart..<(head.reasonRange.upper &+ 2)))
     }
 
     // MARK: Fields

@@ -65,7 +65,9 @@ package final class RequestHead {
     package var fields: [Field] { self.section.fields }
 
     /// The first field of that name.
-    package func first(_ name: FieldName) -> Field? { self.section.first(name) }
+    package func first(_ name: FieldName) -> Field? {
+        self.contains(name) ? FieldSection.first(name, of: self.section.fields) : nil
+    }
 
     /// Whether there is a field of that name, in constant time.
     package func contains(_ name: FieldName) -> Bool { self.section.present.contains(name) }
@@ -107,7 +109,8 @@ package final class RequestHead {
                 bytes,
                 end: end,
                 maxFields: limits.maxFields,
-                minorVersion: self.minorVersion
+                minorVersion: self.minorVersion,
+                wanted: Self.checked
             )
             switch step {
             case .field(let field):
@@ -296,6 +299,13 @@ package final class RequestHead {
     }
 
     // MARK: Fields of requests
+
+    /// The fields that `check` knows.
+    private static var checked: FieldNameSet {
+        var set = FieldNameSet()
+        set.bits = FieldNameSet.bit(.host) | FieldNameSet.bit(.expect)
+        return set
+    }
 
     /// What a field means for a request alone.
     @inline(__always)

@@ -190,6 +190,12 @@ struct VersionReader {
 
     /// Looks at the bytes from `position` on, which follow those that were fine before.
     func read(_ bytes: RawSpan, from position: Int, to end: Int) -> Result {
+        // `HTTP/1.1`, the first byte lowest: what nearly everybody sends.
+        if end &- self.lineStart >= Self.byteCount,
+            bytes.word(at: self.lineStart) == 0x312E_312F_5054_5448
+        {
+            return .version(major: 1, minor: 1)
+        }
         let expected: StaticString = "HTTP/0.0"
         for index in position..<max(position, min(end, self.lineStart + Self.byteCount)) {
             let offset = index - self.lineStart

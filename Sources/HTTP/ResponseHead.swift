@@ -17,6 +17,8 @@ package final class ResponseHead {
     package private(set) var status: UInt16 = 0
     /// The reason phrase, perhaps empty.
     package private(set) var reasonRange = ByteRange(start: 0, count: 0)
+    /// Where the digits of the status stand.
+    var statusStart: Int { Self.statusStart }
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     package private(set) var minorVersion: UInt8 = 1
     /// Whether the upstream keeps the connection for another request. False too where the response
@@ -40,7 +42,9 @@ package final class ResponseHead {
     package var fields: [Field] { self.section.fields }
 
     /// The first field of that name.
-    package func first(_ name: FieldName) -> Field? { self.section.first(name) }
+    package func first(_ name: FieldName) -> Field? {
+        self.contains(name) ? FieldSection.first(name, of: self.section.fields) : nil
+    }
 
     /// Whether there is a field of that name, in constant time.
     package func contains(_ name: FieldName) -> Bool { self.section.present.contains(name) }
@@ -95,7 +99,8 @@ package final class ResponseHead {
                 bytes,
                 end: end,
                 maxFields: limits.maxFields,
-                minorVersion: self.minorVersion
+                minorVersion: self.minorVersion,
+                wanted: FieldNameSet()
             )
             switch step {
             case .field: continue

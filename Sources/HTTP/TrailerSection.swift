@@ -14,6 +14,9 @@ struct TrailerSection: Sendable {
 
     private enum State { case lineStart, name, beforeValue, value, valueEnd, sectionEnd }
 
+    /// Whether any byte of it has been read.
+    var hasBegun: Bool { self.byteCount > 0 }
+
     mutating func step(_ byte: UInt8, limits: BodyLimits) -> BodyError? {
         self.byteCount += 1
         if self.byteCount > limits.maxTrailerBytes { return .trailersTooLarge }

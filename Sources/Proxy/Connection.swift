@@ -18,7 +18,7 @@ class Connection: IOHandler {
     private static let copyThreshold = 16 * 1024
 
     /// The worker outlives its connections: it closes them before it ends.
-    final unowned(unsafe) let worker: Worker
+    final let worker: Worker
     final private(set) var transport: Transport
     /// Place in the worker's table.
     final var slot = -1

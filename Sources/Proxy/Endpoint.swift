@@ -54,6 +54,12 @@ package final class Endpoint: Sendable {
         return false
     }
 
+    /// Whether `tryAcquire` would have succeeded just now.
+    var hasFreeSlot: Bool {
+        !self.isRetired.load(ordering: .relaxed)
+            && self.inFlight.load(ordering: .relaxed) < self.limit.load(ordering: .relaxed)
+    }
+
     package func release() {
         let after = self.inFlight.subtract(1, ordering: .acquiringAndReleasing).newValue
         assert(after >= 0, "a slot of \(self.name) was released twice")

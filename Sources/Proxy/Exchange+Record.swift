@@ -105,7 +105,7 @@ extension Exchange {
     }
 
     private func countTokens(_ meter: VariantMeter, _ now: Instant) {
-        let usage = self.observer.usage
+        let usage = self.observer.finalUsage()
         if let usage {
             meter.statistics.inputTokens += UInt64(clamping: usage.prompt)
             meter.statistics.outputTokens += UInt64(clamping: usage.completion)

@@ -23,7 +23,7 @@ extension Exchange {
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
         self.observer.reset(kind: self.observedKind(head, bytes))
-        self.arm(after: model.route.settings.streamIdleTimeout)
+        self.arm(after: model.route.timeouts.streamIdle)
         if case .http1(let connection) = self.client {
             connection.sendHead(head, bytes, framing: framing, exchange: self)
         }

@@ -180,8 +180,21 @@ extension Exchange {
         self.resolve(decoded.bytes)
     }
 
+    /// Resolves the name that was found in the body.
+    private func resolveScanned() {
+        let snapshot = self.worker.snapshot
+        if let index = self.scanner.withModel({ snapshot.table.lookup($0) }),
+            let model = self.worker.model(at: index)
+        {
+            return self.assign(model)
+        }
+        guard self.scanner.hasModel else { return self.fail(ProxyError(.noModel)) }
+        self.resolve(self.scanner.model.bytes)
+    }
+
     private func resolve(_ name: RawSpan) {
-        if let index = self.worker.snapshot.table.lookup(name),
+        let snapshot = self.worker.snapshot
+        if let index = snapshot.table.lookup(name),
             let model = self.worker.model(at: index)
         {
             return self.assign(model)
@@ -204,7 +217,7 @@ extension Exchange {
     private func assign(_ model: WorkerModel) {
         self.model = model
         model.noteRequest(now: self.arrivedAt)
-        self.totalDeadline = self.arrivedAt + model.route.settings.requestTimeout
+        self.totalDeadline = self.arrivedAt + model.route.timeouts.request
     }
 
     /// Names shown in errors are cut to this size.
@@ -262,9 +275,8 @@ extension Exchange {
         }
         switch found {
         case .found, .complete:
-            guard self.scanner.hasModel else { return self.fail(ProxyError(.noModel)) }
             self.target = .model
-            self.resolve(self.scanner.model.bytes)
+            self.resolveScanned()
             if self.phase == .receiving { self.pinAndAdmit() }
         case .needMore:
             if body.count > self.worker.limits.maxBufferedBody {
@@ -280,7 +292,7 @@ extension Exchange {
 
     private func pinAndAdmit() {
         guard let model = self.model else { return }
-        if model.needsHead { self.pin(model) }
+        if model.route.needsHead { self.pin(model) }
         if self.phase != .receiving { return }
         if model.needsPrefix, !self.hashPrefix() { return }
         self.admit()

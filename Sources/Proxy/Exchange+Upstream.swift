@@ -39,7 +39,7 @@ extension Exchange {
             affinity: self.affinity
         )
         let bytes = self.bodyCount + (self.head?.count ?? 0)
-        let deadline = self.now + model.route.settings.queueTimeout
+        let deadline = self.now + model.route.timeouts.queue
         guard
             let handle = shared.enqueue(
                 waiter,
@@ -53,7 +53,7 @@ extension Exchange {
         self.queueHandle = handle
         self.queue = shared
         model.noteQueued(pinned: self.pinned, now: self.now)
-        self.arm(after: model.route.settings.queueTimeout)
+        self.arm(after: model.route.timeouts.queue)
         if model.needsWake(pinned: self.pinned) { shared.wake(self.pinned?.name) }
         // The body waits with its client: what is counted for the queue is all there is.
         self.pauseClient()
@@ -69,7 +69,7 @@ extension Exchange {
         self.arm(after: Self.exclusionTime)
     }
 
-    private static let exclusionTime = Duration.seconds(1)
+    private static let exclusionTime = Interval(.seconds(1))
 
     /// The model left the configuration while the request waited.
     func modelRemoved() {
@@ -108,7 +108,7 @@ extension Exchange {
         self.isRepeatable = original.isRepeatable
         self.requestID = original.requestID
         self.model = model
-        self.totalDeadline = self.arrivedAt + model.route.settings.requestTimeout
+        self.totalDeadline = self.arrivedAt + model.route.timeouts.request
         self.head = self.worker.buffers.take()
         if let head = original.head { self.head?.append(head.readable) }
         if let body = original.body {
@@ -157,9 +157,7 @@ extension Exchange {
             let connection = try pool.connect()
             self.upstream = connection
             connection.attach(self)
-            if let settings = self.model?.route.settings {
-                self.arm(after: settings.connectTimeout)
-            }
+            if let model = self.model { self.arm(after: model.route.timeouts.connect) }
         } catch {
             self.tryFailed(
                 .connect,
@@ -185,7 +183,7 @@ extension Exchange {
         self.bodySent = 0
         self.hasSentEnd = false
         upstream.sendHead(head, isChunked: self.isChunked)
-        self.arm(after: model.route.settings.firstByteTimeout)
+        self.arm(after: model.route.timeouts.firstByte)
         self.sendRequestBytes()
         self.sentAt = EventLoop.readClock()
     }

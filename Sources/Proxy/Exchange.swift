@@ -43,7 +43,7 @@ final class Exchange: WheelTimer {
     /// Bodies are handed to the upstream in pieces of this size.
     static let sendSliceBytes = 64 * 1024
 
-    unowned(unsafe) let worker: Worker
+    let worker: Worker
     /// Differs for every request this object serves.
     private(set) var ticket: UInt64 = 0
     var phase = Phase.free
@@ -213,8 +213,8 @@ final class Exchange: WheelTimer {
 
     /// Sets the deadline of the phase at hand; the request's own deadline still holds.
     @inline(__always)
-    func arm(after duration: Duration) {
-        self.worker.wheel.arm(self, at: min(self.now + duration, self.totalDeadline))
+    func arm(after interval: Interval) {
+        self.worker.wheel.arm(self, at: min(self.now + interval, self.totalDeadline))
     }
 
     override func expired() {
@@ -347,14 +347,12 @@ final class Exchange: WheelTimer {
 
     /// Moves the idle deadline of a stream that made progress.
     func armForProgress() {
-        guard let settings = self.model?.route.settings else { return }
+        guard let model = self.model else { return }
         if self.phase == .forwarding, self.isClientsTurn {
             self.worker.wheel.arm(self, at: self.totalDeadline)
             return
         }
-        self.arm(
-            after: self.phase == .responding
-                ? settings.streamIdleTimeout : settings.firstByteTimeout
-        )
+        let timeouts = model.route.timeouts
+        self.arm(after: self.phase == .responding ? timeouts.streamIdle : timeouts.firstByte)
     }
 }

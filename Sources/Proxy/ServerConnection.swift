@@ -23,7 +23,7 @@ final class ServerConnection: Connection {
 
     /// Most bytes discarded while lingering; a client that sends more gets a reset.
     private static let lingerBytesMax = 1024 * 1024
-    private static let lingerTime = Duration.seconds(2)
+    private static let lingerTime = Interval(.seconds(2))
     /// A rest of a refused request's body up to this size is read and thrown away.
     private static let skippedBytesMax: UInt64 = 64 * 1024
     /// Reads in one go before other connections get their turn.
@@ -31,7 +31,7 @@ final class ServerConnection: Connection {
     /// Pipelined bytes read ahead while a response is under way.
     private static let readAheadMax = 16 * 1024
     /// How long a half-closed client is trusted to be listening before it is probed.
-    private static let halfCloseGrace = Duration.milliseconds(100)
+    private static let halfCloseGrace = Interval(.milliseconds(100))
 
     let peer: SocketAddress?
     /// The client as upstreams are told of it; made for the first request.
@@ -75,7 +75,7 @@ final class ServerConnection: Connection {
     /// Begins to serve: the first head must arrive within the header timeout.
     func open() {
         self.start()
-        self.arm(after: self.worker.limits.headerTimeout)
+        self.arm(after: self.worker.timeouts.header)
         self.worker.stats.clientConnections += 1
         self.worker.stats.connectionsAccepted += 1
     }
@@ -88,8 +88,8 @@ final class ServerConnection: Connection {
         self.refuse(ProxyError(.tooManyConnections))
     }
 
-    private func arm(after duration: Duration) {
-        self.worker.wheel.arm(self.timer, at: self.worker.loop.now + duration)
+    private func arm(after interval: Interval) {
+        self.worker.wheel.arm(self.timer, at: self.worker.loop.now + interval)
     }
 
     private func disarm() {
@@ -101,7 +101,7 @@ final class ServerConnection: Connection {
     }
 
     func resumeIdleTimeout() {
-        if self.state == .body { self.arm(after: self.worker.limits.idleTimeout) }
+        if self.state == .body { self.arm(after: self.worker.timeouts.idle) }
     }
 
     // MARK: Reading
@@ -242,7 +242,7 @@ final class ServerConnection: Connection {
             if self.parser == nil {
                 // Parsed again from the start by a parser of its own, once.
                 self.parser = RequestHead()
-                if self.hasServed { self.arm(after: self.worker.limits.headerTimeout) }
+                if self.hasServed { self.arm(after: self.worker.timeouts.header) }
             }
             return 0
         case .complete(let count):
@@ -268,7 +268,7 @@ final class ServerConnection: Connection {
         self.expectsContinue = head.expectsContinue
         self.requestMethod = head.method
         self.keepsAlive = head.keepsAlive && !self.worker.isDraining
-        self.decoder = BodyDecoder(head.framing)
+        self.decoder.reset(head.framing)
         self.isBodyPaused = false
         self.state = self.decoder.isDone ? .waiting : .body
         self.disarm()
@@ -277,7 +277,7 @@ final class ServerConnection: Connection {
         exchange.begin(head, bytes.bytes, from: .http1(self))
         // What came with the head belongs to the first write upstream; else go ahead now.
         if self.exchange === exchange, self.state == .waiting || !hasMore { exchange.advance() }
-        if self.state == .body { self.arm(after: self.worker.limits.idleTimeout) }
+        if self.state == .body { self.arm(after: self.worker.timeouts.idle) }
     }
 
     private func handleBody(_ bytes: UnsafeRawBufferPointer) -> Int {
@@ -418,7 +418,7 @@ final class ServerConnection: Connection {
         if self.exchange == nil, let count = self.output?.count, count != self.backlogSeen {
             // A slow reader that reads.
             self.backlogSeen = count
-            self.arm(after: self.worker.limits.idleTimeout)
+            self.arm(after: self.worker.timeouts.idle)
             return
         }
         switch self.state {
@@ -475,7 +475,7 @@ final class ServerConnection: Connection {
         self.state = .lingering
         self.lingered = 0
         self.backlogSeen = -1
-        self.arm(after: self.output == nil ? Self.lingerTime : self.worker.limits.idleTimeout)
+        self.arm(after: self.output == nil ? Self.lingerTime : self.worker.timeouts.idle)
         if self.isReadable { self.worker.pumpLater(self) }
     }
 
@@ -486,7 +486,7 @@ final class ServerConnection: Connection {
             self.arm(after: Self.lingerTime)
             if self.peerClosed { self.close() }
         case .head:
-            self.arm(after: self.worker.limits.idleTimeout)
+            self.arm(after: self.worker.timeouts.idle)
             self.worker.pumpLater(self)
         case .body, .skipping, .waiting, .tunnel:
             self.exchange?.clientDrained()
@@ -524,7 +524,7 @@ final class ServerConnection: Connection {
     private func awaitNextRequest() {
         self.state = .head
         self.backlogSeen = -1
-        self.arm(after: self.worker.limits.idleTimeout)
+        self.arm(after: self.worker.timeouts.idle)
     }
 
     func enterTunnel() {

@@ -67,6 +67,21 @@ package struct GatewayLimits: Sendable, Equatable {
 
     package init() {}
 
+    /// The timeouts as the request path uses them.
+    struct Timeouts {
+        let header: Interval
+        let idle: Interval
+        let upstreamIdle: Interval
+    }
+
+    var timeouts: Timeouts {
+        Timeouts(
+            header: Interval(self.headerTimeout),
+            idle: Interval(self.idleTimeout),
+            upstreamIdle: Interval(self.upstreamIdleTimeout)
+        )
+    }
+
     var head: HeadLimits {
         HeadLimits(
             maxHeadBytes: self.maxHeaderBytes,
@@ -128,6 +143,23 @@ package struct ModelSettings: Sendable {
     package init() {}
 }
 
+/// The timeouts of `ModelSettings` as the request path uses them.
+struct ModelTimeouts: Sendable {
+    let queue: Interval
+    let connect: Interval
+    let firstByte: Interval
+    let request: Interval
+    let streamIdle: Interval
+
+    init(_ settings: ModelSettings) {
+        self.queue = Interval(settings.queueTimeout)
+        self.connect = Interval(settings.connectTimeout)
+        self.firstByte = Interval(settings.firstByteTimeout)
+        self.request = Interval(settings.requestTimeout)
+        self.streamIdle = Interval(settings.streamIdleTimeout)
+    }
+}
+
 /// Passive ejection of replicas that fail.
 package struct OutlierSettings: Sendable, Equatable {
     /// Failures in a row that eject; 0 turns ejection off.
@@ -163,6 +195,10 @@ package final class ModelRoute: Sendable {
     package let variants: [VariantRoute]
     /// What all workers share; survives snapshots.
     package let shared: ModelShared
+    /// The settings' timeouts, ready to be added to the time.
+    let timeouts: ModelTimeouts
+    /// The route looks at more of the head than its target.
+    let needsHead: Bool
 
     package init(
         index: Int,
@@ -176,6 +212,10 @@ package final class ModelRoute: Sendable {
         self.settings = settings
         self.variants = variants
         self.shared = shared
+        self.timeouts = ModelTimeouts(settings)
+        self.needsHead =
+            settings.overrideHeader != nil || settings.sticky != nil
+            || settings.balancing == .consistentHash
     }
 
     /// The index of a variant by the bytes of its name.

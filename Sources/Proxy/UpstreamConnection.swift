@@ -276,7 +276,7 @@ final class UpstreamConnection: Connection {
         case .none, .length, .chunked, .untilClose:
             self.keepsAlive = head.keepsAlive
             if case .untilClose = framing { self.keepsAlive = false }
-            self.decoder = BodyDecoder(framing)
+            self.decoder.reset(framing)
             self.state = .body
             exchange.responseHead(head, bytes.bytes, framing: framing)
             if self.exchange === exchange, self.decoder.isDone {

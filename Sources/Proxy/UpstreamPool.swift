@@ -6,7 +6,7 @@ import Synchronization
 /// and the coldest age out.
 final class UpstreamPool {
     let endpoint: Endpoint
-    private unowned(unsafe) let worker: Worker
+    private let worker: Worker
     private var idle: [UpstreamConnection] = []
     private(set) var openCount = 0
     var idleCount: Int { self.idle.count }
@@ -58,7 +58,7 @@ final class UpstreamPool {
         if self.timer.deadline == .distantFuture {
             self.worker.wheel.arm(
                 self.timer,
-                at: self.worker.loop.now + self.worker.limits.upstreamIdleTimeout
+                at: self.worker.loop.now + self.worker.timeouts.upstreamIdle
             )
         }
     }
@@ -82,14 +82,14 @@ final class UpstreamPool {
     func expireIdle() {
         let now = self.worker.loop.now
         let expired = self.idle.prefix {
-            $0.idleSince + self.worker.limits.upstreamIdleTimeout <= now
+            $0.idleSince + self.worker.timeouts.upstreamIdle <= now
         }
         self.idle.removeFirst(expired.count)
         for connection in expired { connection.close() }
         if let oldest = self.idle.first {
             self.worker.wheel.arm(
                 self.timer,
-                at: oldest.idleSince + self.worker.limits.upstreamIdleTimeout
+                at: oldest.idleSince + self.worker.timeouts.upstreamIdle
             )
         }
     }

@@ -3,8 +3,9 @@ import Synchronization
 import Traffic
 
 /// How one worker spreads one variant's requests: the balancers' memory, and which endpoints have
-/// failed of late. Each worker judges by what it saw itself.
-struct VariantBalance {
+/// failed of late. Each worker judges by what it saw itself. An object, so that a choice changes it
+/// in place.
+final class VariantBalance {
     private(set) var endpoints: [Endpoint]
     private var leastLoaded: LeastLoaded
     private var roundRobin: RoundRobin
@@ -20,7 +21,7 @@ struct VariantBalance {
     }
 
     /// Takes over a new set of endpoints; what is known of those that stay is kept.
-    mutating func adopt(_ endpoints: [Endpoint], settings: OutlierSettings) {
+    func adopt(_ endpoints: [Endpoint], settings: OutlierSettings) {
         let old = self.endpoints
         self.endpoints = endpoints
         self.outliers.update(count: endpoints.count, policy: settings.policy) { index in
@@ -29,6 +30,19 @@ struct VariantBalance {
     }
 
     // MARK: Choosing
+
+    /// Whether some endpoint has a free slot.
+    @inline(__always)
+    func hasFreeSlot(excluding excluded: [Endpoint], now: Instant) -> Bool {
+        if self.isWatching || !excluded.isEmpty {
+            let view = self.view(excluding: excluded, now: now)
+            return (0..<view.count).contains {
+                view.isEligible($0) && view.inFlight($0) < view.limit($0)
+            }
+        }
+        for endpoint in self.endpoints where endpoint.hasFreeSlot { return true }
+        return false
+    }
 
     func view(excluding excluded: [Endpoint], now: Instant) -> EndpointView {
         EndpointView(
@@ -41,24 +55,24 @@ struct VariantBalance {
         )
     }
 
-    mutating func pickLeastLoaded(_ view: EndpointView) -> BalancerChoice {
+    func pickLeastLoaded(_ view: EndpointView) -> BalancerChoice {
         self.leastLoaded.pick(view)
     }
 
-    mutating func pickRoundRobin(_ view: EndpointView) -> BalancerChoice {
+    func pickRoundRobin(_ view: EndpointView) -> BalancerChoice {
         self.roundRobin.pick(view)
     }
 
     /// The request goes to the endpoint at `index`; one that was ejected is being probed by it.
     @inline(__always)
-    mutating func willSend(_ index: Int, now: Instant) {
+    func willSend(_ index: Int, now: Instant) {
         if self.isWatching { self.outliers.willSend(index, now: now) }
     }
 
     // MARK: Outcomes
 
     /// Whether this failure ejected the endpoint, and until when.
-    mutating func recordError(of endpoint: Endpoint, now: Instant) -> Instant? {
+    func recordError(of endpoint: Endpoint, now: Instant) -> Instant? {
         guard let index = self.index(of: endpoint) else { return nil }
         self.isWatching = true
         if case .ejected(let until) = self.outliers.recordError(index, now: now) { return until }
@@ -66,17 +80,17 @@ struct VariantBalance {
     }
 
     @inline(__always)
-    mutating func recordSuccess(of endpoint: Endpoint, now: Instant) {
+    func recordSuccess(of endpoint: Endpoint, now: Instant) {
         if self.isWatching { self.clear(endpoint, now: now) }
     }
 
     /// The request ended without telling anything about the endpoint.
-    mutating func recordAbandoned(_ endpoint: Endpoint) {
+    func recordAbandoned(_ endpoint: Endpoint) {
         guard self.isWatching, let index = self.index(of: endpoint) else { return }
         self.outliers.recordAbandoned(index)
     }
 
-    private mutating func clear(_ endpoint: Endpoint, now: Instant) {
+    private func clear(_ endpoint: Endpoint, now: Instant) {
         guard let index = self.index(of: endpoint) else { return }
         self.outliers.recordSuccess(index, now: now)
         self.isWatching =

@@ -19,6 +19,7 @@ final class Worker {
     private(set) var snapshot: TrafficSnapshot
     private(set) var limits: GatewayLimits
     private(set) var headLimits: HeadLimits
+    private(set) var timeouts: GatewayLimits.Timeouts
     private(set) var isDraining = false
     let stats = ConnectionCounters()
     var buffers = BufferPool()
@@ -56,6 +57,7 @@ final class Worker {
         self.snapshot = snapshot
         self.limits = snapshot.limits
         self.headLimits = snapshot.limits.head
+        self.timeouts = snapshot.limits.timeouts
         self.random = RandomSource(seed: shared.seed &+ UInt64(index))
         self.accessLog = shared.accessLog?.makeSink(on: loop)
         self.models = Array(repeating: nil, count: snapshot.models.count)
@@ -174,6 +176,7 @@ final class Worker {
         self.snapshot = snapshot
         self.limits = snapshot.limits
         self.headLimits = snapshot.limits.head
+        self.timeouts = snapshot.limits.timeouts
         if self.models.count < snapshot.models.count {
             let missing = snapshot.models.count - self.models.count
             self.models.append(contentsOf: repeatElement(nil, count: missing))

@@ -101,7 +101,7 @@ final class WorkerModel {
                     random: &self.random
                 )
             }
-            var balance = old[index]
+            let balance = old[index]
             balance.adopt(variant.endpoints, settings: route.settings.outlier)
             return balance
         }
@@ -156,13 +156,6 @@ final class WorkerModel {
 
     // MARK: Choosing
 
-    /// The route looks at more of the head than its target.
-    var needsHead: Bool {
-        let settings = self.route.settings
-        return settings.overrideHeader != nil || settings.sticky != nil
-            || settings.balancing == .consistentHash
-    }
-
     var needsPrefix: Bool { self.route.settings.balancing == .prefixAffinity }
 
     var hasEndpoints: Bool { self.route.variants.contains { !$0.endpoints.isEmpty } }
@@ -199,7 +192,7 @@ final class WorkerModel {
         while true {
             let variant = self.picker.next { index in
                 tried & (1 << index) == 0
-                    && self.canServe(index, excluding: excluding, now: now)
+                    && self.balances[index].hasFreeSlot(excluding: excluding, now: now)
             }
             guard let variant else { return nil }
             if let choice = self.pick(in: variant, excluding: excluding, key: key, now: now) {
@@ -230,28 +223,20 @@ final class WorkerModel {
         return self.meters.count - 1
     }
 
-    private func canServe(_ variant: Int, excluding: [Endpoint], now: Instant) -> Bool {
-        let view = self.balances[variant].view(excluding: excluding, now: now)
-        for index in 0..<view.count
-        where view.isEligible(index) && view.inFlight(index) < view.limit(index) {
-            return true
-        }
-        return false
-    }
-
     private func pick(
         in variant: Int,
         excluding: [Endpoint],
         key: AffinityKey,
         now: Instant
     ) -> EndpointChoice? {
-        let view = self.balances[variant].view(excluding: excluding, now: now)
+        let balance = self.balances[variant]
+        let view = balance.view(excluding: excluding, now: now)
         // A slot may be lost to another worker between the choice and the taking.
         for _ in 0..<Self.raceAttemptsMax {
-            guard case .free(let index) = self.balance(variant, view, key: key) else { return nil }
+            guard case .free(let index) = self.choose(balance, view, key: key) else { return nil }
             let endpoint = view.endpoints[index]
             if endpoint.tryAcquire() {
-                self.balances[variant].willSend(index, now: now)
+                balance.willSend(index, now: now)
                 return EndpointChoice(
                     modelIndex: self.route.index,
                     variant: variant,
@@ -265,20 +250,24 @@ final class WorkerModel {
 
     private static let raceAttemptsMax = 8
 
-    private func balance(_ variant: Int, _ view: EndpointView, key: AffinityKey) -> BalancerChoice {
+    private func choose(
+        _ balance: VariantBalance,
+        _ view: EndpointView,
+        key: AffinityKey
+    ) -> BalancerChoice {
         switch self.route.settings.balancing {
         case .leastLoaded:
-            return self.balances[variant].pickLeastLoaded(view)
+            return balance.pickLeastLoaded(view)
         case .roundRobin:
-            return self.balances[variant].pickRoundRobin(view)
+            return balance.pickRoundRobin(view)
         case .consistentHash:
             guard case .hash(let hash) = key else {
-                return self.balances[variant].pickLeastLoaded(view)
+                return balance.pickLeastLoaded(view)
             }
             return ConsistentHash().pick(keyHash: hash, view)
         case .prefixAffinity:
             guard case .prefix(let keys) = key else {
-                return self.balances[variant].pickLeastLoaded(view)
+                return balance.pickLeastLoaded(view)
             }
             return self.affinity.pick(keys, view)
         }

@@ -102,6 +102,11 @@ package struct JSONKeyScanner: Sendable {
     package var hasModel: Bool { self.seen.contains(.model) }
     /// The decoded value of `model`; empty before `hasModel`.
     package var model: NameBuffer { self.hasModel ? self.modelName : NameBuffer() }
+    /// Looks at the decoded value of `model` in place, where there is one: reading it through `model`
+    /// copies all that it might hold.
+    package mutating func withModel<Result>(_ body: (RawSpan) -> Result?) -> Result? {
+        self.hasModel ? body(self.modelName.bytes) : nil
+    }
     /// The hashes of the prompt's first blocks, complete as soon as `.prompt` has been found.
     package var prompt: PromptHash { self.promptHash }
 
@@ -123,8 +128,8 @@ package struct JSONKeyScanner: Sendable {
         case none, key, model
     }
 
-    let needs: Needs
-    let stopsEarly: Bool
+    private(set) var needs: Needs
+    private(set) var stopsEarly: Bool
     var seen: Needs = []
     var state = State.start
     var member = Member.other
@@ -163,12 +168,27 @@ package struct JSONKeyScanner: Sendable {
 
     /// Starts anew for another body, keeping memory.
     package mutating func reset(needs: Needs = .model, stopsEarly: Bool = false) {
-        // Swapped out and back: a copy would cost an allocation.
-        var hash = PromptHash()
-        swap(&hash, &self.promptHash)
-        hash.removeAll()
-        self = JSONKeyScanner(needs: needs, stopsEarly: stopsEarly)
-        swap(&hash, &self.promptHash)
+        self.needs = needs
+        self.stopsEarly = stopsEarly
+        self.seen = []
+        self.stream = nil
+        self.maxTokens = nil
+        self.state = .start
+        self.member = .other
+        self.capture = .none
+        self.stringIsKey = false
+        // Bits of containers and digits of numbers are set before they are read.
+        self.depth = 0
+        self.consumed = 0
+        self.problem = nil
+        self.key.removeAll()
+        self.modelName.removeAll()
+        self.hasLoneSurrogate = false
+        self.highSurrogate = 0
+        self.promptHash.removeAll()
+        self.isHashing = false
+        self.hashStart = 0
+        self.hashEnd = -1
     }
 
     /// Takes the next bytes of the body. With `stopsEarly`, what follows the last key that is

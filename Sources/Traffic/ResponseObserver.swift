@@ -63,6 +63,9 @@ package struct ResponseObserver: Sendable {
     /// What the server counted; nil as long as it has not said.
     package var usage: TokenUsage? { self.finder.usage }
 
+    /// The same as `usage`, read in place: the property copies the observer.
+    package mutating func finalUsage() -> TokenUsage? { self.finder.usage }
+
     private var finder = UsageFinder()
     /// The beginning of a line whose end has not come yet.
     private var pending: [UInt8] = []

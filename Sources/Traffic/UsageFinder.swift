@@ -38,6 +38,11 @@ struct UsageFinder: Sendable {
                 self.state = .matching
                 self.matched = 1
                 index &+= 1
+            } else if self.state == .reading {
+                self.keepRun(bytes, &index)
+                if index < count, self.state == .reading {
+                    self.step(bytes.byte(unchecked: index), &index)
+                }
             } else {
                 self.step(bytes.byte(unchecked: index), &index)
             }
@@ -49,6 +54,10 @@ struct UsageFinder: Sendable {
         let count = bytes.byteCount
         var index = start
         while index &+ 17 <= count {
+            if index &+ 64 <= count, !Self.hasQuote(bytes, inBlockAt: index) {
+                index &+= 64
+                continue
+            }
             let quotes: SIMD2<UInt64> = Lanes.equal(
                 bytes.vector(unchecked: index),
                 UInt8(ascii: "\"")
@@ -70,6 +79,20 @@ struct UsageFinder: Sendable {
             index &+= 1
         }
         return count
+    }
+
+    /// Whether a quotation mark is among the 64 bytes at `index`: in text there is none for long.
+    @inline(__always)
+    private static func hasQuote(_ bytes: RawSpan, inBlockAt index: Int) -> Bool {
+        let mark = UInt8(ascii: "\"")
+        let front: SIMD2<UInt64> =
+            Lanes.equal(bytes.vector(unchecked: index), mark)
+            | Lanes.equal(bytes.vector(unchecked: index &+ 16), mark)
+        let back: SIMD2<UInt64> =
+            Lanes.equal(bytes.vector(unchecked: index &+ 32), mark)
+            | Lanes.equal(bytes.vector(unchecked: index &+ 48), mark)
+        let any: SIMD2<UInt64> = front | back
+        return any[0] | any[1] != 0
     }
 
     private mutating func step(_ byte: UInt8, _ index: inout Int) {
@@ -117,6 +140,24 @@ struct UsageFinder: Sendable {
         }
     }
 
+    /// Keeps the bytes up to the next brace at once, within the limit; the byte at `index` is then
+    /// looked at by itself.
+    private mutating func keepRun(_ bytes: RawSpan, _ index: inout Int) {
+        let end = min(bytes.byteCount, index &+ ResponseObserver.usageBytesMax &- self.kept.count)
+        var stop = index
+        while stop < end {
+            let byte = bytes.byte(unchecked: stop)
+            if byte == UInt8(ascii: "{") || byte == UInt8(ascii: "}") { break }
+            stop &+= 1
+        }
+        if stop == index { return }
+        unsafe bytes.extracting(index..<stop).withUnsafeBytes {
+            // Sound: the bytes are copied within the call.
+            unsafe self.kept.append(contentsOf: $0)
+        }
+        index = stop
+    }
+
     /// Keeps the object's bytes until it closes. Braces in strings would be miscounted; usage has
     /// no such strings, and the worst that comes of it is no usage.
     private mutating func read(_ byte: UInt8) {
@@ -148,17 +189,29 @@ struct UsageFinder: Sendable {
         var prompt: Int?
         var completion: Int?
         var depth = 0
-        for index in bytes.byteOffsets {
-            let byte = bytes.byte(at: index)
-            if byte == UInt8(ascii: "{") { depth += 1 }
-            if byte == UInt8(ascii: "}") { depth -= 1 }
-            guard depth == 0, byte == UInt8(ascii: "\"") else { continue }
-            prompt =
-                Self.count(bytes, "\"prompt_tokens\"", index)
-                ?? Self.count(bytes, "\"input_tokens\"", index) ?? prompt
-            completion =
-                Self.count(bytes, "\"completion_tokens\"", index)
-                ?? Self.count(bytes, "\"output_tokens\"", index) ?? completion
+        for index in 0..<bytes.byteCount {
+            switch bytes.byte(unchecked: index) {
+            case UInt8(ascii: "{"):
+                depth += 1
+            case UInt8(ascii: "}"):
+                depth -= 1
+            case UInt8(ascii: "\"") where depth == 0 && index + 1 < bytes.byteCount:
+                // The four keys differ in their first letter.
+                switch bytes.byte(unchecked: index + 1) {
+                case UInt8(ascii: "p"):
+                    prompt = Self.count(bytes, "\"prompt_tokens\"", index) ?? prompt
+                case UInt8(ascii: "i"):
+                    prompt = Self.count(bytes, "\"input_tokens\"", index) ?? prompt
+                case UInt8(ascii: "c"):
+                    completion = Self.count(bytes, "\"completion_tokens\"", index) ?? completion
+                case UInt8(ascii: "o"):
+                    completion = Self.count(bytes, "\"output_tokens\"", index) ?? completion
+                default:
+                    break
+                }
+            default:
+                break
+            }
         }
         return (prompt, completion)
     }

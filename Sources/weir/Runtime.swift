@@ -281,7 +281,7 @@ final class Runtime {
         self.warnOfWhatIsMissing(configuration)
         self.logger.info(
             "configuration reloaded",
-            metadata: ["generation": "\(self.control.generation)"]
+            metadata: ["generation": "\(self.control.configurationGeneration)"]
         )
         for change in diff.needingRestart {
             self.logger.warning(

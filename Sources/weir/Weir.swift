@@ -12,7 +12,8 @@ struct Weir: ParsableCommand {
         version: "weir \(WeirVersion.current)",
         subcommands: [
             Run.self, Check.self, Get.self, Explain.self, Scale.self, LoadCommand.self,
-            ModelSimulatorCommand.self, Completion.self, SentinelCommand.self,
+            SimulateCommand.self, ModelSimulatorCommand.self, Completion.self,
+            SentinelCommand.self,
         ]
     )
 }

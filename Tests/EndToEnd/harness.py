@@ -218,7 +218,8 @@ class Weir(Process):
         return metric_sum(self.metrics(), name, **labels)
 
     def generation(self):
-        return self.admin("GET", "/api/v1/snapshot")["generation"]
+        """Of the configuration: replicas that come and go do not change it."""
+        return self.admin("GET", "/api/v1/snapshot")["configuration"]
 
     def replicas(self, deployment=None):
         replicas = self.admin("GET", "/api/v1/replicas")["replicas"]

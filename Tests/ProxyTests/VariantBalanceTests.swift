@@ -27,7 +27,7 @@ import Traffic
 
     @Test func anEndpointThatFailsInARowIsEjectedUntilItsTimeIsUp() throws {
         let endpoints = try self.endpoints(2)
-        var balance = self.balance(endpoints)
+        let balance = self.balance(endpoints)
         let outcome1 = balance.recordError(of: endpoints[0], now: self.now)
         #expect(outcome1 == nil)
         let ejected = balance.recordError(of: endpoints[0], now: self.now)
@@ -39,7 +39,7 @@ import Traffic
 
     @Test func aSuccessBetweenFailuresForgivesThem() throws {
         let endpoints = try self.endpoints(2)
-        var balance = self.balance(endpoints)
+        let balance = self.balance(endpoints)
         let outcome2 = balance.recordError(of: endpoints[0], now: self.now)
         #expect(outcome2 == nil)
         balance.recordSuccess(of: endpoints[0], now: self.now)
@@ -49,7 +49,7 @@ import Traffic
 
     @Test func theOnlyEndpointIsNeverEjected() throws {
         let endpoints = try self.endpoints(1)
-        var balance = self.balance(endpoints)
+        let balance = self.balance(endpoints)
         for _ in 0..<10 {
             let outcome4 = balance.recordError(of: endpoints[0], now: self.now)
             #expect(outcome4 == nil)
@@ -59,7 +59,7 @@ import Traffic
 
     @Test func theEndpointThatIsLeftServesAlthoughItIsEjected() throws {
         let endpoints = try self.endpoints(2)
-        var balance = self.balance(endpoints, errors: 1)
+        let balance = self.balance(endpoints, errors: 1)
         let outcome5 = balance.recordError(of: endpoints[0], now: self.now)
         #expect(outcome5 != nil)
         balance.adopt([endpoints[0]], settings: OutlierSettings())

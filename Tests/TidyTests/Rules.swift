@@ -162,11 +162,13 @@ enum Rules {
 
     /// Our modules; each may import those before it.
     static let modules = [
-        "Core", "HTTP", "Traffic", "Autoscaling", "Signals", "Configuration", "EventLoop",
-        "Telemetry", "HTTPService", "Curl", "Scraping", "Proxy", "Clusters", "Control", "Admin",
-        "LoadTest", "ModelSimulator", "weir",
+        "Core", "HTTP", "Traffic", "Autoscaling", "Signals", "Workload", "Simulation",
+        "Configuration", "EventLoop", "Telemetry", "HTTPService", "Curl", "Scraping", "Reports",
+        "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator", "weir",
     ]
-    static let pureModules: Set<String> = ["Core", "HTTP", "Traffic", "Autoscaling", "Signals"]
+    static let pureModules: Set<String> = [
+        "Core", "HTTP", "Traffic", "Autoscaling", "Signals", "Workload", "Simulation",
+    ]
     /// What a pure module may import beside the pure modules before it.
     static let pureImports: Set<String> = ["Synchronization"]
 

@@ -144,6 +144,8 @@ final class RawSocket {
 
     /// One read. False at the end of the stream.
     private func fill(_ what: String) throws -> Bool {
+        // The number may be another connection's by now, which would miss what is read here.
+        if self.isClosed { throw WireError.ended(what) }
         var piece = [UInt8](repeating: 0, count: 64 * 1024)
         let count = recv(self.descriptor, &piece, piece.count, 0)
         if count < 0 { throw Self.failure(what) }

@@ -1,0 +1,77 @@
+// The few functions that a deterministic, dependency-free model needs. A C library's versions
+// differ in the last digit between releases, which would make golden timelines differ too.
+
+/// `e` to the power of `value`, within a few units in the last place between -700 and 700; beyond
+/// that it saturates.
+package func exponential(_ value: Double) -> Double {
+    let clamped = min(max(value, -700), 700)
+    // value = k·ln 2 + rest with |rest| ≤ ln 2 / 2; ln 2 in two parts keeps the rest exact.
+    let k = (clamped * 1.4426950408889634).rounded()
+    let rest = (clamped - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10
+    // Horner's form of Σ rest^n/n!: no divisions, which take longer than all the rest.
+    var sum = 1.1470745597729725e-11
+    sum = sum * rest + 1.6059043836821613e-10
+    sum = sum * rest + 2.08767569878681e-09
+    sum = sum * rest + 2.505210838544172e-08
+    sum = sum * rest + 2.755731922398589e-07
+    sum = sum * rest + 2.7557319223985893e-06
+    sum = sum * rest + 2.48015873015873e-05
+    sum = sum * rest + 0.0001984126984126984
+    sum = sum * rest + 0.001388888888888889
+    sum = sum * rest + 0.008333333333333333
+    sum = sum * rest + 0.041666666666666664
+    sum = sum * rest + 0.16666666666666666
+    sum = sum * rest + 0.5
+    sum = sum * rest + 1
+    sum = sum * rest + 1
+    return sum * Double(sign: .plus, exponent: Int(k), significand: 1)
+}
+
+/// The natural logarithm of a finite `value` above zero.
+package func naturalLogarithm(_ value: Double) -> Double {
+    precondition(value > 0 && value.isFinite, "the logarithm of \(value)")
+    var exponent = Double(value.exponent)
+    var significand = value.significand
+    if significand > 1.4142135623730951 {
+        significand /= 2
+        exponent += 1
+    }
+    // ln s = 2·artanh((s − 1)/(s + 1)), |argument| < 0.172: 2·Σ x^(2n+1)/(2n+1).
+    let x = (significand - 1) / (significand + 1)
+    let square = x * x
+    var sum = 0.08695652173913043
+    sum = sum * square + 0.09523809523809523
+    sum = sum * square + 0.10526315789473684
+    sum = sum * square + 0.11764705882352941
+    sum = sum * square + 0.13333333333333333
+    sum = sum * square + 0.15384615384615385
+    sum = sum * square + 0.18181818181818182
+    sum = sum * square + 0.2222222222222222
+    sum = sum * square + 0.2857142857142857
+    sum = sum * square + 0.4
+    sum = sum * square + 0.6666666666666666
+    sum = sum * square + 2
+    return exponent * 0.6931471805599453 + x * sum
+}
+
+extension RandomSource {
+    /// A standard normal variate (Marsaglia's polar method; the second one is not kept, so that the
+    /// generator's state alone decides what comes next).
+    package mutating func nextNormal() -> Double {
+        // Each round succeeds with probability π/4; the bound is never met in practice.
+        for _ in 0..<256 {
+            let u = self.nextUnit() * 2 - 1
+            let v = self.nextUnit() * 2 - 1
+            let square = u * u + v * v
+            if square > 0 && square < 1 {
+                return u * (-2 * naturalLogarithm(square) / square).squareRoot()
+            }
+        }
+        return 0
+    }
+
+    /// A log-normal factor with median 1.
+    package mutating func nextLogNormal(sigma: Double) -> Double {
+        exponential(sigma * self.nextNormal())
+    }
+}
