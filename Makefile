@@ -2,13 +2,14 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-sanitized fuzz bench bench-micro loadtest lint format modules clean
+.PHONY: help setup build demo demo-autoscaling demo-stop bench bench-micro bench-control loadtest \
+    test test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building, the demonstration and the tests need, if it is missing
 	@scripts/setup test
@@ -21,8 +22,18 @@ demo: ## two real models, real images, a killed replica, changed weights (KEEP=1
 	@KEEP="$(KEEP)" RATE="$(RATE)" DURATION="$(DURATION)" HTTP_PORT="$(HTTP_PORT)" \
 	    ADMIN_PORT="$(ADMIN_PORT)" scripts/demo/run
 
+demo-autoscaling: ## an hour of real traffic in two minutes: replicas from none and back to none
+	@SPEED="$(SPEED)" SCALE="$(SCALE)" HTTP_PORT="$(HTTP_PORT)" ADMIN_PORT="$(ADMIN_PORT)" \
+	    scripts/demo/autoscaling
+
 demo-stop: ## end what `make demo KEEP=1` left running
 	@scripts/demo/run --stop
+
+bench-control: ## how long one tick of the autoscaler takes over 10 000 models
+	@mkdir -p .cache
+	@WEIR_BENCHMARKS=1 swift build -c release --product control-tick >.cache/bench-control.log 2>&1 || \
+	    { tail -n 40 .cache/bench-control.log; exit 1; }
+	@.build/release/control-tick
 
 test: ## set up, check the style, run every test
 	@scripts/test all

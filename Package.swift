@@ -250,6 +250,21 @@ let package = Package(
     ]
 )
 
+// Measures what is too large for a micro-benchmark: `make bench-control`.
+if Context.environment["WEIR_BENCHMARKS"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "control-tick",
+            dependencies: [
+                "Control", "Autoscaling", "Clusters", "Proxy", "EventLoop", "Core",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "loadtests/control-tick",
+            swiftSettings: base
+        )
+    )
+}
+
 if isFuzzing {
     package.targets += [
         .systemLibrary(name: "CFuzzer", path: "Fuzz/CFuzzer"),

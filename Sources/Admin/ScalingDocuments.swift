@@ -128,7 +128,7 @@ enum ScalingDocuments {
                     $0.member("target", Self.name(recommendation))
                     $0.optional("replicas", recommendation.replicas)
                     $0.member("won", recommendation == winner)
-                    $0.member("text", ScalingWords.text(recommendation))
+                    $0.member("text", recommendation.reason.text)
                 }
             }
         }
@@ -137,7 +137,7 @@ enum ScalingDocuments {
                 writer.object {
                     $0.member("before", constraint.before)
                     $0.member("after", constraint.after)
-                    $0.member("text", ScalingWords.text(constraint))
+                    $0.member("text", constraint.kind.text)
                 }
             }
         }

@@ -7,7 +7,7 @@ struct Capability: Sendable {
     private var history = LoadHistory()
     private(set) var slots: Double?
     private(set) var staffing: Staffing?
-    /// Requests, and those that met the objectives, with a half-life of ten minutes.
+    /// Requests, and those that met the objectives, with a half-life of five minutes.
     private var judged = 0.0
     private var met = 0.0
     /// By how much the forecast rate is multiplied, so that the share of requests within the
@@ -19,8 +19,8 @@ struct Capability: Sendable {
     private var fullSince: Double?
 
     static let samplesMin: Float = 50
-    private static let judgeHalfLife = 600.0
-    private static let correctionRange = 0.9...1.8
+    private static let judgeHalfLife = 300.0
+    private static let correctionRange = 1.0...1.3
     /// Seconds for the correction to change by its gain at full error.
     private static let correctionSeconds = 60.0
     private static let correctionGain = 0.04
@@ -195,7 +195,8 @@ struct Capability: Sendable {
             latency: fit,
             firstToken: firstFit,
             latencyQuantile: objectives.latency?.quantile,
-            firstTokenQuantile: objectives.timeToFirstToken?.quantile
+            firstTokenQuantile: objectives.timeToFirstToken?.quantile,
+            samples: Double(self.latency.total)
         )
     }
 

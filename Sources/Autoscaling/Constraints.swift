@@ -20,12 +20,12 @@ struct RateLimit: Sendable {
 
 /// How long replicas are kept after they are no longer wanted, beyond the break-even time.
 ///
-/// A scale-down that was wanted back before its break-even time was a mistake: each doubles the hold
-/// (up to eight times), and it halves again after four quiet holds. And replicas that go and come
-/// back are counted: past three per replica-hour the hold grows with the square of their frequency.
+/// A scale-down that was wanted back before its break-even time was a mistake: it doubles the hold
+/// until four holds have been quiet. And replicas that go and come
+/// back are counted: past two per replica-hour the hold grows with the square of their frequency.
 struct HoldTime: Sendable {
-    private static let backOffMax = 8.0
-    private static let cyclesPerHour = 3.0
+    private static let backOffMax = 2.0
+    private static let cyclesPerHour = 2.0
     private static let pressureMax = 12.0
     private static let memorySeconds = 3_600.0
 

@@ -4,6 +4,7 @@ import Core
 struct Demand: Sendable {
     var window: LoadWindow
     var forecaster = Forecaster()
+    var seasonal = Seasonal()
     /// When there was last something to do.
     private(set) var busyAt: Double
     private(set) var inFlight = 0
@@ -38,6 +39,13 @@ struct Demand: Sendable {
         self.inFlight = max(0, sample.inFlight)
         self.queued = max(0, sample.queued)
         if sample.arrivals > 0 || self.inFlight + self.queued > 0 { self.busyAt = now }
+        let forecast = self.forecaster.forecast(atSeconds: horizonSeconds).rate
+        self.seasonal.add(
+            arrivals: sums.arrivals,
+            seconds: seconds,
+            forecast: forecast,
+            atSeconds: now
+        )
         return self.forecaster.add(
             arrivals: sums.arrivals,
             seconds: seconds,
@@ -63,7 +71,11 @@ struct Demand: Sendable {
     }
 
     /// The forecast, or what a burst brings right now where that is plainly more.
-    func expected(horizonSeconds: Double, isForecasting: Bool) -> Expected {
+    func expected(
+        horizonSeconds: Double,
+        isForecasting: Bool,
+        atSeconds time: Double
+    ) -> Expected {
         let now = self.burst
         let burstRate = now.rate ?? 0
         guard isForecasting, self.forecaster.bucketsSeen > 0 else {
@@ -76,6 +88,8 @@ struct Demand: Sendable {
         if burstRate - doubt > forecast.rate * 1.1 {
             return Expected(rate: burstRate - doubt / 2, method: .burst)
         }
+        let floor = self.seasonal.floor(atSeconds: time + horizonSeconds)
+        if floor > forecast.rate { return Expected(rate: floor, method: .seasonal) }
         return Expected(rate: forecast.rate, method: forecast.hasSlope ? .slope : .persistence)
     }
 }

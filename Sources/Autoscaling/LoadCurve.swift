@@ -146,7 +146,7 @@ struct LoadCurve: Sendable {
                 if count >= 20 {
                     // How steeply it rose here is how it will go on, and a little worse.
                     let rise = (time / previous - 1) / (ratio - 1)
-                    elasticity = min(1, max(0.5, elasticity / 2 + rise / 2 + 0.1))
+                    elasticity = min(1, max(0.1, elasticity / 2 + rise / 2 + 0.05))
                 }
                 previous = time
             }

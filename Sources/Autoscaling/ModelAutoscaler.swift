@@ -12,6 +12,8 @@ package struct ModelAutoscaler: Sendable {
     var states: [VariantState]
     /// The load of all variants together, where they are interchangeable.
     var pool: Demand?
+    /// What the variants' gateways have said since the latest decision.
+    private var pooled: (sample: GatewaySample, seconds: Double)?
     private var decisions: UInt64 = 0
     private var wallSeconds: Int64?
 
@@ -24,6 +26,9 @@ package struct ModelAutoscaler: Sendable {
         self.setup = setup
         self.log = DecisionLog(capacity: logCapacity)
         self.states = setup.variants.map { VariantState($0, setup, at: now) }
+        if setup.isInterchangeable {
+            self.pool = Demand(setup.policy, atSeconds: now.seconds(since: .zero))
+        }
     }
 
     /// Takes a changed configuration. What was learned stays with variants of the same name.
@@ -41,6 +46,12 @@ package struct ModelAutoscaler: Sendable {
             if old.policy != setup.policy { state.adopt(setup) }
             return state
         }
+        let seconds = now.seconds(since: .zero)
+        if !setup.isInterchangeable {
+            self.pool = nil
+        } else if self.pool == nil {
+            self.pool = Demand(setup.policy, atSeconds: seconds)
+        }
         self.setup = setup
     }
 
@@ -55,12 +66,34 @@ package struct ModelAutoscaler: Sendable {
             "variant \(variant) of \(self.states.count)"
         )
         self.states[variant].observe(observation, self.setup, at: now.seconds(since: .zero))
+        guard self.pool != nil, let gateway = observation.gateway else { return }
+        var pooled = self.pooled ?? (GatewaySample(), 0)
+        pooled.sample.merge(gateway)
+        pooled.seconds = max(pooled.seconds, observation.seconds.sane)
+        self.pooled = pooled
+    }
+
+    /// Hands what was said of the variants to the demand they share.
+    private mutating func pool(at now: Double) {
+        guard let pooled = self.pooled, pooled.seconds > 0 else { return }
+        self.pooled = nil
+        let policy = self.setup.policy
+        let ready = self.states.reduce(0) { $0 + ($1.replicas?.ready ?? 0) }
+        _ = self.pool?.add(
+            pooled.sample,
+            seconds: pooled.seconds,
+            ready: Double(ready),
+            horizonSeconds: self.states.map { $0.horizonSeconds(policy) ?? 0 }.max() ?? 0,
+            atSeconds: now
+        )
     }
 
     /// What every variant wants, all constraints but the budget's applied.
     package mutating func propose(at now: Instant, wallClock: WallClock? = nil) -> [Proposal] {
         self.wallSeconds = wallClock?.secondsSince1970
         let seconds = now.seconds(since: .zero)
+        self.pool(at: seconds)
+        let mix = self.planMix(at: seconds)
         var proposals: [Proposal] = []
         proposals.reserveCapacity(self.states.count)
         for index in self.states.indices {
@@ -68,6 +101,7 @@ package struct ModelAutoscaler: Sendable {
                 self.states[index].propose(
                     self.setup,
                     index,
+                    mix: mix.isEmpty ? nil : mix[index],
                     wallClock: wallClock,
                     at: seconds
                 )

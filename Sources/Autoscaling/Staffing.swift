@@ -34,7 +34,8 @@ struct Staffing: Sendable {
         latency: LoadCurve.Fit,
         firstToken: LoadCurve.Fit?,
         latencyQuantile: Double?,
-        firstTokenQuantile: Double?
+        firstTokenQuantile: Double?,
+        samples: Double
     ) {
         self.loads = InlineArray(repeating: 0)
         self.rates = InlineArray(repeating: 0)
@@ -53,11 +54,13 @@ struct Staffing: Sendable {
         self.latencyShare[0] = self.latencyShare[1]
         self.firstTokenShare[0] = self.firstTokenShare[1]
         self.latencyRequired = latencyQuantile.map {
-            Self.required($0, best: latency.share[0])
+            Self.required($0, best: latency.share[0], samples: samples)
         }
         let firstBest = firstToken?.share[0] ?? 1
         let firstQuantile = firstToken == nil ? nil : firstTokenQuantile
-        self.firstTokenRequired = firstQuantile.map { Self.required($0, best: firstBest) }
+        self.firstTokenRequired = firstQuantile.map {
+            Self.required($0, best: firstBest, samples: samples)
+        }
         self.bestShare = min(latencyQuantile == nil ? 1 : latency.share[0], firstBest)
         self.isOutOfReach =
             (latencyQuantile.map { latency.share[0] < $0 } ?? false)
@@ -68,9 +71,12 @@ struct Staffing: Sendable {
     }
 
     /// Where not even light load keeps the quantile, what it keeps less half of what the quantile
-    /// lets miss: more replicas than that buys nothing.
-    private static func required(_ quantile: Double, best: Double) -> Double {
-        min(quantile, best - 0.5 * (1 - quantile))
+    /// lets miss: more replicas than that buys nothing. What a few samples say of light load is
+    /// believed within two standard errors.
+    static func required(_ quantile: Double, best: Double, samples: Double) -> Double {
+        let share = min(max(best, 0.02), 0.98)
+        let doubt = 2 * (share * (1 - share) / max(1, samples)).squareRoot()
+        return min(quantile, best - max(0.5 * (1 - quantile), doubt))
     }
 
     private mutating func findLimit() {

@@ -7,7 +7,7 @@ extension VariantState {
     mutating func propose(
         _ setup: ModelSetup,
         _ index: Int,
-        mix: Recommendation? = nil,
+        mix: VariantPart? = nil,
         wallClock: WallClock?,
         at now: Double
     ) -> Proposal {
@@ -33,17 +33,33 @@ extension VariantState {
             return self.proposal(variant, wanted: previous)
         }
         pending.recommendations = self.recommend(setup, context)
+        var chain = ConstraintChain(0, previous: previous)
         if let mix, let own = setup.policy.targets.firstIndex(of: .objective) {
-            pending.recommendations[own] = mix
+            pending.recommendations[own].replicas = mix.replicas
+            pending.recommendations[own].reason = mix.reason
+            pending.trafficShare = mix.trafficShare
+            if let fallback = mix.fallback {
+                chain.applied.append(
+                    AppliedConstraint(
+                        kind: .fallback(from: fallback.from),
+                        before: fallback.before,
+                        after: mix.replicas
+                    )
+                )
+            }
         }
         pending.inputs.capacityRate = self.capability.staffing?.rateAtObjective
-        var chain = ConstraintChain(
-            pending.recommendations.reduce(0) { max($0, $1.replicas ?? 0) },
-            previous: previous
-        )
-        self.bound(&chain, variant, context, setup.policy)
+        chain.begin(pending.recommendations.reduce(0) { max($0, $1.replicas ?? 0) })
+        let isCovered = mix?.isCovered ?? false
+        self.bound(&chain, variant, context, setup.policy, isCovered: isCovered)
         self.steady(&chain, setup.policy, context)
-        self.protect(&chain, setup, pending.recommendations, context)
+        self.protect(
+            &chain,
+            setup,
+            pending.recommendations,
+            context,
+            isCovered: isCovered
+        )
         self.pace(&chain, setup.policy, variant, at: now)
         pending.wanted = chain.value
         pending.constraints = chain.applied
@@ -65,11 +81,12 @@ extension VariantState {
         _ chain: inout ConstraintChain,
         _ variant: VariantSetup,
         _ context: Context,
-        _ policy: ScalingPolicy
+        _ policy: ScalingPolicy,
+        isCovered: Bool
     ) {
         chain.atMost(variant.bounds.maximum, .maximum)
         if chain.value == 0 && variant.bounds.minimum == 0 && variant.bounds.maximum > 0
-            && chain.previous > 0 && variant.isServing
+            && chain.previous > 0 && variant.isServing && !isCovered
         {
             if self.demand.hasWork {
                 chain.atLeast(1, .workLeft)
@@ -123,11 +140,14 @@ extension VariantState {
         _ chain: inout ConstraintChain,
         _ setup: ModelSetup,
         _ recommendations: [Recommendation],
-        _ context: Context
+        _ context: Context,
+        isCovered: Bool
     ) {
         guard chain.isLowering else { return }
-        self.consolidate(&chain, context)
-        if self.demand.hasWork && chain.value == 0 { chain.atLeast(1, .workLeft) }
+        if !isCovered {
+            self.consolidate(&chain, context)
+            if self.demand.hasWork && chain.value == 0 { chain.atLeast(1, .workLeft) }
+        }
         let full = max(
             setup.policy.stableWindow.secondsAsDouble,
             min(self.holdTime(setup.policy).0, self.breakEvenSeconds)
@@ -277,6 +297,8 @@ struct ConstraintChain {
         self.value = value
         self.previous = previous
     }
+
+    mutating func begin(_ value: Int) { self.value = value }
 
     var isRaise: Bool { self.value > self.previous }
     var isLowering: Bool { self.value < self.previous }

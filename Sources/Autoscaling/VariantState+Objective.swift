@@ -5,11 +5,12 @@ extension VariantState {
     /// A full look at the objective is taken this often, and whenever the forecast moves.
     private static let sizeSeconds = 15.0
     private static let sizeChange = 0.1
+    private static let spare = 0.04
     /// What a replica is given while nothing is known: half its slots, or so many requests.
     private static let carefulShare = 0.5
     private static let carefulLoad = 2.0
 
-    private static let sureSamples: Float = 300
+    private static let sureSamples: Float = 1_000
 
     mutating func objective(_ setup: ModelSetup, _ context: Context) -> Answer {
         if setup.objectives.isEmpty { return (nil, .unknown(.objective, silentSeconds: nil)) }
@@ -17,7 +18,7 @@ extension VariantState {
             return self.careful(context)
         }
         let rate = context.expected.rate * self.capability.correction
-        // A few hundred requests are no ground for leaps.
+        // Some hundred requests are no ground for leaps.
         let isSure = self.capability.latency.total >= Self.sureSamples
         let most = isSure ? ScalingBounds.replicasMax : max(4, 2 * context.ready)
         let enough = self.size(staffing, rate, at: context.now, most: most)
@@ -58,12 +59,14 @@ extension VariantState {
             return sized.replicas
         }
         let near = self.sized?.replicas ?? max(1, self.live)
-        let replicas = staffing.replicas(
-            rate: rate,
-            near: near,
-            errors: self.demand.forecaster,
-            most: most
-        )
+        let errors = self.demand.forecaster
+        var replicas = staffing.replicas(rate: rate, near: near, errors: errors, most: most)
+        if let desired, replicas < desired {
+            // Fewer must do with a little to spare, or the next breath brings the replica back.
+            let spared = rate * (1 + Self.spare)
+            let enough = staffing.replicas(rate: spared, near: desired, errors: errors, most: most)
+            replicas = min(desired, max(replicas, enough))
+        }
         self.sized = (rate, replicas, now)
         return replicas
     }

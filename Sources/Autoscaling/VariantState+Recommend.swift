@@ -21,7 +21,8 @@ extension VariantState {
         let horizon = self.horizonSeconds(policy)
         let expected = self.demand.expected(
             horizonSeconds: horizon ?? 0,
-            isForecasting: horizon != nil
+            isForecasting: horizon != nil,
+            atSeconds: now
         )
         let rate = stable.rate ?? 0
         // Concurrency, tokens and readings follow the rate; a forecast may double them at most.
@@ -133,7 +134,7 @@ extension VariantState {
     }
 
     /// Changes of less than a tenth are noise.
-    private static let utilizationTolerance = 0.1
+    private static let utilizationTolerance = 0.1 + 1e-9
 
     private func utilization(
         _ kind: ScalingGoalKind,

@@ -110,6 +110,36 @@ package struct ReplicaStatus: Equatable, Sendable {
     /// Whether it is on its way out for good, by all that is known now. `state` alone does not
     /// tell: a replica that is stopped may be started again.
     package var isLeaving = false
+
+    package init(
+        id: ReplicaID,
+        state: ReplicaState,
+        address: ReplicaAddress? = nil,
+        namedPorts: [String: UInt16] = [:],
+        since: Instant,
+        restarts: Int,
+        coldStart: Duration? = nil,
+        lastExit: String? = nil,
+        message: String,
+        pid: Int32? = nil,
+        revision: Int,
+        trouble: StartTrouble? = nil,
+        isLeaving: Bool = false
+    ) {
+        self.id = id
+        self.state = state
+        self.address = address
+        self.namedPorts = namedPorts
+        self.since = since
+        self.restarts = restarts
+        self.coldStart = coldStart
+        self.lastExit = lastExit
+        self.message = message
+        self.pid = pid
+        self.revision = revision
+        self.trouble = trouble
+        self.isLeaving = isLeaving
+    }
 }
 
 /// Why a replica does not become ready.
@@ -130,6 +160,13 @@ package struct GroupStatus: Equatable, Sendable {
     package var replicas: [ReplicaStatus]
     /// Cold starts measured lately, over restarts of Weir as well.
     package var coldStarts: ColdStarts
+
+    package init(name: String, desired: Int, replicas: [ReplicaStatus], coldStarts: ColdStarts) {
+        self.name = name
+        self.desired = desired
+        self.replicas = replicas
+        self.coldStarts = coldStarts
+    }
 
     package func count(_ state: ReplicaState) -> Int {
         self.replicas.count { $0.state == state }

@@ -20,6 +20,7 @@ final class ScalingDriver {
     private let memoryPath: String?
     private(set) var memory: ScalingMemory?
     private var saved: ScalingMemory?
+    private var sources: ScrapedSources?
     private var timer: LoopTimer?
     private var saveTimer: LoopTimer?
     private var patienceTimer: LoopTimer?
@@ -35,7 +36,12 @@ final class ScalingDriver {
         self.load()
     }
 
-    deinit { self.stop() }
+    deinit {
+        self.timer?.cancel()
+        self.saveTimer?.cancel()
+        self.patienceTimer?.cancel()
+        self.sources?.close()
+    }
 
     // MARK: The tick
 
@@ -43,6 +49,16 @@ final class ScalingDriver {
     func run() {
         if self.scaling.plan.models.isEmpty { return self.stop() }
         if self.timer != nil { return }
+        if let processes = self.control.processes {
+            let sources = ScrapedSources(
+                loop: self.control.loop,
+                fleet: processes,
+                logger: self.control.logger
+            )
+            self.sources = sources
+            self.scaling.sources = sources
+            sources.follow(self.scaling.plan)
+        }
         self.timer = self.control.loop.scheduleRepeating(every: Self.period) { [weak self] in
             self?.ask()
         }
@@ -60,6 +76,9 @@ final class ScalingDriver {
         self.patienceTimer?.cancel()
         self.timer = nil
         self.saveTimer = nil
+        self.scaling.sources = nil
+        self.sources?.close()
+        self.sources = nil
     }
 
     private func ask() {

@@ -125,8 +125,8 @@ public final class EventLoop: @unchecked Sendable {
         return Instant(nanoseconds: UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec))
     }
 
-    /// The wall clock as seconds since 1970, for stamps that people read and for schedules that they
-    /// wrote; never for measuring time.
+    /// The wall clock as seconds since 1970, for stamps that people read and for schedules that
+    /// they wrote; never for measuring time.
     package static func readWallClock() -> Double {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)

@@ -1,5 +1,4 @@
 import Admin
-import Autoscaling
 import Clusters
 import Configuration
 import Control
@@ -88,7 +87,6 @@ final class Runtime {
         if spec.recorder != nil { self.warnMissing("Gateway", "recorder") }
         if spec.tracing != nil { self.warnMissing("Gateway", "tracing") }
         if !configuration.tenants.isEmpty { self.warnMissing("Tenant", "keys") }
-        self.warnOfTargets(configuration)
         for model in configuration.models {
             let name = "Model \(model.name)"
             if model.spec.concurrency == .adaptive {
@@ -103,23 +101,6 @@ final class Runtime {
                 case .endpoints(let urls) where urls.contains { $0.scheme == .https }:
                     self.warnMissing(name, "https endpoints")
                 case .workload, .endpoints:
-                    break
-                }
-            }
-        }
-    }
-
-    /// Targets whose numbers nobody fetches yet are unknown, and keep replicas from being taken away.
-    private func warnOfTargets(_ configuration: Configuration) {
-        for policy in configuration.scalingPolicies {
-            for target in policy.spec.targets {
-                switch target {
-                case .kvCache, .gpuUtilization, .prometheus:
-                    self.warnMissing(
-                        "ScalingPolicy \(policy.name)",
-                        "targets, type \(ScalingGoal(target).typeName)"
-                    )
-                case .concurrency, .queueWait, .objective, .requestRate, .tokenRate, .schedule:
                     break
                 }
             }

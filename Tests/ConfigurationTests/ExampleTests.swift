@@ -9,7 +9,9 @@ enum Examples {
         return "/" + parts.joined(separator: "/") + "/configs/"
     }()
     static let names = [
-        "digits.yaml", "simulator.yaml", "static.yaml", "canary.yaml", "full-reference.yaml",
+        "digits.yaml", "simulator.yaml", "static.yaml", "canary.yaml", "autoscaling.yaml",
+        "digits-autoscaling.yaml",
+        "full-reference.yaml",
     ]
 
     static func load(_ name: String) throws -> Configuration {

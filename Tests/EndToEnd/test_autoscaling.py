@@ -1,7 +1,9 @@
 """Replicas follow the work: real processes, short windows, and nothing lost on the way."""
 
+import http.server
 import json
 import subprocess
+import threading
 
 import pytest
 
@@ -197,6 +199,70 @@ def test_a_source_that_does_not_answer_takes_nothing_away(weir):
     assert unknown and unknown[0]["replicas"] is None
 
 
+class Prometheus:
+    """Answers every query with one number."""
+
+    def __init__(self, value):
+        answer = json.dumps({"status": "success", "data": {
+            "resultType": "scalar", "result": [0, str(value)],
+        }}).encode()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def test_a_query_decides_and_what_it_said_holds_when_it_is_silent(weir):
+    prometheus = Prometheus(25)
+    try:
+        gate = weir(
+            policy({
+                "type": "Prometheus", "server": prometheus.url, "query": "sum(work)", "value": "10",
+            }),
+            scaled(), simulated("river-main", RIVER, 0),
+        )
+        eventually(lambda: len(gate.ready_replicas()) == 3, "25 at 10 per replica are 3 replicas")
+        assert changes(gate)[0]["reason"] == "metric"
+    finally:
+        prometheus.stop()
+    eventually(lambda: "does not answer" in gate.output(), "the silence is told")
+    decisions_made(gate, 8)
+    assert desired(gate) == 3
+
+
+def test_what_model_servers_say_of_their_caches_is_used(weir):
+    gate = weir(
+        policy({"type": "KVCache", "value": "80%"}), scaled(minimum=1),
+        simulated("river-main", RIVER, 1), replicas=1,
+    )
+
+    def cache():
+        found = decision(gate) or {"recommendations": []}
+        return [r for r in found["recommendations"]
+                if r["target"] == "kvCache" and r["replicas"] is not None]
+
+    eventually(cache, "a recommendation from the KV cache")
+
+
 def test_two_models_share_a_budget_and_never_exceed_it(weir):
     budget = resource("ResourceBudget", "gpus", {"resource": "gpu", "total": 3})
     def share(name):
@@ -251,7 +317,7 @@ def test_replicas_that_crash_are_reported_as_not_coming(weir):
             timeout=40,
         )
         load.wait_for(20)
-    assert "crash" in stuck["text"] or "cannot be started" in stuck["text"], stuck
+    assert "crash loop" in stuck["text"] or "cannot be run" in stuck["text"], stuck
     assert decision(gate, "bad")["inputs"]["stuck"] >= 1
     assert load.failures == [], "the other variant has its requests"
 

@@ -7,8 +7,8 @@
 //     model servers, Prometheus ──▶ ScalingSources ┘                          │
 //                                         ScalingHistory, explanation, memory ┘
 //
-// It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on is
-// behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
+// It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on
+// is behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
 //
 // Limits: `ScalingPlan` (variants per model), `ScalingHistory.capacity`, `DecisionLog`. Not done
 // here: deciding (module Autoscaling), choosing whom to stop (Clusters), asking the workers
@@ -32,6 +32,8 @@ extension ProcessCluster: ScalingFleet {}
 package protocol ScalingSources: AnyObject {
     /// The models and groups to ask about from now on.
     func follow(_ plan: ScalingPlan)
+    /// Replicas may have come and gone.
+    func refresh()
     /// At most one sample per ready replica.
     func servers(ofGroup group: String, at now: Instant) -> [ServerSample]
     /// Mean use of the GPUs of the group's replicas.
@@ -62,7 +64,7 @@ package final class ScalingLoop {
     private var ledger = LoadLedger()
     private var replicas = ReplicaLedger()
     private unowned let fleet: any ScalingFleet
-    package weak var sources: (any ScalingSources)?
+    package var sources: (any ScalingSources)?
     private let logger: Logger
     private var tickedAt: Instant?
     /// How long the first in a model's queue has waited, in seconds.
@@ -175,6 +177,7 @@ package final class ScalingLoop {
     ) {
         let seconds = self.tickedAt.map { max(0.001, now.seconds(since: $0)) } ?? 1
         self.tickedAt = now
+        self.sources?.refresh()
         for index in self.entries.indices {
             let samples = self.gather(index, isGatewayHeard: isGatewayHeard, at: now)
             for variant in self.entries[index].plan.variants.indices {

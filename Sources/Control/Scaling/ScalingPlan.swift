@@ -20,6 +20,29 @@ package struct ScalingPlan: Sendable, Equatable {
         package var queries: [MetricQuery]
         /// Requests that one replica is given at a time, where that is limited.
         package var slotsPerReplica: Double?
+        /// Requests with equal beginnings go to the same replica: its cache is worth something.
+        package var balancesByPrefix = false
+
+        package init(
+            setup: ModelSetup,
+            policyName: String,
+            variants: [Variant],
+            weights: [(name: String, weight: Int)],
+            budget: Share? = nil,
+            queries: [MetricQuery] = [],
+            slotsPerReplica: Double? = nil,
+            balancesByPrefix: Bool = false
+        ) {
+            precondition(variants.count == setup.variants.count, "\(variants.count) variants")
+            self.setup = setup
+            self.policyName = policyName
+            self.variants = variants
+            self.weights = weights
+            self.budget = budget
+            self.queries = queries
+            self.slotsPerReplica = slotsPerReplica
+            self.balancesByPrefix = balancesByPrefix
+        }
 
         package var name: String { self.setup.name }
 
@@ -29,6 +52,7 @@ package struct ScalingPlan: Sendable, Equatable {
                 && left.weights.map(\.name) == right.weights.map(\.name)
                 && left.weights.map(\.weight) == right.weights.map(\.weight)
                 && left.queries == right.queries && left.slotsPerReplica == right.slotsPerReplica
+                && left.balancesByPrefix == right.balancesByPrefix
         }
     }
 
@@ -37,6 +61,12 @@ package struct ScalingPlan: Sendable, Equatable {
         /// Of the process cluster.
         package var group: String
         package var weight: Int
+
+        package init(name: String, group: String, weight: Int) {
+            self.name = name
+            self.group = group
+            self.weight = weight
+        }
     }
 
     /// A question to a Prometheus server.
@@ -172,7 +202,8 @@ package struct ScalingPlan: Sendable, Equatable {
             weights: zip(spec.variants, weights).map { ($0.name, $1) },
             budget: share,
             queries: policy.spec.queries,
-            slotsPerReplica: spec.concurrency.slots
+            slotsPerReplica: spec.concurrency.slots,
+            balancesByPrefix: spec.loadBalancing.policy == .prefixAffinity
         )
     }
 

@@ -1,0 +1,160 @@
+import Autoscaling
+import Clusters
+import Configuration
+import Core
+import EventLoop
+import Logging
+import Scraping
+import Signals
+
+/// What model servers, GPU exporters and Prometheus say, for the scaling loop.
+///
+/// Asked are those alone that a policy needs: model servers where a target is about the KV cache or
+/// the GPUs or requests go by prefix (then the fullness of a cache decides who is stopped), the
+/// exporter of this machine where a target is about the GPUs, Prometheus where one is a query.
+/// Readings that are not there are unknown; what fails is told once in the log.
+final class ScrapedSources: ScalingSources {
+    /// Where the DCGM exporter of this machine answers, by its own default.
+    static let exporterURL = "http://127.0.0.1:9400/metrics"
+    /// The name of a replica's further port for metrics, where they are not beside the model.
+    static let metricsPort = "metrics"
+
+    private let sources: MetricSources
+    private unowned let fleet: any ScalingFleet
+    /// Groups whose replicas are asked.
+    private var groups: [String] = []
+    private var usesExporter = false
+    private var queries: [QueryTarget] = []
+    private var targets = MetricTargets()
+
+    init(loop: EventLoop, fleet: any ScalingFleet, logger: Logger) {
+        self.fleet = fleet
+        self.sources = MetricSources(loop: loop, seed: EventLoop.readClock().nanoseconds)
+        self.sources.onChange = { change in
+            if let problem = change.problem {
+                logger.warning(
+                    "a source of metrics does not answer: what it would say is unknown",
+                    metadata: ["source": "\(change.target)", "reason": "\(problem)"]
+                )
+            } else {
+                logger.info(
+                    "a source of metrics answers again",
+                    metadata: ["source": "\(change.target)"]
+                )
+            }
+        }
+    }
+
+    func close() { self.sources.close() }
+
+    func follow(_ plan: ScalingPlan) {
+        self.groups = []
+        self.usesExporter = false
+        var queries: [QueryTarget] = []
+        for model in plan.models {
+            let goals = model.setup.policy.targets
+            let usesGPUs = goals.contains { if case .gpuUtilization = $0 { true } else { false } }
+            let usesCache = goals.contains { if case .kvCache = $0 { true } else { false } }
+            self.usesExporter = self.usesExporter || usesGPUs
+            queries += model.queries.map(Self.target)
+            guard usesGPUs || usesCache || model.balancesByPrefix else { continue }
+            self.groups += model.variants.map(\.group)
+        }
+        self.queries = queries
+        self.refresh()
+    }
+
+    func refresh() {
+        var targets = MetricTargets(queries: self.queries)
+        for group in self.groups {
+            for replica in self.fleet.group(group)?.replicas ?? [] where replica.state == .ready {
+                if let target = Self.target(replica) { targets.servers.append(target) }
+            }
+        }
+        if self.usesExporter {
+            targets.exporters = [ExporterTarget(id: "dcgm", url: Self.exporterURL)]
+        }
+        if targets == self.targets { return }
+        self.targets = targets
+        self.sources.update(targets: targets)
+    }
+
+    private static func target(_ replica: ReplicaStatus) -> ServerTarget? {
+        guard let address = replica.address else { return nil }
+        return ServerTarget(
+            id: replica.id.description,
+            incarnation: UInt64(replica.restarts) &+ replica.id.serial << 32,
+            host: address.host,
+            port: replica.namedPorts[Self.metricsPort] ?? address.port
+        )
+    }
+
+    private static func target(_ query: ScalingPlan.MetricQuery) -> QueryTarget {
+        var server = "\(query.server)"
+        if server.hasSuffix("/") { server.removeLast() }
+        return QueryTarget(server: server, query: query.query)
+    }
+
+    // MARK: Readings
+
+    func servers(ofGroup group: String, at now: Instant) -> [ServerSample] {
+        if self.targets.servers.isEmpty { return [] }
+        return self.readings(group, at: now).compactMap { reading in
+            guard let metrics = reading.metrics else { return nil }
+            return ServerSample(
+                running: metrics.running,
+                waiting: metrics.waiting,
+                kvCacheUse: metrics.kvCacheUse,
+                prefixHitRate: reading.prefixHitRate,
+                promptTokensTotal: metrics.promptTokensTotal,
+                generatedTokensTotal: metrics.generatedTokensTotal,
+                ageSeconds: reading.ageSeconds
+            )
+        }
+    }
+
+    private func readings(_ group: String, at now: Instant) -> [ServerReading] {
+        (self.fleet.group(group)?.replicas ?? []).compactMap {
+            self.sources.server($0.id.description, at: now)
+        }
+    }
+
+    /// What the servers say themselves, else the mean of this machine's GPUs.
+    func gpuUtilization(ofGroup group: String, at now: Instant) -> Reading? {
+        guard self.usesExporter else { return nil }
+        let own = self.readings(group, at: now).compactMap { reading in
+            reading.metrics?.gpuUse.map { (use: $0, age: reading.ageSeconds) }
+        }
+        if !own.isEmpty { return Self.mean(own) }
+        let exporters = self.sources.readings(at: now).exporters.values
+        let uses = exporters.flatMap { reading in
+            reading.gpus.compactMap { gpu in gpu.use.map { (use: $0, age: reading.ageSeconds) } }
+        }
+        return uses.isEmpty ? nil : Self.mean(uses)
+    }
+
+    private static func mean(_ values: [(use: Double, age: Double)]) -> Reading {
+        Reading(
+            values.reduce(0) { $0 + $1.use } / Double(values.count),
+            ageSeconds: values.map(\.age).max() ?? 0
+        )
+    }
+
+    func metrics(of model: ScalingPlan.Model, at now: Instant) -> [Reading] {
+        model.queries.map { query in
+            guard let reading = self.sources.query(Self.target(query), at: now) else {
+                return Reading(nil)
+            }
+            return Reading(reading.value, ageSeconds: reading.ageSeconds)
+        }
+    }
+
+    /// Tokens that its cache has saved lately: how much it is used times how often it helps.
+    func cacheValue(of replica: ReplicaID) -> Double {
+        guard
+            let reading = self.sources.server(replica.description, at: self.sources.loop.now),
+            let rate = reading.prefixHitRate, reading.ageSeconds <= ServerSample.ageSecondsMax
+        else { return 0 }
+        return rate * (reading.rates?.promptTokensPerSecond ?? 1)
+    }
+}
