@@ -174,7 +174,10 @@ package final class MetricSources {
 
     private func liveClient() -> CurlClient {
         if let client = self.client { return client }
-        let client = CurlClient(loop: self.loop)
+        let client = CurlClient(
+            loop: self.loop,
+            idleConnectionsMax: self.options.idleConnectionsMax
+        )
         self.client = client
         return client
     }

@@ -279,7 +279,8 @@ enum Expositions {
                 // Histograms are named as a whole, but for those of which the sum alone counts.
                 if !text.contains("`\(name)") { name.removeLast(suffix.count) }
             }
-            #expect(text.contains("`\(name)"), "the reference does not name \(rule.name)")
+            let isNamed = text.contains("`\(name)")
+            #expect(isNamed, "the reference does not name \(rule.name)")
         }
     }
 
