@@ -61,6 +61,7 @@ let package = Package(
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
         .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
+        .target(name: "Workload", dependencies: ["Core"], swiftSettings: pure),
         .target(
             name: "Configuration",
             dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
@@ -82,6 +83,11 @@ let package = Package(
             name: "HTTPService",
             dependencies: ["Core", "HTTP", "EventLoop", "CPlatform"],
             swiftSettings: shell
+        ),
+        .target(
+            name: "Reports",
+            dependencies: ["Core", "Workload", "HTTPService"],
+            swiftSettings: base
         ),
         .target(
             name: "Proxy",
@@ -117,7 +123,7 @@ let package = Package(
         .target(
             name: "LoadTest",
             dependencies: [
-                "Core", "HTTP", "EventLoop", "HTTPService", "CPlatform",
+                "Core", "HTTP", "Workload", "EventLoop", "HTTPService", "Reports", "CPlatform",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             swiftSettings: shell
@@ -131,7 +137,7 @@ let package = Package(
             name: "weir",
             dependencies: [
                 "Core", "Configuration", "EventLoop", "Proxy", "Clusters", "Control", "Admin",
-                "Telemetry", "LoadTest", "ModelSimulator", "HTTPService",
+                "Telemetry", "LoadTest", "ModelSimulator", "HTTPService", "Workload",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -164,6 +170,8 @@ let package = Package(
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("AutoscalingTests", ["Autoscaling", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
+        test("WorkloadTests", ["Workload", "Core"]),
+        test("ReportsTests", ["Reports", "Core"]),
         test("TidyTests", []),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),
         test(
@@ -198,7 +206,7 @@ let package = Package(
         ),
         test(
             "LoadTestTests",
-            ["LoadTest", "ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core"]
+            ["LoadTest", "Workload", "ModelSimulator", "HTTP", "EventLoop", "HTTPService", "Core"]
         ),
         test(
             "ModelSimulatorTests",

@@ -27,16 +27,6 @@
 ///
 /// Limits: `LoadLimits`. What it does not do yet: TLS, HTTP/2, redirects, cookies.
 package enum LoadLimits {
-    /// Requests per second that a schedule may ask for.
-    package static let rateMax = 10_000_000.0
-    /// A run, a trace or a segment lasts at most that long: 30 days.
-    package static let durationMaxSeconds = 2_592_000.0
-    /// Requests of a trace that is kept in memory.
-    package static let traceRequestsMax = 20_000_000
-    /// Arrivals in one window of a trace of rates.
-    package static let windowArrivalsMax = 20_000_000
-    /// Tokens of a prompt.
-    package static let promptTokensMax = 2_000_000
     /// Servers that one run spreads over.
     package static let targetsMax = 64
     /// Variants told apart; the rest is counted as one.

@@ -3,6 +3,7 @@ import Core
 import EventLoop
 import Glibc
 import LoadTest
+import Workload
 
 /// `weir load`: puts a known load on a server and reports how it answered.
 struct LoadCommand: ParsableCommand {
@@ -75,6 +76,8 @@ struct LoadCommand: ParsableCommand {
             try self.report(summary, context)
             try self.exit(summary, context)
         } catch let error as LoadError {
+            throw RuntimeError(description: error.description)
+        } catch let error as WorkloadError {
             throw RuntimeError(description: error.description)
         }
     }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import LoadTest
+import Workload
 
 /// What `weir load` sends.
 struct RequestFlags: ParsableArguments {
@@ -101,7 +102,7 @@ struct RequestFlags: ParsableArguments {
         plan.outputTokens =
             self.outputTokens == "0"
             ? nil : try Self.length(self.outputTokens, "--output-tokens")
-        guard (0...LoadLimits.promptTokensMax).contains(self.sharedPrefix),
+        guard (0...WorkloadLimits.promptTokensMax).contains(self.sharedPrefix),
             (1...1_000_000).contains(self.prefixGroups)
         else { throw ValidationError("--shared-prefix or --prefix-groups is out of range") }
         plan.sharedPrefixTokens = self.sharedPrefix
@@ -113,7 +114,7 @@ struct RequestFlags: ParsableArguments {
         guard let length = LengthDistribution(text) else {
             throw ValidationError(
                 "\(option) must be \(LengthDistribution.grammar), 1 to "
-                    + "\(LoadLimits.promptTokensMax), not \(text)"
+                    + "\(WorkloadLimits.promptTokensMax), not \(text)"
             )
         }
         return length

@@ -1,6 +1,7 @@
 import Glibc
 import LoadTest
 import Synchronization
+import Workload
 
 /// Runs loads with a line that shows how they get on, and lets SIGINT end them.
 final class LoadSession {

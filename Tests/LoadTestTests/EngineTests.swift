@@ -4,6 +4,7 @@ import ModelSimulator
 import Testing
 
 @testable import LoadTest
+@testable import Workload
 
 /// A simulator on threads of its own.
 final class Server {

@@ -2,6 +2,7 @@ import Core
 import Testing
 
 @testable import LoadTest
+@testable import Workload
 
 @Suite("Reports")
 struct ReportTests {

@@ -3,6 +3,7 @@ import HTTPService
 import Testing
 
 @testable import LoadTest
+@testable import Workload
 
 func text(_ buffer: ByteBuffer) -> String {
     let bytes = buffer.readable

@@ -1,6 +1,7 @@
 import Testing
 
 @testable import LoadTest
+@testable import Workload
 
 @Suite("Traces")
 struct TraceTests {
@@ -10,7 +11,7 @@ struct TraceTests {
 
     private func requests(_ text: String, gapMax: Double? = 300) throws -> RequestTrace {
         guard case .requests(let trace) = try self.read(text, gapMax: gapMax) else {
-            throw LoadError("not a trace of requests")
+            throw WorkloadError("not a trace of requests")
         }
         return trace
     }
@@ -115,7 +116,7 @@ struct TraceTests {
         let last = try #require(part.requests.last)
         #expect(last.offset == 4_750_000_000)
         selection.start = 1_000
-        #expect(throws: LoadError.self) { try trace.selected(selection, seed: 1) }
+        #expect(throws: WorkloadError.self) { try trace.selected(selection, seed: 1) }
     }
 
     @Test(arguments: [0.25, 2.5])

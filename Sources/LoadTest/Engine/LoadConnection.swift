@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import HTTP
+import Workload
 
 /// One connection to a target, with at most one request on it.
 ///

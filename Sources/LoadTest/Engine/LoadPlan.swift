@@ -1,4 +1,5 @@
 import Core
+import Workload
 
 /// When requests start.
 package enum LoadPattern: Sendable {

@@ -4,6 +4,7 @@ import EventLoop
 import Glibc
 import HTTP
 import Synchronization
+import Workload
 
 /// What one thread hands over when it is done.
 struct WorkerResult: Sendable {

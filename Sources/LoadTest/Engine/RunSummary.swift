@@ -1,3 +1,5 @@
+import Workload
+
 /// A finished run: what was counted, and what it comes to.
 package struct RunSummary: Sendable {
     package var statistics: RunStatistics

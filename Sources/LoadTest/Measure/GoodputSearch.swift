@@ -1,3 +1,5 @@
+import Workload
+
 /// Looks for the highest rate at which enough requests meet the objectives.
 ///
 /// It doubles the rate from the first one until a probe fails (or halves it until one passes), then
@@ -106,11 +108,11 @@ package struct GoodputSearch: Sendable {
         }
         switch (self.passed, self.failed) {
         case (let passed?, let failed?): self.rate = (passed + failed) / 2
-        case (let passed?, nil): self.rate = min(passed * 2, LoadLimits.rateMax)
+        case (let passed?, nil): self.rate = min(passed * 2, WorkloadLimits.rateMax)
         case (nil, let failed?): self.rate = failed / 2
         case (nil, nil): break
         }
         // At the largest rate there is nothing above to look at.
-        if self.failed == nil && probe.rate >= LoadLimits.rateMax { self.lagged = true }
+        if self.failed == nil && probe.rate >= WorkloadLimits.rateMax { self.lagged = true }
     }
 }

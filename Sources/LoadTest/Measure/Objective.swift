@@ -1,3 +1,5 @@
+import Workload
+
 /// What a single request must keep to be good: a bound on one of its times.
 package struct Objective: Equatable, Sendable, CustomStringConvertible {
     package enum Metric: String, Sendable, CaseIterable {

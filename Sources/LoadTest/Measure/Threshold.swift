@@ -1,3 +1,5 @@
+import Workload
+
 /// A condition on a whole run, for a CI job: `p99(latency)<200ms`, `errors<1%`, `rate>=1000`.
 package struct Threshold: Equatable, Sendable, CustomStringConvertible {
     package enum Measure: Equatable, Sendable {

@@ -1,5 +1,7 @@
 import Core
 import HTTPService
+import Reports
+import Workload
 
 /// A run as one self-contained page: figures, tables and plots, light and dark, nothing loaded from
 /// anywhere.
@@ -15,23 +17,7 @@ package enum HTMLReport {
         let data = ByteBuffer(capacity: 64 << 10)
         var json = JSONWriter(data)
         Self.document(summary, context, &json)
-        buffer.append(HTMLTemplate.beforeData)
-        Self.append(escaping: data, to: buffer)
-        buffer.append(HTMLTemplate.afterData)
-    }
-
-    /// In JSON a `<` can only stand inside a string, and there it may be written as an escape; so
-    /// nothing in the data can end the script element.
-    private static func append(escaping data: ByteBuffer, to buffer: ByteBuffer) {
-        let bytes = data.readable
-        var start = 0
-        while true {
-            let next = bytes.loadFirst(of: UInt8(ascii: "<"), from: start)
-            buffer.append(bytes.extracting(start..<next))
-            guard next < bytes.byteCount else { return }
-            buffer.append("\\u003c" as StaticString)
-            start = next + 1
-        }
+        HTMLPage.write(data, to: buffer)
     }
 
     private static func document(

@@ -1,3 +1,5 @@
+import Workload
+
 /// What a report says about a run besides its figures.
 package struct ReportContext: Sendable {
     package var targets: [String]

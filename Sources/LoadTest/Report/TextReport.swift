@@ -1,4 +1,6 @@
 import Core
+import Reports
+import Workload
 
 /// The table at the end of a run, for people.
 package enum TextReport {
@@ -30,7 +32,7 @@ package enum TextReport {
             let values = [distribution.mean] + quantiles + [Double(distribution.maximum)]
             rows.append([title] + values.map { TimeText.short(nanoseconds: $0) })
         }
-        return self.aligned(rows)
+        return TextTable.aligned(rows)
     }
 
     private static func counts(_ summary: RunSummary, _ context: ReportContext) -> [String] {
@@ -75,7 +77,7 @@ package enum TextReport {
         )
         let again = statistics.resent > 0 ? ", \(statistics.resent) requests sent again" : ""
         rows.append(["connections", "\(statistics.connections) made\(again)"])
-        return self.aligned(rows, numbersFrom: .max)
+        return TextTable.aligned(rows, numbersFrom: .max)
     }
 
     private static func breakdown(_ summary: RunSummary) -> [String] {
@@ -109,7 +111,7 @@ package enum TextReport {
                         }
                 )
             }
-            lines += [""] + self.aligned(rows)
+            lines += [""] + TextTable.aligned(rows)
         }
         return lines
     }
@@ -122,22 +124,6 @@ package enum TextReport {
                 let text = value.map { threshold.text($0) } ?? "nothing measured"
                 return "\(isKept ? "kept  " : "MISSED") \(threshold)  (\(text))"
             }
-    }
-
-    /// Columns with two spaces between; from `numbersFrom` on they stand at the right.
-    static func aligned(_ rows: [[String]], numbersFrom: Int = 1) -> [String] {
-        let count = rows.reduce(0) { max($0, $1.count) }
-        let widths = (0..<count).map { column in
-            rows.reduce(0) { max($0, column < $1.count ? $1[column].count : 0) }
-        }
-        return rows.map { row in
-            let cells = row.enumerated().map { index, cell in
-                let space = String(repeating: " ", count: widths[index] - cell.count)
-                return index >= numbersFrom ? space + cell : cell + space
-            }
-            let line = cells.joined(separator: "  ")
-            return String(line.reversed().drop { $0 == " " }.reversed())
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 import Core
 import HTTP
+import Workload
 
 /// What requests say.
 package enum RequestKind: Equatable, Sendable {

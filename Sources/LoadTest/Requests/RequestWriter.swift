@@ -1,5 +1,6 @@
 import Core
 import HTTP
+import Workload
 
 /// Writes the requests of a run as they go on the wire. One per thread.
 ///

@@ -1,5 +1,6 @@
 import Core
 import HTTPService
+import Workload
 
 /// A trace that cannot be used, with the line where that shows.
 package struct TraceError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -80,11 +81,11 @@ package struct TraceReader {
         _ what: String
     ) throws(TraceError) -> UInt32 {
         guard let column else { return 0 }
-        guard let value = UInt32(fields[column]), value <= LoadLimits.promptTokensMax else {
+        guard let value = UInt32(fields[column]), value <= WorkloadLimits.promptTokensMax else {
             throw TraceError(
                 line: line,
                 message: "its number of \(what) is \"\(fields[column])\": not 0 to "
-                    + "\(LoadLimits.promptTokensMax)"
+                    + "\(WorkloadLimits.promptTokensMax)"
             )
         }
         return value
@@ -132,7 +133,7 @@ package struct TraceReader {
                 header.windowVariation.map { $0 < fields.count ? Double(fields[$0]) : nil } ?? 1.0
             guard numbers.count == 2, let variation,
                 numbers.allSatisfy({ $0.isFinite && $0 >= 0 }),
-                (0...1_000).contains(variation), numbers[1] <= LoadLimits.rateMax
+                (0...1_000).contains(variation), numbers[1] <= WorkloadLimits.rateMax
             else {
                 throw TraceError(
                     line: line.number,
@@ -262,7 +263,7 @@ private struct JSONRecord {
         _ bytes: RawSpan
     ) throws(JSONError) -> UInt32 {
         let value = try cursor.integer(bytes)
-        guard (0...LoadLimits.promptTokensMax).contains(value) else {
+        guard (0...WorkloadLimits.promptTokensMax).contains(value) else {
             throw cursor.error("\(value) tokens")
         }
         return UInt32(value)
@@ -299,8 +300,8 @@ private struct RequestTraceBuilder {
                     + "before it: replay a part of it, or allow it with --max-gap"
             )
         }
-        guard time - origin <= LoadLimits.durationMaxSeconds,
-            self.trace.requests.count < LoadLimits.traceRequestsMax
+        guard time - origin <= WorkloadLimits.durationMaxSeconds,
+            self.trace.requests.count < WorkloadLimits.traceRequestsMax
         else { throw TraceError(line: line, message: "the trace is longer than can be replayed") }
         self.previous = time
         let start = UInt32(clamping: self.trace.blocks.count)

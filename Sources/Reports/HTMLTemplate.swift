@@ -13,7 +13,7 @@ enum HTMLTemplate {
         <meta http-equiv="content-security-policy"
           content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';
             img-src data:">
-        <title>Load test</title>
+        <title>Weir</title>
         <link rel="icon" href="data:,">
 
         """

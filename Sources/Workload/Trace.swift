@@ -8,6 +8,13 @@ package struct TraceRequest: Equatable, Sendable {
     package var outputTokens: UInt32
     /// Where its prefix blocks lie in `RequestTrace.blocks`.
     package var blocks: Range<UInt32>
+
+    package init(offset: UInt64, inputTokens: UInt32, outputTokens: UInt32, blocks: Range<UInt32>) {
+        self.offset = offset
+        self.inputTokens = inputTokens
+        self.outputTokens = outputTokens
+        self.blocks = blocks
+    }
 }
 
 /// Requests with their times, in order, the first one at 0.
@@ -18,6 +25,11 @@ package struct RequestTrace: Equatable, Sendable {
     package var requests: [TraceRequest]
     /// Hashes of prefix blocks, of all requests one after the other.
     package var blocks: [UInt64] = []
+
+    package init(requests: [TraceRequest], blocks: [UInt64] = []) {
+        self.requests = requests
+        self.blocks = blocks
+    }
 
     /// Seconds from the first to the last request.
     package var duration: Double { Double(self.requests.last?.offset ?? 0) / 1e9 }
@@ -32,10 +44,21 @@ package struct TraceWindow: Equatable, Sendable {
     package var rate: Double
     /// Coefficient of variation of the gaps.
     package var variation: Double
+
+    package init(start: Double, duration: Double, rate: Double, variation: Double) {
+        self.start = start
+        self.duration = duration
+        self.rate = rate
+        self.variation = variation
+    }
 }
 
 package struct WindowTrace: Equatable, Sendable {
     package var windows: [TraceWindow]
+
+    package init(windows: [TraceWindow]) {
+        self.windows = windows
+    }
 
     package var duration: Double {
         self.windows.last.map { $0.start + $0.duration } ?? 0
@@ -76,7 +99,7 @@ extension Trace {
     package func selected(
         _ selection: TraceSelection,
         seed: UInt64
-    ) throws(LoadError) -> Trace {
+    ) throws(WorkloadError) -> Trace {
         let end = selection.duration.map { selection.start + $0 } ?? .infinity
         let result: Trace
         switch self {
@@ -89,7 +112,7 @@ extension Trace {
             result = .windows(trace.cut(from: selection.start, to: end).scaled(selection))
         }
         guard result.isNonEmpty else {
-            throw LoadError("the part of the trace that was chosen has no requests")
+            throw WorkloadError("the part of the trace that was chosen has no requests")
         }
         return result
     }
@@ -132,7 +155,7 @@ extension RequestTrace {
             var copies = Int(factor)
             if random.nextUnit() < factor - Double(copies) { copies += 1 }
             for copy in 0..<copies {
-                guard result.requests.count < LoadLimits.traceRequestsMax else { break }
+                guard result.requests.count < WorkloadLimits.traceRequestsMax else { break }
                 var moved = request
                 if copy > 0 {
                     let shift = random.nextExponential() * gap

@@ -1,45 +1,37 @@
 import Core
-import Glibc
 
 extension RandomSource {
     /// Exponential with mean 1.
-    mutating func nextExponential() -> Double {
-        -log(1 - self.nextUnit())
-    }
-
-    /// Normal with mean 0 and deviation 1, by the polar form of Box and Muller.
-    mutating func nextNormal() -> Double {
-        while true {
-            let x = 2 * self.nextUnit() - 1
-            let y = 2 * self.nextUnit() - 1
-            let square = x * x + y * y
-            // Leaves the loop with probability π/4 each time round.
-            if square > 0 && square < 1 { return x * sqrt(-2 * log(square) / square) }
-        }
+    package mutating func nextExponential() -> Double {
+        -naturalLogarithm(1 - self.nextUnit())
     }
 
     /// Gamma with the given shape and scale 1 (Marsaglia and Tsang, "A Simple Method for Generating
     /// Gamma Variables", ACM TOMS 2000).
-    mutating func nextGamma(shape: Double) -> Double {
+    package mutating func nextGamma(shape: Double) -> Double {
         precondition(shape > 0, "a gamma shape of \(shape)")
         if shape < 1 {
             let boosted = self.nextGamma(shape: shape + 1)
-            return boosted * pow(1 - self.nextUnit(), 1 / shape)
+            return boosted * exponential(naturalLogarithm(1 - self.nextUnit()) / shape)
         }
         let d = shape - 1.0 / 3.0
-        let c = 1 / sqrt(9 * d)
+        let c = 1 / (9 * d).squareRoot()
         while true {
             let normal = self.nextNormal()
             let cube = (1 + c * normal) * (1 + c * normal) * (1 + c * normal)
             if cube <= 0 { continue }
             let unit = 1 - self.nextUnit()
-            if log(unit) < 0.5 * normal * normal + d - d * cube + d * log(cube) { return d * cube }
+            let square = normal * normal
+            // The squeeze of the paper spares the logarithms in most rounds.
+            if unit < 1 - 0.0331 * square * square { return d * cube }
+            let bound = 0.5 * square + d - d * cube + d * naturalLogarithm(cube)
+            if naturalLogarithm(unit) < bound { return d * cube }
         }
     }
 }
 
 /// How many tokens a prompt or an answer has.
-package enum LengthDistribution: Equatable, Sendable, CustomStringConvertible {
+package enum LengthDistribution: Hashable, Sendable, CustomStringConvertible {
     case fixed(Int)
     case uniform(ClosedRange<Int>)
     case normal(mean: Double, deviation: Double)
@@ -52,12 +44,12 @@ package enum LengthDistribution: Equatable, Sendable, CustomStringConvertible {
         "N, uniform:MIN,MAX, normal:MEAN,DEVIATION, lognormal:MEDIAN,SIGMA or exponential:MEAN"
 
     /// Reads `grammar`; nil for anything else, and for lengths outside 1 to
-    /// `LoadLimits.promptTokensMax`.
+    /// `WorkloadLimits.promptTokensMax`.
     package init?(_ text: String) {
         let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
         let numbers = (parts.last ?? "").split(separator: ",", omittingEmptySubsequences: false)
             .compactMap { Double($0) }
-        let lengths = 1...Double(LoadLimits.promptTokensMax)
+        let lengths = 1...Double(WorkloadLimits.promptTokensMax)
         guard let first = numbers.first, lengths.contains(first) else { return nil }
         let name = parts.count == 2 ? String(parts[0]) : "fixed"
         switch (name, numbers.count) {
@@ -75,7 +67,7 @@ package enum LengthDistribution: Equatable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// 1 to `LoadLimits.promptTokensMax`.
+    /// 1 to `WorkloadLimits.promptTokensMax`.
     package func sample(_ random: inout RandomSource) -> Int {
         let value: Double
         switch self {
@@ -84,10 +76,10 @@ package enum LengthDistribution: Equatable, Sendable, CustomStringConvertible {
             // The bias of the remainder is below one in 2⁴³ for lengths up to the limit.
             return range.lowerBound + Int(random.next() % UInt64(range.count))
         case .normal(let mean, let deviation): value = mean + deviation * random.nextNormal()
-        case .logNormal(let median, let sigma): value = median * exp(sigma * random.nextNormal())
+        case .logNormal(let median, let sigma): value = median * random.nextLogNormal(sigma: sigma)
         case .exponential(let mean): value = mean * random.nextExponential()
         }
-        return Int(min(max(value.rounded(), 1), Double(LoadLimits.promptTokensMax)))
+        return Int(min(max(value.rounded(), 1), Double(WorkloadLimits.promptTokensMax)))
     }
 
     package var description: String {

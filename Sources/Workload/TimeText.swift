@@ -4,13 +4,13 @@ package enum TimeText {
         ("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400),
     ]
 
-    /// Seconds; nil for what is no span of time from 0 to `LoadLimits.durationMaxSeconds`.
+    /// Seconds; nil for what is no span of time from 0 to `WorkloadLimits.durationMaxSeconds`.
     package static func seconds(_ text: some StringProtocol) -> Double? {
         if text == "0" { return 0 }
         for unit in self.units where text.hasSuffix(unit.suffix) {
             guard let value = Double(text.dropLast(unit.suffix.count)) else { continue }
             let seconds = value * unit.seconds
-            return (0...LoadLimits.durationMaxSeconds).contains(seconds) ? seconds : nil
+            return (0...WorkloadLimits.durationMaxSeconds).contains(seconds) ? seconds : nil
         }
         return nil
     }

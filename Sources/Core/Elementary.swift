@@ -1,5 +1,3 @@
-import Core
-
 // The few functions that a deterministic, dependency-free model needs. A C library's versions
 // differ in the last digit between releases, which would make golden timelines differ too.
 
@@ -10,12 +8,22 @@ package func exponential(_ value: Double) -> Double {
     // value = k·ln 2 + rest with |rest| ≤ ln 2 / 2; ln 2 in two parts keeps the rest exact.
     let k = (clamped * 1.4426950408889634).rounded()
     let rest = (clamped - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10
-    var term = 1.0
-    var sum = 1.0
-    for index in 1...14 {
-        term *= rest / Double(index)
-        sum += term
-    }
+    // Horner's form of Σ rest^n/n!: no divisions, which take longer than all the rest.
+    var sum = 1.1470745597729725e-11
+    sum = sum * rest + 1.6059043836821613e-10
+    sum = sum * rest + 2.08767569878681e-09
+    sum = sum * rest + 2.505210838544172e-08
+    sum = sum * rest + 2.755731922398589e-07
+    sum = sum * rest + 2.7557319223985893e-06
+    sum = sum * rest + 2.48015873015873e-05
+    sum = sum * rest + 0.0001984126984126984
+    sum = sum * rest + 0.001388888888888889
+    sum = sum * rest + 0.008333333333333333
+    sum = sum * rest + 0.041666666666666664
+    sum = sum * rest + 0.16666666666666666
+    sum = sum * rest + 0.5
+    sum = sum * rest + 1
+    sum = sum * rest + 1
     return sum * Double(sign: .plus, exponent: Int(k), significand: 1)
 }
 
@@ -31,13 +39,19 @@ package func naturalLogarithm(_ value: Double) -> Double {
     // ln s = 2·artanh((s − 1)/(s + 1)), |argument| < 0.172: 2·Σ x^(2n+1)/(2n+1).
     let x = (significand - 1) / (significand + 1)
     let square = x * x
-    var power = x
-    var sum = 0.0
-    for index in 0..<12 {
-        sum += power / Double(2 * index + 1)
-        power *= square
-    }
-    return exponent * 0.6931471805599453 + 2 * sum
+    var sum = 0.08695652173913043
+    sum = sum * square + 0.09523809523809523
+    sum = sum * square + 0.10526315789473684
+    sum = sum * square + 0.11764705882352941
+    sum = sum * square + 0.13333333333333333
+    sum = sum * square + 0.15384615384615385
+    sum = sum * square + 0.18181818181818182
+    sum = sum * square + 0.2222222222222222
+    sum = sum * square + 0.2857142857142857
+    sum = sum * square + 0.4
+    sum = sum * square + 0.6666666666666666
+    sum = sum * square + 2
+    return exponent * 0.6931471805599453 + x * sum
 }
 
 extension RandomSource {

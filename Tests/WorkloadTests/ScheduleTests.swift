@@ -1,7 +1,7 @@
 import Core
 import Testing
 
-@testable import LoadTest
+@testable import Workload
 
 func offsets(_ schedule: ArrivalSchedule) -> [Double] {
     var schedule = schedule
@@ -81,12 +81,12 @@ struct ScheduleTests {
         "10@5s@6s", "1..2..3",
     ])
     func refusesWhatIsNoRate(_ text: String) {
-        #expect(throws: LoadError.self) { try RateProfile.parse(text, duration: 10) }
+        #expect(throws: WorkloadError.self) { try RateProfile.parse(text, duration: 10) }
     }
 
     @Test func refusesTwoDurations() {
-        #expect(throws: LoadError.self) { try RateProfile.parse("5@10s", duration: 20) }
-        #expect(throws: LoadError.self) { try RateProfile.parse("5@10s,6", duration: 10) }
+        #expect(throws: WorkloadError.self) { try RateProfile.parse("5@10s", duration: 20) }
+        #expect(throws: WorkloadError.self) { try RateProfile.parse("5@10s,6", duration: 10) }
     }
 
     @Test func windowsFillTheirTime() {

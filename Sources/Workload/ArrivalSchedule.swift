@@ -1,5 +1,4 @@
 import Core
-import Glibc
 
 /// How arrivals scatter around the rate.
 package enum ArrivalPattern: Equatable, Sendable, CustomStringConvertible {
@@ -36,6 +35,12 @@ package struct Arrival: Equatable, Sendable {
     package var offset: UInt64
     /// Which request of the trace it is; nil without a trace of requests.
     package var traceIndex: Int?
+
+    package init(index: Int, offset: UInt64, traceIndex: Int?) {
+        self.index = index
+        self.offset = offset
+        self.traceIndex = traceIndex
+    }
 }
 
 /// A sequence of arrivals in order of time. The same seed gives the same sequence.
@@ -166,7 +171,7 @@ struct WindowArrivals: Sendable {
         self.offsets.removeAll(keepingCapacity: true)
         self.position = 0
         let expected = window.rate * window.duration
-        let count = min(Int(expected.rounded(.up)), LoadLimits.windowArrivalsMax)
+        let count = min(Int(expected.rounded(.up)), WorkloadLimits.windowArrivalsMax)
         guard expected > 0, count > 0 else { return }
         // The coefficient of variation of a gamma distribution is 1/√shape.
         let variation = max(window.variation, 0.01)

@@ -1,5 +1,3 @@
-import Glibc
-
 /// The rate of arrivals over time: constant pieces and linear ramps, one after the other.
 package struct RateProfile: Equatable, Sendable {
     package struct Segment: Equatable, Sendable {
@@ -21,7 +19,7 @@ package struct RateProfile: Equatable, Sendable {
         /// When `count` arrivals are to be expected, in seconds from its beginning.
         func time(ofCount count: Double) -> Double {
             let slope = (self.end - self.start) / self.duration
-            let root = sqrt(max(0, self.start * self.start + 2 * slope * count))
+            let root = max(0, self.start * self.start + 2 * slope * count).squareRoot()
             // The form without a difference of like numbers in the numerator.
             return self.start + root > 0 ? min(2 * count / (self.start + root), self.duration) : 0
         }
@@ -64,7 +62,7 @@ package struct RateProfile: Equatable, Sendable {
     package static func parse(
         _ text: String,
         duration: Double?
-    ) throws(LoadError) -> RateProfile {
+    ) throws(WorkloadError) -> RateProfile {
         var pieces: [(start: Double, end: Double, duration: Double?)] = []
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
             pieces.append(try self.piece(part, of: text))
@@ -72,20 +70,20 @@ package struct RateProfile: Equatable, Sendable {
         let given = pieces.compactMap(\.duration).reduce(0, +)
         let open = pieces.count { $0.duration == nil }
         if open == 0, let duration, (given - duration).magnitude > 1e-6 * duration {
-            throw LoadError(
+            throw WorkloadError(
                 "the rate \(text) lasts \(DecimalText.figures(given))s, not the duration given: "
                     + "leave one of them out"
             )
         }
         if open > 0 && (duration ?? 0) - given <= 0 {
-            throw LoadError("the rate \(text) leaves no time for segments without @DURATION")
+            throw WorkloadError("the rate \(text) leaves no time for segments without @DURATION")
         }
         let share = open > 0 ? ((duration ?? 0) - given) / Double(open) : 0
         let profile = RateProfile(
             pieces.map { Segment(start: $0.start, end: $0.end, duration: $0.duration ?? share) }
         )
         guard profile.count > 0 else {
-            throw LoadError("the rate \(text) sends nothing: give a rate above 0")
+            throw WorkloadError("the rate \(text) sends nothing: give a rate above 0")
         }
         return profile
     }
@@ -93,21 +91,21 @@ package struct RateProfile: Equatable, Sendable {
     private static func piece(
         _ part: Substring,
         of text: String
-    ) throws(LoadError) -> (start: Double, end: Double, duration: Double?) {
+    ) throws(WorkloadError) -> (start: Double, end: Double, duration: Double?) {
         let halves = part.split(separator: "@", omittingEmptySubsequences: false)
         var duration: Double?
         if halves.count == 2 {
             duration = TimeText.seconds(halves[1])
             guard let duration, duration > 0 else {
-                throw LoadError("\(halves[1]) in the rate \(text) is no time span such as 30s")
+                throw WorkloadError("\(halves[1]) in the rate \(text) is no time span such as 30s")
             }
         }
         let rates = self.rates(halves.first ?? "")
         guard halves.count <= 2, let rates else {
-            throw LoadError("\(part) is no rate: expected \(self.grammar)")
+            throw WorkloadError("\(part) is no rate: expected \(self.grammar)")
         }
-        for rate in [rates.0, rates.1] where !(0...LoadLimits.rateMax).contains(rate) {
-            throw LoadError(
+        for rate in [rates.0, rates.1] where !(0...WorkloadLimits.rateMax).contains(rate) {
+            throw WorkloadError(
                 "\(DecimalText.figures(rate)) requests per second cannot be sent: "
                     + "a rate lies between 0 and 10 million"
             )
