@@ -63,6 +63,11 @@ let package = Package(
         .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Workload", dependencies: ["Core"], swiftSettings: pure),
         .target(
+            name: "Simulation",
+            dependencies: ["Core", "Traffic", "Autoscaling", "Workload"],
+            swiftSettings: pure
+        ),
+        .target(
             name: "Configuration",
             dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
             swiftSettings: base
@@ -86,7 +91,7 @@ let package = Package(
         ),
         .target(
             name: "Reports",
-            dependencies: ["Core", "Workload", "HTTPService"],
+            dependencies: ["Core", "Workload", "Autoscaling", "Simulation", "HTTPService"],
             swiftSettings: base
         ),
         .target(
@@ -137,7 +142,8 @@ let package = Package(
             name: "weir",
             dependencies: [
                 "Core", "Configuration", "EventLoop", "Proxy", "Clusters", "Control", "Admin",
-                "Telemetry", "LoadTest", "ModelSimulator", "HTTPService", "Workload",
+                "Telemetry", "LoadTest", "ModelSimulator", "HTTPService", "Workload", "Simulation",
+                "Reports", "Autoscaling", "Traffic",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -170,6 +176,10 @@ let package = Package(
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("AutoscalingTests", ["Autoscaling", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
+        test(
+            "SimulationTests",
+            ["Simulation", "Autoscaling", "Workload", "Traffic", "ModelSimulator", "Core"]
+        ),
         test("WorkloadTests", ["Workload", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),
         test("TidyTests", []),

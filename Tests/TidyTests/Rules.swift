@@ -162,11 +162,13 @@ enum Rules {
 
     /// Our modules; each may import those before it.
     static let modules = [
-        "Core", "HTTP", "Traffic", "Autoscaling", "Workload", "Configuration", "EventLoop",
-        "Telemetry", "HTTPService", "Reports", "Proxy", "Clusters", "Control", "Admin", "LoadTest",
-        "ModelSimulator", "weir",
+        "Core", "HTTP", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
+        "EventLoop", "Telemetry", "HTTPService", "Reports", "Proxy", "Clusters", "Control", "Admin",
+        "LoadTest", "ModelSimulator", "weir",
     ]
-    static let pureModules: Set<String> = ["Core", "HTTP", "Traffic", "Autoscaling", "Workload"]
+    static let pureModules: Set<String> = [
+        "Core", "HTTP", "Traffic", "Autoscaling", "Workload", "Simulation",
+    ]
     /// What a pure module may import beside the pure modules before it.
     static let pureImports: Set<String> = ["Synchronization"]
 

@@ -1,0 +1,92 @@
+import Core
+
+/// One point of a run's plots: means over its stretch of time.
+package struct SeriesPoint: Equatable, Sendable {
+    /// Seconds, at its beginning.
+    package var time = 0.0
+    package var ready = 0.0
+    /// Replicas that hold GPUs.
+    package var billed = 0.0
+    package var desired = 0.0
+    package var inFlight = 0.0
+    package var queued = 0.0
+    /// Arrivals per second, and how many of the requests that ended missed the objective.
+    package var rate = 0.0
+    package var missed = 0.0
+    var ticks = 0.0
+}
+
+/// What a run showed of one model. Requests count that arrived after the warm-up.
+package struct ModelResult: Sendable {
+    package var name = ""
+    package var arrivals: UInt64 = 0
+    package var completed: UInt64 = 0
+    /// Completed within the objective.
+    package var good: UInt64 = 0
+    /// Turned away by a full queue, or too long for the cache.
+    package var rejected: UInt64 = 0
+    package var timedOut: UInt64 = 0
+    /// Lost to a crash after their first token.
+    package var crashed: UInt64 = 0
+    /// Cut off at the end of a drain.
+    package var interrupted: UInt64 = 0
+    package var firstTokens = LatencyHistogram()
+    package var latencies = LatencyHistogram()
+    package var waits = LatencyHistogram()
+    package var gpuSeconds = 0.0
+    package var replicaSeconds = 0.0
+    package var starts = 0
+    package var stops = 0
+    package var takenBack = 0
+    package var peak = 0
+    /// Starts that a budget or a limit refused.
+    package var refused = 0
+    package var crashes = 0
+    package var series: [SeriesPoint] = []
+
+    /// The share of arrivals that were served within the objective; 1 where none arrived.
+    package var attainment: Double {
+        self.arrivals == 0 ? 1 : Double(self.good) / Double(self.arrivals)
+    }
+
+    /// Per hour of a replica's existence.
+    package var startsPerReplicaHour: Double {
+        self.replicaSeconds > 0 ? Double(self.starts) / self.replicaSeconds * 3_600 : 0
+    }
+}
+
+/// Rules that no policy and no world may break, and how often they were.
+package struct Violations: Equatable, Sendable {
+    /// GPUs in use exceeded the budget.
+    package var budget = 0
+    /// The last replica was given up while requests waited or ran.
+    package var lastReplica = 0
+    /// A replica was ended with streams before its drain deadline.
+    package var earlyKill = 0
+
+    package var isEmpty: Bool { self == Violations() }
+}
+
+package struct WorldResult: Sendable {
+    package var models: [ModelResult] = []
+    package var violations = Violations()
+    /// Seconds that count.
+    package var measured = 0.0
+    package var events: UInt64 = 0
+    /// Sums up every event in its order; equal runs have equal ones.
+    package var digest: UInt64 = 0
+    package var wasInterrupted = false
+
+    package var gpuSeconds: Double { self.models.reduce(0) { $0 + $1.gpuSeconds } }
+    package var arrivals: UInt64 { self.models.reduce(0) { $0 + $1.arrivals } }
+    package var good: UInt64 { self.models.reduce(0) { $0 + $1.good } }
+    package var attainment: Double {
+        self.arrivals == 0 ? 1 : Double(self.good) / Double(self.arrivals)
+    }
+    package var interrupted: UInt64 { self.models.reduce(0) { $0 + $1.interrupted } }
+    package var starts: Int { self.models.reduce(0) { $0 + $1.starts } }
+    package var startsPerReplicaHour: Double {
+        let hours = self.models.reduce(0) { $0 + $1.replicaSeconds } / 3_600
+        return hours > 0 ? Double(self.starts) / hours : 0
+    }
+}
