@@ -23,13 +23,15 @@ enum HTMLTemplate {
         :root {
           --page: #f6f7f9; --card: #ffffff; --line: #dde1e7; --grid: #eceff3; --text: #1b2430;
           --dim: #667085; --bad: #c62828; --good: #1a7f45; --shade: #f1f4f9;
-          --a: #1f6feb; --b: #b26a00; --c: #c62828; --d: #8a94a6;
+          --a: #1f6feb; --b: #b26a00; --c: #c62828; --d: #8a94a6; --e: #1a7f45; --f: #8250df;
+          --g: #0e7490;
         }
         @media (prefers-color-scheme: dark) {
           :root {
             --page: #0f141b; --card: #171e27; --line: #2b3542; --grid: #222b37; --text: #e4e9f0;
             --dim: #93a0b1; --bad: #f28b82; --good: #57c98a; --shade: #1c2531;
-            --a: #6ea8fe; --b: #e0b252; --c: #f28b82; --d: #7b8798;
+            --a: #6ea8fe; --b: #e0b252; --c: #f28b82; --d: #7b8798; --e: #57c98a; --f: #b794f6;
+            --g: #5ccfe0;
           }
         }
         * { box-sizing: border-box; }
@@ -59,7 +61,8 @@ enum HTMLTemplate {
           grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
         section { overflow-x: auto; margin-bottom: 16px; }
         .charts section { margin: 0; position: relative; }
-        .legend { float: right; font-size: 12px; color: var(--dim); }
+        .legend { float: right; max-width: 70%; text-align: right; font-size: 12px;
+          color: var(--dim); }
         .legend i { display: inline-block; width: 14px; height: 3px; border-radius: 2px;
           vertical-align: middle; margin: 0 5px 0 12px; }
         svg { display: block; width: 100%; height: auto; }
@@ -140,7 +143,19 @@ enum HTMLTemplate {
         const quantileName = value => value >= 1 ? "max"
           : "p" + (value * 100).toFixed(4).replace(/\.?0+$/, "");
         const xWords = (value, axis) => axis === "quantile" ? quantileName(value)
-          : axis === "rate" ? figures(value) + "/s" : figures(value) + " s";
+          : axis === "rate" ? figures(value) + "/s"
+          : axis === "GPU-hours" ? figures(value) + " GPU-h"
+          : axis === "time" && value >= 7200 ? figures(value / 3600) + " h"
+          : axis === "time" && value >= 600 ? figures(value / 60) + " min" : figures(value) + " s";
+        // Whole hours and minutes rather than thousands of seconds.
+        function timeTicks(most) {
+          const steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800,
+            14400, 21600, 43200, 86400, 172800, 345600];
+          const step = steps.find(each => most / each <= 7) ?? 604800;
+          return Array.from({length: Math.floor(most / step) + 1}, (_, index) => index * step);
+        }
+        // A series may bring its own x: then it is drawn with its points.
+        const xOf = (spec, one) => one.x ?? spec.x;
         function chart(spec) {
           const section = element("section", place("charts"));
           const legend = element("span", section, {class: "legend"});
@@ -153,14 +168,20 @@ enum HTMLTemplate {
           const svg = drawn("svg", section, {viewBox: `0 0 ${width} ${height}`, role: "img"});
           drawn("title", svg, {}, spec.title);
           const toX = spec.axis === "quantile" ? q => -Math.log10(Math.max(1 - q, 1e-9)) : x => x;
-          const finite = spec.axis === "quantile" ? spec.x.filter(q => q < 1) : spec.x;
-          const least = spec.axis === "rate" ? 0 : toX(finite[0] ?? 0);
+          const all = spec.series.some(one => one.x)
+            ? spec.series.flatMap(one => one.x ?? []).sort((a, b) => a - b) : spec.x;
+          const finite = spec.axis === "quantile" ? all.filter(q => q < 1) : all;
+          const least = spec.axis === "rate" || spec.axis === "GPU-hours"
+            ? 0 : toX(finite[0] ?? 0);
           const last = spec.axis === "time" && spec.x.length > 1 ? spec.x[1] - spec.x[0] : 0;
           const most = Math.max(toX(finite[finite.length - 1] ?? 1) + last, least + 1e-9);
           const x = value => left + (toX(value) - least) / (most - least) * (width - left - right);
           const high = Math.max(0, ...spec.series.flatMap(one => one.y.filter(y => y !== null)));
-          const steps = ticks(high, 4), roof = steps[steps.length - 1];
-          const y = value => height - bottom - value / roof * (height - top - bottom);
+          const floor = spec.floor ?? 0;
+          const steps = ticks(high - floor, 4).map(value => value + floor);
+          const roof = steps[steps.length - 1];
+          const y = value => height - bottom
+            - (Math.max(value, floor) - floor) / (roof - floor) * (height - top - bottom);
           if (spec.axis === "time" && spec.to !== undefined) {
             const from = x(Math.max(spec.from, 0)), to = Math.min(x(spec.to), width - right);
             drawn("rect", svg, {class: "shade", x: from, y: top,
@@ -174,7 +195,8 @@ enum HTMLTemplate {
           }
           const marks = spec.axis === "quantile"
             ? [0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].filter(q => toX(q) <= most)
-            : ticks(most, 6).filter(value => value <= most + 1e-9);
+            : (spec.axis === "time" ? timeTicks(most) : ticks(most, 6))
+              .filter(value => value <= most + 1e-9);
           for (const value of marks) {
             drawn("text", svg, {x: x(value), y: height - 8, "text-anchor": "middle"},
               xWords(value, spec.axis));
@@ -183,15 +205,22 @@ enum HTMLTemplate {
             y2: height - bottom});
           for (const one of [...spec.series].reverse()) {
             let path = "", pen = "M";
+            const places = xOf(spec, one);
             one.y.forEach((value, index) => {
-              const isOutside = spec.axis === "quantile" && spec.x[index] >= 1;
+              const isOutside = spec.axis === "quantile" && places[index] >= 1;
               if (value === null || isOutside) { pen = "M"; return; }
-              path += `${pen}${x(spec.x[index]).toFixed(1)},${y(value).toFixed(1)}`;
+              if (spec.step && pen === "L") path += `H${x(places[index]).toFixed(1)}`;
+              path += `${pen}${x(places[index]).toFixed(1)},${y(value).toFixed(1)}`;
               pen = "L";
+              if (!one.x) return;
+              const dot = drawn("circle", svg, {cx: x(places[index]), cy: y(value), r: 3.2,
+                style: `fill: var(--${one.color})`});
+              const at = xWords(places[index], spec.axis);
+              drawn("title", dot, {}, `${one.name}: ${at}, ${value.toFixed(2)}${spec.unit}`);
             });
             drawn("path", svg, {class: "line", d: path, style: `stroke: var(--${one.color})`});
           }
-          follow(spec, section, svg, x, width);
+          if (spec.x.length) follow(spec, section, svg, x, width);
         }
         function follow(spec, section, svg, x, width) {
           const cursor = drawn("line", svg, {class: "cursor", y1: 8, y2: 204});

@@ -12,7 +12,7 @@ struct Weir: ParsableCommand {
         version: "weir \(WeirVersion.current)",
         subcommands: [
             Run.self, Check.self, Get.self, Scale.self, LoadCommand.self,
-            ModelSimulatorCommand.self, Completion.self, SentinelCommand.self,
+            SimulateCommand.self, ModelSimulatorCommand.self, Completion.self, SentinelCommand.self,
         ]
     )
 }

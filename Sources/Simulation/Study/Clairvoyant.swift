@@ -18,7 +18,7 @@ package struct Clairvoyant: Sendable {
     }
 
     /// Shares of a replica's slots that its capacity is taken for.
-    static let shares = [1.05, 1.0, 0.95, 0.88]
+    static let shares = [1.2, 1.1, 1.0, 0.92]
     static let steps = 7
 
     /// Nil where even a plan for all of the demand misses the target.

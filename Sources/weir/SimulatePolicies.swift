@@ -1,0 +1,182 @@
+import ArgumentParser
+import Autoscaling
+import Configuration
+import Core
+import Simulation
+import Workload
+
+/// Who decides.
+struct SimulatedPolicyFlags: ParsableArguments {
+    @Option(
+        name: .customLong("policy"),
+        help: """
+            weir, a file with a ScalingPolicy, or a baseline such as kpa:target=5; may be given \
+            several times. Default: weir and some baselines.
+            """
+    )
+    var names: [String] = []
+    @Flag(help: "Run each baseline over the values of its main knob.") var sweep = false
+    @Flag(help: "Tune each baseline to the attainment that is wanted, and print the goals.")
+    var compare = false
+    @Flag(help: "Leave the clairvoyant out, which takes some thirty runs.") var noOptimum = false
+    @Option(help: "The share of requests that should meet the objective, in percent.")
+    var attainment = 99.0
+    @Option(help: "Runs with different seeds; two or more give confidence intervals.") var seeds = 1
+    @Option(help: "The first seed.") var seed: UInt64 = 1
+
+    func validate() throws {
+        guard self.attainment > 0, self.attainment < 100 else {
+            throw ValidationError("--attainment must be between 0 and 100")
+        }
+        guard (1...1_000).contains(self.seeds) else {
+            throw ValidationError("--seeds must be 1 to 1000")
+        }
+    }
+
+    var allSeeds: [UInt64] { (0..<self.seeds).map { self.seed &+ UInt64($0) } }
+
+    /// Those of Weir; the default one where no policy was named.
+    func own() throws -> [OwnPolicy] {
+        let quantile = self.attainment / 100
+        if self.names.isEmpty { return [OwnPolicy.standard(quantile)] }
+        var found: [OwnPolicy] = []
+        for name in self.names {
+            if name == "weir" {
+                found.append(.standard(quantile))
+            } else if self.isFile(name) {
+                found.append(try OwnPolicy(path: name, quantile: quantile))
+            }
+        }
+        return found
+    }
+
+    private func isFile(_ name: String) -> Bool {
+        name.hasSuffix(".yaml") || name.hasSuffix(".yml")
+    }
+
+    private static let standard: [Baseline.Kind] = [.hpa, .kpa, .keda, .breakEven]
+
+    /// The others, with the parameters that were given.
+    func baselines(_ study: SimulationStudy) throws -> [Baseline] {
+        if self.names.isEmpty {
+            return (self.sweep ? Baseline.Kind.allCases : Self.standard).map { Baseline($0) }
+        }
+        var found: [Baseline] = []
+        for name in self.names where name != "weir" && !self.isFile(name) {
+            found.append(try Baseline.parse(name, study.context))
+        }
+        return found
+    }
+
+    /// Those that are tuned.
+    func kinds(_ study: SimulationStudy) throws -> [Baseline] {
+        if self.names.isEmpty { return Baseline.Kind.allCases.map { Baseline($0) } }
+        let named = try self.baselines(study)
+        return named.isEmpty ? Baseline.Kind.allCases.map { Baseline($0) } : named
+    }
+}
+
+/// One of Weir's own policies, and what its file says of the model it is for.
+struct OwnPolicy {
+    var choice: PolicyChoice
+    var concurrency: Int?
+    var minReplicas: Int?
+    var maxReplicas: Int?
+    /// As `--objective` wants it.
+    var objective: String?
+
+    /// `Objective` as the only target, all else automatic.
+    static func standard(_ quantile: Double) -> OwnPolicy {
+        OwnPolicy(choice: .weir(name: "weir", ScalingPolicy(), quantile: quantile))
+    }
+
+    private init(choice: PolicyChoice) {
+        self.choice = choice
+    }
+
+    /// Reads a file with a `ScalingPolicy`, and with a `Model` that uses it, or none.
+    init(path: String, quantile: Double) throws {
+        let loaded = ConfigurationLoader.load(paths: [path])
+        guard let configuration = loaded.configuration else {
+            Problems.write(loaded.problems)
+            throw RuntimeError(description: "\(path) is no configuration: see above")
+        }
+        let model = configuration.models.first { $0.spec.scaling?.policy != nil }
+        let named = model?.spec.scaling?.policy.flatMap {
+            configuration.scalingPolicy($0, namespace: model?.metadata.namespace ?? "default")
+        }
+        guard let policy = named ?? configuration.scalingPolicies.first else {
+            throw RuntimeError(description: "\(path) has no ScalingPolicy")
+        }
+        let objectives = model?.spec.objectives
+        let wanted = objectives?.timeToFirstToken?.quantile ?? objectives?.latency?.quantile
+        self.init(
+            choice: .weir(
+                name: policy.name,
+                try ScalingPolicy(policy.spec, path),
+                quantile: wanted ?? quantile
+            )
+        )
+        guard let spec = model?.spec else { return }
+        if case .perReplica(let limit) = spec.concurrency { self.concurrency = limit }
+        self.minReplicas = spec.scaling?.minReplicas
+        self.maxReplicas = spec.scaling?.maxReplicas
+        let parts = [
+            ("ttft", spec.objectives.timeToFirstToken), ("latency", spec.objectives.latency),
+        ]
+        .compactMap { name, objective in
+            objective.map { "\(name):\($0.below.secondsAsDouble)s" }
+        }
+        self.objective = parts.isEmpty ? nil : parts.joined(separator: ",")
+    }
+}
+
+extension ScalingPolicy {
+    /// What a resource says, as the autoscaler takes it.
+    init(_ spec: ScalingPolicySpec, _ path: String) throws {
+        var goals: [ScalingGoal] = []
+        for target in spec.targets {
+            switch target {
+            case .concurrency(let value): goals.append(.concurrency(value))
+            case .queueWait(let quantile, let below):
+                goals.append(.queueWait(quantile: quantile, below: below))
+            case .objective: goals.append(.objective)
+            case .requestRate(let value): goals.append(.requestRate(value))
+            case .tokenRate(let value): goals.append(.tokenRate(value))
+            case .kvCache(let share): goals.append(.kvCache(share.fraction))
+            case .schedule(let cron?, let duration, let replicas):
+                goals.append(.schedule(cron, duration: duration, replicas: replicas))
+            case .gpuUtilization, .prometheus, .schedule(nil, _, _):
+                throw RuntimeError(
+                    description: "\(path): a simulation has no GPU meters and no Prometheus: "
+                        + "leave those targets out"
+                )
+            }
+        }
+        self.init(
+            targets: goals.isEmpty ? [.objective] : goals,
+            stableWindow: spec.windows.stable,
+            burstWindow: spec.windows.burst,
+            forecastHorizon: Self.setting(spec.forecastHorizon),
+            scaleUp: Self.speed(spec.scaleUp),
+            scaleDown: Self.speed(spec.scaleDown),
+            idleAfter: spec.scaleToZeroAfter,
+            isDryRun: spec.dryRun
+        )
+    }
+
+    private static func setting(_ setting: DurationSetting) -> AutomaticDuration {
+        switch setting {
+        case .automatic: .automatic
+        case .off: .off
+        case .fixed(let duration): .fixed(duration)
+        }
+    }
+
+    private static func speed(_ rate: ScalingRate) -> ScalingSpeed {
+        ScalingSpeed(
+            stabilization: self.setting(rate.stabilization),
+            maxPerMinute: rate.maxPerMinute
+        )
+    }
+}
