@@ -2,12 +2,14 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-sanitized fuzz lint format modules clean
+.PHONY: help setup build demo demo-stop test test-sanitized bench-autoscaling fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
+SEEDS ?= 1
+TRACES ?= traces
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building, the demonstration and the tests need, if it is missing
 	@scripts/setup test
@@ -28,6 +30,9 @@ test: ## set up, check the style, run every test
 
 test-sanitized: ## run the Swift tests with AddressSanitizer, then with ThreadSanitizer
 	@scripts/test sanitized
+
+bench-autoscaling: build ## Weir beside tuned baselines and the optimum (SEEDS=3, TRACES=folder)
+	@SEEDS="$(SEEDS)" TRACES="$(TRACES)" POLICY="$(POLICY)" scripts/bench-autoscaling
 
 fuzz: ## fuzz every parser for FUZZ_SECONDS=60 (5 minutes in all if CI is set)
 	@scripts/setup build
