@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
 SEEDS ?= 1
-TRACES ?= traces
+TRACES ?= loadtests/traces
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
