@@ -9,3 +9,17 @@
 //     ScalingDecision, DecisionLog        what came of it, and the last of them
 //     BudgetAllocator                     who gets what when models share a budget
 //     VictimChoice                        which replicas go, and which draining ones come back
+//
+// Inside. `Demand` keeps the load and forecasts it (`Forecaster`, `Seasonal`); `Capability` learns what
+// a replica does at which load (`LoadCurve`); `Staffing` plays forecast errors through so many
+// replicas and says how many hold the objective; `Mix` chooses among interchangeable variants. The
+// extensions of `VariantState` ask the targets, then go through the constraints in order.
+//
+// Time. Every call takes `now`; wall-clock time only schedules look at. Nothing is read or drawn here.
+//
+// Limits. Memory is constant for each variant, about 30 KB once it has had traffic: rings of fixed
+// length, curves of fixed size, at most `ScalingPolicy.targetsMax` targets, `ModelSetup.variantsMax`
+// variants and `DecisionLog.defaultCapacity` kept decisions. Loops are bounded by these.
+//
+// What is not here: asking the sources, acting on a decision, and keeping what was learned over a
+// restart.

@@ -11,19 +11,19 @@ struct LoadCurve: Sendable {
     static let firstExponent = -3
     static let halfLifeSeconds = 1_800.0
 
-    var counts: InlineArray<52, Float>
+    var counts: [Float]
     /// Of times in seconds.
-    var sums: InlineArray<52, Float>
-    var good: InlineArray<52, Float>
+    var sums: [Float]
+    var good: [Float]
     /// Times divided by their bin's mean, in `TimeHistogram`'s buckets.
-    var shape: InlineArray<88, Float>
+    var shape: [Float]
     private(set) var total: Float = 0
 
     init() {
-        self.counts = InlineArray(repeating: 0)
-        self.sums = InlineArray(repeating: 0)
-        self.good = InlineArray(repeating: 0)
-        self.shape = InlineArray(repeating: 0)
+        self.counts = Array(repeating: 0, count: Self.binCount)
+        self.sums = Array(repeating: 0, count: Self.binCount)
+        self.good = Array(repeating: 0, count: Self.binCount)
+        self.shape = Array(repeating: 0, count: TimeHistogram.bucketCount)
     }
 
     static func bin(of load: Double) -> Int {
@@ -81,9 +81,9 @@ struct LoadCurve: Sendable {
     /// Mean time and share within the limit at each bin's load.
     struct Fit: Sendable {
         /// On a replica, without the wait for a slot.
-        var seconds: InlineArray<52, Double>
-        var waits: InlineArray<52, Double>
-        var share: InlineArray<52, Double>
+        var seconds: [Double]
+        var waits: [Double]
+        var share: [Double]
         /// The highest bin with evidence, and the highest one thought about.
         var seen: Int
         var reach: Int
@@ -100,9 +100,9 @@ struct LoadCurve: Sendable {
         else { return nil }
         let highest = Self.load(ofBin: seen) * Self.reach
         var fit = Fit(
-            seconds: InlineArray(repeating: 0),
-            waits: InlineArray(repeating: 0),
-            share: InlineArray(repeating: 0),
+            seconds: Array(repeating: 0, count: Self.binCount),
+            waits: Array(repeating: 0, count: Self.binCount),
+            share: Array(repeating: 0, count: Self.binCount),
             seen: seen,
             reach: Self.bin(of: highest)
         )
@@ -159,12 +159,14 @@ struct LoadCurve: Sendable {
 
     private func fitShares(_ fit: inout Fit, limit: Double) {
         // More load never helps: neighbours that say so are pooled (isotonic regression).
-        var weights = InlineArray<52, Double>(repeating: 0)
-        var starts = InlineArray<52, Int>(repeating: 0)
+        var weights: [Double] = Array(repeating: 0, count: Self.binCount)
+        var starts: [Int] = Array(repeating: 0, count: Self.binCount)
         var blocks = 0
+        let below = self.shapeBelow()
         for bin in 0..<Self.binCount {
             let left = limit - fit.waits[bin]
-            let foretold = left > 0 ? self.foretoldShare(left / max(1e-6, fit.seconds[bin])) : 0
+            let foretold =
+                left > 0 ? self.foretoldShare(left / max(1e-6, fit.seconds[bin]), below) : 0
             let isLearned = fit.waits[bin] == 0
             let count = isLearned ? Double(self.counts[bin]) : 0
             let good = isLearned ? Double(self.good[bin]) : 0
@@ -192,19 +194,22 @@ struct LoadCurve: Sendable {
         }
     }
 
-    /// The share of times that are at most `ratio` times the mean.
-    private func foretoldShare(_ ratio: Double) -> Double {
-        let own = TimeHistogram.bucket(ofSeconds: ratio)
-        var below = 0.0
-        var all = 0.0
+    /// How many times lie in the buckets before each, and in all of them.
+    private func shapeBelow() -> [Double] {
+        var below: [Double] = Array(repeating: 0, count: TimeHistogram.bucketCount + 1)
         for bucket in 0..<TimeHistogram.bucketCount {
-            let value = Double(self.shape[bucket])
-            all += value
-            if bucket < own { below += value }
+            below[bucket + 1] = below[bucket] + Double(self.shape[bucket])
         }
+        return below
+    }
+
+    /// The share of times that are at most `ratio` times the mean.
+    private func foretoldShare(_ ratio: Double, _ below: [Double]) -> Double {
+        let own = TimeHistogram.bucket(ofSeconds: ratio)
         let lower = own == 0 ? 0 : TimeHistogram.upperEdge(ofBucket: own - 1)
         let width = TimeHistogram.upperEdge(ofBucket: own) - lower
-        below += Double(self.shape[own]) * min(1, max(0, (ratio - lower) / width))
-        return all > 0 ? below / all : 0
+        let part = Double(self.shape[own]) * min(1, max(0, (ratio - lower) / width))
+        let all = below[TimeHistogram.bucketCount]
+        return all > 0 ? (below[own] + part) / all : 0
     }
 }

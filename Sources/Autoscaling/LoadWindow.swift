@@ -30,13 +30,13 @@ struct LoadWindow: Sendable {
 
     static let bucketCount = 60
     let bucketSeconds: Double
-    private var buckets: InlineArray<60, Sums>
+    private var buckets: [Sums]
     /// The number of the bucket written last, counted from the clock's origin.
     private var newest: Int?
 
     init(stableSeconds: Double) {
         self.bucketSeconds = max(1, stableSeconds / Double(Self.bucketCount))
-        self.buckets = InlineArray(repeating: Sums())
+        self.buckets = Array(repeating: Sums(), count: Self.bucketCount)
     }
 
     mutating func add(_ sums: Sums, atSeconds now: Double) {

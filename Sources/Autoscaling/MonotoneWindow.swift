@@ -7,14 +7,14 @@ struct MonotoneWindow: Sendable {
     static let entriesMax = 32
     /// Whether the largest are kept, else the smallest.
     let keepsLargest: Bool
-    private var values: InlineArray<32, Int>
-    private var times: InlineArray<32, Double>
+    private var values: [Int]
+    private var times: [Double]
     private var count = 0
 
     init(keepsLargest: Bool) {
         self.keepsLargest = keepsLargest
-        self.values = InlineArray(repeating: 0)
-        self.times = InlineArray(repeating: 0)
+        self.values = Array(repeating: 0, count: Self.entriesMax)
+        self.times = Array(repeating: 0, count: Self.entriesMax)
     }
 
     mutating func add(_ value: Int, atSeconds now: Double) {

@@ -3,7 +3,8 @@
 /// Ten-minute means of one week. Each of the two is believed only while it earns it: while over
 /// the last days the forecast with it as a floor has had a smaller loss than the forecast without.
 /// The loss counts a missing request nine times as much as a superfluous one (the pinball loss of
-/// the 90 % quantile).
+/// the 90 % quantile). As such a loss likes any floor a little, it must also be plainly smaller than with
+/// yesterday's rate at a time that has nothing to do with this one.
 struct Seasonal: Sendable {
     static let slotSeconds = 600.0
     static let dayCount = 144
@@ -11,6 +12,7 @@ struct Seasonal: Sendable {
     /// Half a day of comparisons must be there.
     static let comparisonsMin = 72
     private static let missWeight = 0.9
+    private static let betterThanPlacebo = 0.8
 
     /// Mean rates by slot of the week; negative where nothing is known. Empty before the first.
     private var rates: [Float] = []
@@ -21,6 +23,7 @@ struct Seasonal: Sendable {
     private var forecast = 0.0
     private var plainLoss = SIMD2<Double>.zero
     private var floorLoss = SIMD2<Double>.zero
+    private var placeboLoss = SIMD2<Double>.zero
     private var comparisons = SIMD2<Int>.zero
 
     mutating func add(
@@ -55,12 +58,16 @@ struct Seasonal: Sendable {
         let rate = self.arrivals / self.covered
         if self.rates.isEmpty { self.rates = Array(repeating: -1, count: Self.weekCount) }
         let past = self.past(slot)
+        // A little more than six hours later, of the same days.
+        let placebo = self.past(slot + 37)
         for index in 0..<2 where past[index] >= 0 {
             let factor = 1 - 0.693 / Double(2 * Self.dayCount)
             let floor = max(self.forecast, past[index])
             self.plainLoss[index] =
                 self.plainLoss[index] * factor + Self.loss(rate, self.forecast)
             self.floorLoss[index] = self.floorLoss[index] * factor + Self.loss(rate, floor)
+            let other = max(self.forecast, placebo[index])
+            self.placeboLoss[index] = self.placeboLoss[index] * factor + Self.loss(rate, other)
             self.comparisons[index] = min(self.comparisons[index] + 1, 1 << 30)
         }
         self.rates[slot % Self.weekCount] = Float(rate)
@@ -84,6 +91,7 @@ struct Seasonal: Sendable {
     private func earned(_ index: Int) -> Bool {
         self.comparisons[index] >= Self.comparisonsMin
             && self.floorLoss[index] < self.plainLoss[index]
+            && self.floorLoss[index] < Self.betterThanPlacebo * self.placeboLoss[index]
     }
 
     /// The least to expect at `seconds`; 0 where nothing is believed.

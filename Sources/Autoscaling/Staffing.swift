@@ -11,12 +11,12 @@
 struct Staffing: Sendable {
     /// Load of one replica at each grid point; point 0 is no load.
     static let points = LoadCurve.binCount + 1
-    private var loads: InlineArray<53, Double>
+    private var loads: [Double]
     /// Requests per second completed there; never falls.
-    private var rates: InlineArray<53, Double>
+    private var rates: [Double]
     /// The share within the objectives, relative to what is required of each; see `slack`.
-    private var latencyShare: InlineArray<53, Double>
-    private var firstTokenShare: InlineArray<53, Double>
+    private var latencyShare: [Double]
+    private var firstTokenShare: [Double]
     private(set) var latencyRequired: Double?
     private(set) var firstTokenRequired: Double?
     /// The highest load at which both objectives hold.
@@ -39,10 +39,10 @@ struct Staffing: Sendable {
         firstTokenQuantile: Double?,
         samples: Double
     ) {
-        self.loads = InlineArray(repeating: 0)
-        self.rates = InlineArray(repeating: 0)
-        self.latencyShare = InlineArray(repeating: 1)
-        self.firstTokenShare = InlineArray(repeating: 1)
+        self.loads = Array(repeating: 0, count: Self.points)
+        self.rates = Array(repeating: 0, count: Self.points)
+        self.latencyShare = Array(repeating: 1, count: Self.points)
+        self.firstTokenShare = Array(repeating: 1, count: Self.points)
         for bin in 0..<LoadCurve.binCount {
             let load = LoadCurve.load(ofBin: bin)
             self.loads[bin + 1] = load
@@ -105,8 +105,8 @@ struct Staffing: Sendable {
     // MARK: Playing errors through
 
     /// Points of `load + seconds · rate(load)`: what load and arrivals add up to in one step.
-    private func stepTable(_ seconds: Double) -> InlineArray<53, Double> {
-        var table = InlineArray<53, Double>(repeating: 0)
+    private func stepTable(_ seconds: Double) -> [Double] {
+        var table = [Double](repeating: 0, count: Self.points)
         for point in 0..<Self.points {
             table[point] = self.loads[point] + seconds * self.rates[point]
         }
@@ -114,7 +114,7 @@ struct Staffing: Sendable {
     }
 
     /// The place of `sum` in a step table: the point below and the share of the way to the next.
-    private static func place(_ sum: Double, in table: borrowing InlineArray<53, Double>)
+    private static func place(_ sum: Double, in table: [Double])
         -> (point: Int, part: Double)
     {
         var low = 0
@@ -168,7 +168,7 @@ struct Staffing: Sendable {
         return tally.holds(self)
     }
 
-    private func settled(_ arriving: Double, _ table: InlineArray<53, Double>, _ step: Double)
+    private func settled(_ arriving: Double, _ table: [Double], _ step: Double)
         -> Double
     {
         for point in 1..<Self.points where self.rates[point] >= arriving {
@@ -189,7 +189,7 @@ struct Staffing: Sendable {
     private func load(
         _ place: (point: Int, part: Double),
         sum: Double,
-        _ table: borrowing InlineArray<53, Double>
+        _ table: [Double]
     ) -> Double {
         let last = Self.points - 1
         if place.point == last { return self.loads[last] + sum - table[last] }

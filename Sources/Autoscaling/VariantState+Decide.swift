@@ -62,6 +62,8 @@ extension VariantState {
             isCovered: isCovered
         )
         self.pace(&chain, setup.policy, variant, at: now)
+        // Speed and stabilisation give way to the bounds: a raised minimum holds at once.
+        chain.atLeast(variant.bounds.minimum, .minimum)
         pending.wanted = chain.value
         pending.constraints = chain.applied
         return self.proposal(variant, wanted: chain.value)

@@ -130,15 +130,12 @@ struct Fleet {
 
     var live: Int { self.ready + self.starting.count }
 
-    /// Arrivals in a second at a rate: independent of each other.
+    /// Arrivals in a second at a rate: about as many as independent ones, with their variance (a
+    /// sum of twelve uniform numbers is nearly normal).
     mutating func arrivals(_ rate: Double) -> Int {
-        var count = 0
-        let parts = 64
-        for _ in 0..<parts * max(1, Int(rate / 8)) {
-            let share = rate / Double(parts * max(1, Int(rate / 8)))
-            if self.random.nextUnit() < share { count += 1 }
-        }
-        return count
+        var normal = -6.0
+        for _ in 0..<12 { normal += self.random.nextUnit() }
+        return max(0, Int((rate + normal * rate.squareRoot()).rounded()))
     }
 
     mutating func step(rate: Double) -> VariantObservation {
