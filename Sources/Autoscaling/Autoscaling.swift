@@ -1,8 +1,9 @@
 // Autoscaling: how many replicas each variant of a model has, and why. Pure.
 //
-// Purpose. Once per tick the control loop (or the simulator, with the same code) hands over what was
-// measured and gets a `ScalingDecision`: for each variant a number of replicas, all recommendations
-// with their reasons, the constraints that bit, and the outcome, as numbers and in words.
+// Purpose. Once per tick the control loop (or the simulator, with the same code) hands over what
+// was measured and gets a `ScalingDecision`: for each variant a number of replicas, all
+// recommendations with their reasons, the constraints that bit, and the outcome, as numbers and in
+// words.
 //
 //     VariantObservation                  what was measured since the tick before; unknown is nil
 //     ModelAutoscaler                     a value per model: observe, then decide
@@ -10,16 +11,18 @@
 //     BudgetAllocator                     who gets what when models share a budget
 //     VictimChoice                        which replicas go, and which draining ones come back
 //
-// Inside. `Demand` keeps the load and forecasts it (`Forecaster`, `Seasonal`); `Capability` learns what
-// a replica does at which load (`LoadCurve`); `Staffing` plays forecast errors through so many
+// Inside. `Demand` keeps the load and forecasts it (`Forecaster`, `Seasonal`); `Capability` learns
+// what a replica does at which load (`LoadCurve`); `Staffing` plays forecast errors through so many
 // replicas and says how many hold the objective; `Mix` chooses among interchangeable variants. The
 // extensions of `VariantState` ask the targets, then go through the constraints in order.
 //
-// Time. Every call takes `now`; wall-clock time only schedules look at. Nothing is read or drawn here.
+// Time. Every call takes `now`; wall-clock time only schedules look at. Nothing is read or drawn
+// here.
 //
 // Limits. Memory is constant for each variant, about 30 KB once it has had traffic: rings of fixed
-// length, curves of fixed size, at most `ScalingPolicy.targetsMax` targets, `ModelSetup.variantsMax`
-// variants and `DecisionLog.defaultCapacity` kept decisions. Loops are bounded by these.
+// length, curves of fixed size, at most `ScalingPolicy.targetsMax` targets,
+// `ModelSetup.variantsMax` variants and `DecisionLog.defaultCapacity` kept decisions. Loops are
+// bounded by these.
 //
 // What is not here: asking the sources, acting on a decision, and keeping what was learned over a
 // restart.

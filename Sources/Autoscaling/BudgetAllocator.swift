@@ -1,8 +1,8 @@
 /// Shares a budget of some resource among those that want replicas.
 ///
 /// Minimums come first, then what is left, by priority; within one priority by weight (weighted
-/// max-min fairness). The total is never exceeded, also while replicas move from one to another:
-/// a claimant grows only into units that nobody holds at this moment, and draining or stuck replicas
+/// max-min fairness). The total is never exceeded, also while replicas move from one to another: a
+/// claimant grows only into units that nobody holds at this moment, and draining or stuck replicas
 /// hold theirs.
 package struct BudgetAllocator: Sendable {
     /// One variant of one model.

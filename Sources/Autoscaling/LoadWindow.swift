@@ -72,8 +72,8 @@ struct LoadHistory: Sendable {
     private var loads: [Float] = []
     private var seconds: [Float] = []
     private var newest = 0
-    /// When there was last a queue, or no replica: what the times of requests from before say is not
-    /// the load's fault.
+    /// When there was last a queue, or no replica: what the times of requests from before say is
+    /// not the load's fault.
     private(set) var taintedSeconds: Double?
 
     mutating func add(load: Double?, seconds: Double, hasQueue: Bool, atSeconds now: Double) {

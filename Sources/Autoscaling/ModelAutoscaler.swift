@@ -2,8 +2,8 @@ import Core
 
 /// Decides how many replicas each variant of one model has.
 ///
-/// Once per tick the owner calls `observe` for every variant and then `decide`. Where models share a
-/// budget, it calls `propose`, hands the proposals to `BudgetAllocator`, and then `conclude` with
+/// Once per tick the owner calls `observe` for every variant and then `decide`. Where models share
+/// a budget, it calls `propose`, hands the proposals to `BudgetAllocator`, and then `conclude` with
 /// what was granted; `decide` is the two in one. When a request arrives and its variant has no
 /// replica, `requestArrived` says at once what to do.
 package struct ModelAutoscaler: Sendable {

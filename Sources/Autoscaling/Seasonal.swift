@@ -1,10 +1,10 @@
 /// What the rate was at this time yesterday and a week ago, as a floor under the forecast.
 ///
-/// Ten-minute means of one week. Each of the two is believed only while it earns it: while over
-/// the last days the forecast with it as a floor has had a smaller loss than the forecast without.
-/// The loss counts a missing request nine times as much as a superfluous one (the pinball loss of
-/// the 90 % quantile). As such a loss likes any floor a little, it must also be plainly smaller than with
-/// yesterday's rate at a time that has nothing to do with this one.
+/// Ten-minute means of one week. Each of the two is believed only while it earns it: while over the
+/// last days the forecast with it as a floor has had a smaller loss than the forecast without. The
+/// loss counts a missing request nine times as much as a superfluous one (the pinball loss of the
+/// 90 % quantile). As such a loss likes any floor a little, it must also be plainly smaller than
+/// with yesterday's rate at a time that has nothing to do with this one.
 struct Seasonal: Sendable {
     static let slotSeconds = 600.0
     static let dayCount = 144

@@ -6,8 +6,8 @@
 /// forecast errors are played through `N` such replicas around the new forecast, and `N` is enough
 /// if the share of requests within the objectives comes out high enough. So the room above the
 /// forecast is neither a guess nor a constant: it is what bursts and the blindness of a cold start
-/// have needed here. Errors are scaled with the square root of the rate, as for independent arrivals
-/// (square-root staffing), and only those made at a similar rate count.
+/// have needed here. Errors are scaled with the square root of the rate, as for independent
+/// arrivals (square-root staffing), and only those made at a similar rate count.
 struct Staffing: Sendable {
     /// Load of one replica at each grid point; point 0 is no load.
     static let points = LoadCurve.binCount + 1
