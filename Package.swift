@@ -189,7 +189,19 @@ let package = Package(
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("AutoscalingTests", ["Autoscaling", "Core"]),
-        test("RolloutsTests", ["Rollouts", "Core"]),
+        .target(
+            name: "RolloutTrials",
+            dependencies: ["Rollouts", "Core"],
+            path: "Tests/RolloutTrials",
+            swiftSettings: base
+        ),
+        .executableTarget(
+            name: "RolloutBench",
+            dependencies: ["RolloutTrials", "Rollouts"],
+            path: "Tests/RolloutBench",
+            swiftSettings: base
+        ),
+        test("RolloutsTests", ["Rollouts", "RolloutTrials", "Core"]),
         test("SignalsTests", ["Signals", "Core"]),
         test("ConfigurationTests", ["Configuration", "Core"]),
         test(
