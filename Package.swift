@@ -76,7 +76,9 @@ let package = Package(
         ),
         .target(
             name: "Configuration",
-            dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
+            dependencies: [
+                "Core", "Traffic", "Rollouts", .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: base
         ),
         .target(
@@ -203,7 +205,7 @@ let package = Package(
         ),
         test("RolloutsTests", ["Rollouts", "RolloutTrials", "Core"]),
         test("SignalsTests", ["Signals", "Core"]),
-        test("ConfigurationTests", ["Configuration", "Core"]),
+        test("ConfigurationTests", ["Configuration", "Rollouts", "Core"]),
         test(
             "SimulationTests",
             ["Simulation", "Autoscaling", "Workload", "Traffic", "ModelSimulator", "Core"]
