@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-stop bench bench-micro bench-control \
-    bench-autoscaling loadtest test test-sanitized fuzz lint format modules clean
+    bench-autoscaling bench-rollouts loadtest test test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -59,6 +59,11 @@ bench-micro: ## time single decisions, and compare with what Benchmarks/threshol
 
 loadtest: ## what must hold under load: reloads, a killed replica, a stuck server, overflow (ONLY=reload)
 	@scripts/bench loadtest --only "$(ONLY)"
+
+bench-rollouts: ## how often rollouts go back falsely, and how soon rightly (minutes on one core)
+	@scripts/setup build
+	@swift build -c release --product RolloutBench
+	@.build/release/RolloutBench
 
 lint: ## check the style of sources and scripts
 	@scripts/lint

@@ -66,6 +66,7 @@ let package = Package(
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
         .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
+        .target(name: "Rollouts", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Workload", dependencies: ["Core"], swiftSettings: pure),
         .target(
@@ -75,7 +76,9 @@ let package = Package(
         ),
         .target(
             name: "Configuration",
-            dependencies: ["Core", "Traffic", .product(name: "Yams", package: "Yams")],
+            dependencies: [
+                "Core", "Traffic", "Rollouts", .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: base
         ),
         .target(
@@ -188,8 +191,21 @@ let package = Package(
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("AutoscalingTests", ["Autoscaling", "Core"]),
+        .target(
+            name: "RolloutTrials",
+            dependencies: ["Rollouts", "Core"],
+            path: "Tests/RolloutTrials",
+            swiftSettings: base
+        ),
+        .executableTarget(
+            name: "RolloutBench",
+            dependencies: ["RolloutTrials", "Rollouts"],
+            path: "Tests/RolloutBench",
+            swiftSettings: base
+        ),
+        test("RolloutsTests", ["Rollouts", "RolloutTrials", "Core"]),
         test("SignalsTests", ["Signals", "Core"]),
-        test("ConfigurationTests", ["Configuration", "Core"]),
+        test("ConfigurationTests", ["Configuration", "Rollouts", "Core"]),
         test(
             "SimulationTests",
             ["Simulation", "Autoscaling", "Workload", "Traffic", "ModelSimulator", "Core"]

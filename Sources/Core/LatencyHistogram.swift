@@ -171,8 +171,11 @@ package struct LatencyHistogram: Sendable, Equatable {
 
     // MARK: Buckets
 
-    /// The bucket a duration falls in.
-    static func bucket(of nanoseconds: UInt64) -> Int {
+    /// How many durations a bucket has counted.
+    package func count(inBucket index: Int) -> UInt64 { self.buckets[index] }
+
+    /// The bucket a duration falls in: 0 ..< `bucketCount`.
+    package static func bucket(of nanoseconds: UInt64) -> Int {
         // Dropping the linear bits makes the buckets below 2^10 ns come out of the same formula.
         let units = nanoseconds >> UInt64(Self.linearBits)
         let magnitude = 63 - (units | 1).leadingZeroBitCount
@@ -183,7 +186,7 @@ package struct LatencyHistogram: Sendable, Equatable {
     }
 
     /// The nanoseconds of a bucket.
-    static func bounds(ofBucket index: Int) -> Range<UInt64> {
+    package static func bounds(ofBucket index: Int) -> Range<UInt64> {
         precondition(index >= 0 && index < Self.bucketCount, "bucket \(index)")
         let shift = max(0, (index >> Self.precision) - 1)
         let units = UInt64(index - (shift << Self.precision))

@@ -395,6 +395,24 @@ extension BadFile {
             "a pause ends by hand"
         ),
         BadFile(
+            "a wait that is held",
+            Self.rollout("  steps: [{wait: 5s, ⟨hold: 5s}]"),
+            path: "spec.steps[0].hold",
+            "only shares and copies are held"
+        ),
+        BadFile(
+            "a header route that is not removed",
+            Self.rollout("  steps: [{removeHeaderRoute: ⟨false}]"),
+            path: "spec.steps[0].removeHeaderRoute",
+            "a step that does not remove the header route does nothing"
+        ),
+        BadFile(
+            "a canary scale that says nothing",
+            Self.rollout("  steps: [{canaryScale: {matchWeight: ⟨false}}]"),
+            path: "spec.steps[0].canaryScale.matchWeight",
+            "says nothing about how many replicas there should be"
+        ),
+        BadFile(
             "a metric with two bounds",
             Self.rollout(
                 "  steps: [{weight: 5}]\n  analysis: {metrics: [{name: custom,"

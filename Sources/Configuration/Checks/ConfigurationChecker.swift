@@ -142,54 +142,6 @@ struct ConfigurationChecker {
         }
     }
 
-    private mutating func checkRolloutPolicies() {
-        for policy in self.set.rolloutPolicies {
-            let steps = ConfigurationPath("spec", "steps")
-            var last = -1
-            for (index, record) in policy.origin.spec.records("steps").enumerated() {
-                let path = steps.index(index)
-                guard let weight = record.optionalInteger("weight") else {
-                    self.checkPause(record, policy.origin, path)
-                    continue
-                }
-                if weight <= last {
-                    self.report(
-                        policy.origin,
-                        path.field("weight"),
-                        "the weights of the steps must rise: \(weight) comes after \(last)",
-                        hint: "put the steps in rising order"
-                    )
-                }
-                last = max(last, weight)
-            }
-        }
-    }
-
-    private mutating func checkPause(
-        _ record: Record,
-        _ origin: LoadedResource,
-        _ path: ConfigurationPath
-    ) {
-        guard record.has("pause") else { return }
-        if !record.boolean("pause") {
-            self.report(
-                origin,
-                path.field("pause"),
-                "a step that does not pause does nothing",
-                hint: "write `pause: true`, or remove the step"
-            )
-        }
-        if record.has("hold") {
-            self.report(
-                origin,
-                path.field("hold"),
-                "a pause ends by hand, not after a time",
-                hint: "remove `hold`",
-                isKey: true
-            )
-        }
-    }
-
     private mutating func checkTenants() {
         var owners: [TenantKey: String] = [:]
         for tenant in self.set.tenants {
