@@ -91,11 +91,6 @@ final class Recorder {
     }
 }
 
-/// Descriptors that this process has open.
-func openDescriptors() throws -> Int {
-    try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
-}
-
 /// A folder that goes when the test ends.
 final class Scratch: Sendable {
     let url: URL
