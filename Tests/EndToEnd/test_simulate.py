@@ -47,7 +47,8 @@ def test_compares_policies_on_a_rate(tmp_path):
 
 
 def test_same_seed_same_figures():
-    arguments = ["--scenario", "flash", "--policy", "kpa", "--no-optimum", "--quiet", "--output", "-"]
+    arguments = ["--scenario", "flash", "--policy", "kpa", "--no-optimum", "--quiet"]
+    arguments += ["--output", "-"]
     first = simulate(*arguments)
     assert first.returncode == 0, first.stderr
     assert first.stdout == simulate(*arguments).stdout
