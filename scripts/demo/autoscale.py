@@ -21,6 +21,7 @@ import urllib.request
 
 PERIOD_SECONDS = 0.25
 BEFORE_SECONDS = 4.0  # how long each act shows nothing at all before its load
+AFTER_SECONDS = 2.0
 ZERO_TIMEOUT_SECONDS = 120.0
 START_TIMEOUT_SECONDS = 30.0
 LOAD_TIMEOUT_SECONDS = 400.0
@@ -202,7 +203,8 @@ class Demonstration:
         limit = act.load_ended + ZERO_TIMEOUT_SECONDS
         self.watch(act, "the load is over",
                    lambda: act.looks[-1].total == 0 or self.since(act) > limit)
-        self.watch(act, "at zero", lambda: self.since(act) > act.looks[-1].at + 1, least=4)
+        ends = self.since(act) + AFTER_SECONDS
+        self.watch(act, "at zero", lambda: self.since(act) > ends)
         act.outcome = json.loads(act.result.read_text(encoding="utf-8"))
         for change in self.admin.get("/api/v1/decisions")["decisions"]:
             if change["model"] == act.model:
@@ -214,9 +216,8 @@ class Demonstration:
     def since(self, act):
         return time.monotonic() - act.began
 
-    def watch(self, act, state, is_over, least=1):
+    def watch(self, act, state, is_over):
         """Looks again and again until it is over, and tells of every change."""
-        count = 0
         while True:
             self.check_process()
             before = act.looks[-1] if act.looks else None
@@ -228,8 +229,7 @@ class Demonstration:
                 f"{look.at:6.1f} s  {state}: {look.wanted} wanted, {look.ready} ready, "
                 f"{look.in_flight} requests in flight, {look.queued} waiting"
             )
-            count += 1
-            if count >= least and is_over():
+            if is_over():
                 return
             time.sleep(PERIOD_SECONDS)
 
