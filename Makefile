@@ -2,14 +2,16 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-autoscaling demo-stop bench-control test test-sanitized fuzz \
-    bench loadtest lint format modules clean
+.PHONY: help setup build demo demo-autoscaling demo-stop bench bench-micro bench-control \
+    bench-autoscaling loadtest test test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
+SEEDS ?= 1
+TRACES ?= loadtests/traces
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building, the demonstration and the tests need, if it is missing
 	@scripts/setup test
@@ -41,12 +43,19 @@ test: ## set up, check the style, run every test
 test-sanitized: ## run the Swift tests with AddressSanitizer, then with ThreadSanitizer
 	@scripts/test sanitized
 
+bench-autoscaling: build ## Weir beside tuned baselines and the optimum (SEEDS=3, TRACES=folder)
+	@SEEDS="$(SEEDS)" TRACES="$(TRACES)" POLICY="$(POLICY)" scripts/bench-autoscaling
+
 fuzz: ## fuzz every parser for FUZZ_SECONDS=60 (5 minutes in all if CI is set)
 	@scripts/setup build
 	@Fuzz/run -s $(FUZZ_SECONDS)
 
 bench: ## Weir beside nginx, HAProxy and Envoy (ROUNDS=5, ONLY=small-post,sse): takes minutes
 	@scripts/bench --rounds "$(ROUNDS)" --only "$(ONLY)"
+
+bench-micro: ## time single decisions, and compare with what Benchmarks/thresholds.json recorded
+	@scripts/setup build
+	@Benchmarks/check
 
 loadtest: ## what must hold under load: reloads, a killed replica, a stuck server, overflow (ONLY=reload)
 	@scripts/bench loadtest --only "$(ONLY)"
@@ -55,7 +64,7 @@ lint: ## check the style of sources and scripts
 	@scripts/lint
 
 format: ## bring the Swift sources into the style
-	@swift format -i -p -r Sources Tests Fuzz Package.swift
+	@swift format -i -p -r Sources Tests Fuzz Benchmarks/Benchmarks Package.swift
 
 modules: ## list the modules with their sizes
 	@scripts/modules

@@ -10,6 +10,8 @@ struct Capability: Sendable {
     /// Requests, and those that met the objectives, with a half-life of five minutes.
     private var judged = 0.0
     private var met = 0.0
+    private var calmJudged = 0.0
+    private var calmMet = 0.0
     /// By how much the forecast rate is multiplied, so that the share of requests within the
     /// objectives comes out as asked for.
     private(set) var correction = 1.0
@@ -32,12 +34,15 @@ struct Capability: Sendable {
     /// The share of requests within the objectives lately.
     var attainment: Double? { self.judged >= 1 ? self.met / self.judged : nil }
 
+    /// - Parameter isCalm: whether what was asked for is there and no burst is going on, so that
+    ///   misses tell of the capacity and not of a start that took its time.
     mutating func learn(
         _ sample: borrowing GatewaySample,
         _ objectives: Objectives,
         seconds: Double,
         ready: Int?,
         slots: Double?,
+        isCalm: Bool,
         atSeconds now: Double
     ) {
         if let slots, slots.isFinite, slots >= 1 { self.slots = slots }
@@ -50,7 +55,7 @@ struct Capability: Sendable {
             hasQueue: waiting > 0.01,
             atSeconds: now
         )
-        self.judge(sample, objectives, seconds: seconds)
+        self.judge(sample, objectives, seconds: seconds, isCalm: isCalm)
         self.learnTimes(sample, objectives, seconds: seconds, atSeconds: now)
         self.learnFullRate(
             sample,
@@ -123,11 +128,14 @@ struct Capability: Sendable {
     private mutating func judge(
         _ sample: borrowing GatewaySample,
         _ objectives: Objectives,
-        seconds: Double
+        seconds: Double,
+        isCalm: Bool
     ) {
         let factor = 1 / (1 + 0.693 * seconds / Self.judgeHalfLife)
         self.judged *= factor
         self.met *= factor
+        self.calmJudged *= factor
+        self.calmMet *= factor
         var all = Double(max(0, sample.refused))
         var good = all
         if let latency = objectives.latency {
@@ -148,6 +156,10 @@ struct Capability: Sendable {
         }
         self.judged += all
         self.met += min(good, all)
+        if isCalm {
+            self.calmJudged += all
+            self.calmMet += min(good, all)
+        }
     }
 
     private mutating func forget(atSeconds now: Double) {
@@ -202,7 +214,8 @@ struct Capability: Sendable {
 
     /// Moves the correction towards what the objectives ask for.
     mutating func correct(_ objectives: Objectives, seconds: Double, isSupplied: Bool) {
-        guard self.judged >= 30, let attainment = self.attainment, let staffing else { return }
+        guard self.calmJudged >= 30, let staffing else { return }
+        let attainment = self.calmMet / self.calmJudged
         let quantile = max(
             objectives.latency?.quantile ?? 0,
             objectives.timeToFirstToken?.quantile ?? 0

@@ -127,4 +127,38 @@ struct Forecaster: Sendable {
         let rates = self.forecasts(atSeconds: min(horizon, Self.horizonSecondsMax))
         return (rates[self.best], self.slopes[self.best] != 0)
     }
+
+    /// The ages of the worst error's buckets, where it is far worse than any other among forecasts
+    /// between `low` and `high`: what happened once is no pattern. Nil where there is none such.
+    func outlier(low: Double, high: Double, horizonSeconds: Double) -> ClosedRange<Int>? {
+        let all = 1...Self.errorCount
+        guard let worst = self.worst(low, high, outside: nil), let place = worst.age else {
+            return nil
+        }
+        let span = max(2, Int((horizonSeconds / Self.bucketSeconds).rounded(.up)) + 1)
+        let episode = (place - span...place + span).clamped(to: all)
+        let next = self.worst(low, high, outside: episode)
+        return worst.error > Self.outlierRatio * (next?.error ?? 0) ? episode : nil
+    }
+
+    private static let outlierRatio: Float = 2
+
+    private func worst(_ low: Double, _ high: Double, outside episode: ClosedRange<Int>?)
+        -> (error: Float, age: Int?)?
+    {
+        var worst: (error: Float, age: Int?) = (0, nil)
+        var age = 1
+        while age <= self.errorsKept {
+            if let episode, episode.contains(age) {
+                age = episode.upperBound + 1
+                continue
+            }
+            let slot = (self.errorNext - age + Self.errorCount) % Self.errorCount
+            let believed = Double(self.believed[slot])
+            let error = self.actual[slot] - self.believed[slot]
+            if believed >= low, believed <= high, error > worst.error { worst = (error, age) }
+            age += 1
+        }
+        return worst.age == nil ? nil : worst
+    }
 }

@@ -54,6 +54,7 @@ extension ModelAutoscaler {
                 rate: rate,
                 near: max(1, state.live),
                 errors: errors,
+                horizonSeconds: state.coldStart.seconds,
                 most: ScalingBounds.replicasMax
             )
             // One replica may be far from busy: it can do what the objective lets it do.

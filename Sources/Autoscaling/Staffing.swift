@@ -25,6 +25,8 @@ struct Staffing: Sendable {
     private(set) var rateAtObjective: Double
     /// Whether not even light load keeps the objectives, and the share that does.
     private(set) var bestShare: Double
+    /// The load from which on more of it does not bring more requests per second.
+    private var knee = 0.0
     let isOutOfReach: Bool
 
     /// - Parameters:
@@ -80,6 +82,11 @@ struct Staffing: Sendable {
     }
 
     private mutating func findLimit() {
+        let top = 0.98 * self.rates[Self.points - 1]
+        for point in 0..<Self.points where self.rates[point] >= top {
+            self.knee = self.loads[point]
+            break
+        }
         var limit = 1
         for point in 1..<Self.points {
             let holds =
@@ -121,8 +128,18 @@ struct Staffing: Sendable {
         return (low, width > 0 ? max(0, (sum - table[low]) / width) : 0)
     }
 
+    private static func similar(_ rate: Double) -> (low: Double, high: Double) {
+        (rate / 2 - 0.02, rate * 2 + 0.02)
+    }
+
     /// Whether `replicas` hold the objectives at `rate`, judged by the errors of `forecaster`.
-    func suffices(_ replicas: Int, rate: Double, errors forecaster: borrowing Forecaster) -> Bool {
+    /// - Parameter ignored: ages of buckets that do not count.
+    func suffices(
+        _ replicas: Int,
+        rate: Double,
+        errors forecaster: borrowing Forecaster,
+        ignored: ClosedRange<Int>? = nil
+    ) -> Bool {
         if replicas <= 0 { return rate <= 0 }
         let step = Forecaster.bucketSeconds
         let table = self.stepTable(step)
@@ -131,17 +148,22 @@ struct Staffing: Sendable {
         var tally = Tally()
         tally.count(self, self.place(ofLoad: load), weight: rate)
         // A forecast is something like this one if it was within a factor of two.
-        let (low, high) = (rate / 2 - 0.02, rate * 2 + 0.02)
+        let (low, high) = Self.similar(rate)
         for age in stride(from: forecaster.errorsKept, to: 0, by: -1) {
+            if let ignored, ignored.contains(age) { continue }
             let slot = (forecaster.errorNext - age + Forecaster.errorCount) % Forecaster.errorCount
             let believed = Double(forecaster.believed[slot])
             if believed < low || believed > high { continue }
             let error = Double(forecaster.actual[slot]) - believed
             let scale = min(1.5, (rate / max(believed, 1e-4)).squareRoot())
             let arriving = max(0, rate + error * scale)
-            let place = Self.place(load + step * arriving * each, in: table)
-            load = self.load(place, sum: load + step * arriving * each, table)
-            tally.count(self, place, weight: arriving)
+            let sum = load + step * arriving * each
+            let after = self.load(Self.place(sum, in: table), sum: sum, table)
+            // Up to the knee a load is settled well within a bucket. Past it a queue grows or
+            // shrinks all the time, and requests meet what it is on average.
+            let met = after > self.knee ? (max(load, self.knee) + after) / 2 : after
+            load = after
+            tally.count(self, self.place(ofLoad: met), weight: arriving)
         }
         return tally.holds(self)
     }
@@ -212,11 +234,19 @@ struct Staffing: Sendable {
 
     /// The fewest replicas that suffice.
     /// - Parameter near: where to look first: what sufficed the last time.
-    func replicas(rate: Double, near: Int, errors: borrowing Forecaster, most: Int) -> Int {
+    func replicas(
+        rate: Double,
+        near: Int,
+        errors: borrowing Forecaster,
+        horizonSeconds: Double,
+        most: Int
+    ) -> Int {
         if rate <= 0 { return 0 }
+        let (low, high) = Self.similar(rate)
+        let once = errors.outlier(low: low, high: high, horizonSeconds: horizonSeconds)
         var enough = max(1, min(near, most))
         var tooFew = 0
-        while !self.suffices(enough, rate: rate, errors: errors) {
+        while !self.suffices(enough, rate: rate, errors: errors, ignored: once) {
             tooFew = enough
             if enough >= most { return most }
             enough = min(most, max(enough + 1, enough + enough / 4))
@@ -226,7 +256,7 @@ struct Staffing: Sendable {
             var step = 1
             while enough > 1 {
                 let fewer = max(1, enough - step)
-                if !self.suffices(fewer, rate: rate, errors: errors) {
+                if !self.suffices(fewer, rate: rate, errors: errors, ignored: once) {
                     tooFew = fewer
                     break
                 }
@@ -236,7 +266,7 @@ struct Staffing: Sendable {
         }
         while enough - tooFew > 1 {
             let middle = (enough + tooFew) / 2
-            if self.suffices(middle, rate: rate, errors: errors) {
+            if self.suffices(middle, rate: rate, errors: errors, ignored: once) {
                 enough = middle
             } else {
                 tooFew = middle

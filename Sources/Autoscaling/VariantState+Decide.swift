@@ -17,6 +17,7 @@ extension VariantState {
         defer { self.pending = pending }
         let context = self.context(setup.policy, wallClock: wallClock, at: now)
         pending.inputs = self.inputs(setup, context)
+        self.isBursting = context.expected.method == .burst
         if self.isBlind(at: now) {
             pending.isBlind = true
             pending.wanted = previous

@@ -60,11 +60,24 @@ extension VariantState {
         }
         let near = self.sized?.replicas ?? max(1, self.live)
         let errors = self.demand.forecaster
-        var replicas = staffing.replicas(rate: rate, near: near, errors: errors, most: most)
+        let horizon = self.coldStart.seconds
+        var replicas = staffing.replicas(
+            rate: rate,
+            near: near,
+            errors: errors,
+            horizonSeconds: horizon,
+            most: most
+        )
         if let desired, replicas < desired {
             // Fewer must do with a little to spare, or the next breath brings the replica back.
             let spared = rate * (1 + Self.spare)
-            let enough = staffing.replicas(rate: spared, near: desired, errors: errors, most: most)
+            let enough = staffing.replicas(
+                rate: spared,
+                near: desired,
+                errors: errors,
+                horizonSeconds: horizon,
+                most: most
+            )
             replicas = min(desired, max(replicas, enough))
         }
         self.sized = (rate, replicas, now)

@@ -32,6 +32,8 @@ struct VariantState: Sendable {
     var isForecastNew = true
     /// Whether fewer replicas were wanted than recommended, for bounds or a budget.
     var isLimited = false
+    var isBursting = false
+    private var surprisedAt = 0.0
 
     init(_ variant: VariantSetup, _ setup: ModelSetup, at now: Instant) {
         let seconds = now.seconds(since: .zero)
@@ -101,12 +103,14 @@ struct VariantState: Sendable {
         )
         self.isForecastNew = self.isForecastNew || isNew
         self.waits?.add(gateway.queueWait.histogram, oldest: gateway.oldestQueuedSeconds, at: now)
+        self.noticeSurprise(ready, at: now)
         self.capability.learn(
             gateway,
             setup.objectives,
             seconds: seconds,
             ready: self.replicas?.ready,
             slots: observation.slotsPerReplica,
+            isCalm: now - self.surprisedAt > max(30, 2 * self.coldStart.seconds),
             atSeconds: now
         )
         self.capability.correct(
@@ -120,6 +124,11 @@ struct VariantState: Sendable {
             breakEven: self.breakEvenSeconds,
             atSeconds: now
         )
+    }
+
+    /// Load that outran the forecast, or replicas that are still to come.
+    private mutating func noticeSurprise(_ ready: Int, at now: Double) {
+        if ready < self.desired ?? 0 || self.isBursting { self.surprisedAt = now }
     }
 
     private mutating func take(_ replicas: ReplicaCounts, at now: Double) {

@@ -238,6 +238,8 @@ package protocol Cluster: AnyObject {
 package enum ClusterLimits {
     /// Groups in one cluster.
     package static let groupsMax = 1_000
+    /// Groups of fixed addresses: as many as a configuration can have variants.
+    package static let fixedGroupsMax = 320_000
     /// Replicas of one group.
     package static let replicasMax = 1_000
     /// Bytes of a group's name.

@@ -60,7 +60,8 @@ package final class StaticCluster: Cluster {
         let id: ReplicaID
         let address: ReplicaAddress
         var machine: EndpointMachine
-        var probe: ReadinessProbe?
+        /// The probe whose answer it waits for.
+        var probe: SharedProbe?
         var timer: LoopTimer?
         var reported: ReplicaStatus?
 
@@ -88,6 +89,21 @@ package final class StaticCluster: Cluster {
         }
     }
 
+    /// One question to one address for all endpoints there: thousands of models may be served by
+    /// the same few servers, and each of them is asked once.
+    private final class SharedProbe {
+        struct Key: Hashable {
+            var target: ReplicaAddress
+            var readiness: ReadinessSpec
+        }
+
+        let key: Key
+        var probe: ReadinessProbe?
+        var waiting: [ObjectIdentifier: Endpoint] = [:]
+
+        init(_ key: Key) { self.key = key }
+    }
+
     private final class Group {
         var spec: FixedGroupSpec
         var isRemoved = false
@@ -99,6 +115,10 @@ package final class StaticCluster: Cluster {
     private let loop: EventLoop
     private let resolver: NameResolver
     private var groupsByName: [String: Group] = [:]
+    /// Those under way.
+    private var probes: [SharedProbe.Key: SharedProbe] = [:]
+    /// Names of groups that go as soon as they have no endpoints.
+    private var removed: Set<String> = []
     private var nextSerial: UInt64 = 1
     private var pendingChanges: [ReplicaChange] = []
     private var isDelivering = false
@@ -119,11 +139,13 @@ package final class StaticCluster: Cluster {
         if self.isClosed { throw ClusterError("Weir is shutting down") }
         try workload.validate()
         let known = self.groupsByName[workload.name]
-        guard known != nil || self.groupsByName.count < ClusterLimits.groupsMax else {
+        guard known != nil || self.groupsByName.count < ClusterLimits.fixedGroupsMax else {
             throw ClusterError(
-                "\(workload.name): there are \(ClusterLimits.groupsMax) groups already"
+                "\(workload.name): there are \(ClusterLimits.fixedGroupsMax) groups already"
             )
         }
+        // A reload names every group again, and most are what they were.
+        if let known, !known.isRemoved, known.spec == workload { return }
         let group = known ?? Group(workload)
         self.groupsByName[workload.name] = group
         group.spec = workload
@@ -136,6 +158,7 @@ package final class StaticCluster: Cluster {
         self.loop.assertOnLoop()
         guard let group = self.groupsByName[name] else { return }
         group.isRemoved = true
+        self.removed.insert(name)
         self.send(.drain, to: group)
         if group.endpoints.isEmpty { self.groupsByName[name] = nil }
     }
@@ -268,19 +291,46 @@ package final class StaticCluster: Cluster {
         case .probe:
             guard let target = endpoint.target, let readiness = endpoint.machine.readiness
             else { preconditionFailure("nothing to probe at \(endpoint.address)") }
-            let probe = ReadinessProbe(target, spec: readiness) {
-                [weak self, weak endpoint] result in
-                guard let self, let endpoint else { return }
-                endpoint.probe = nil
-                self.step(endpoint, .probed(result))
-                self.deliver()
-            }
-            endpoint.probe = probe
-            probe.start(on: self.loop)
+            self.ask(SharedProbe.Key(target: target, readiness: readiness), for: endpoint)
         case .cancelProbe:
-            endpoint.probe?.cancel()
-            endpoint.probe = nil
+            self.leaveProbe(endpoint)
         }
+    }
+
+    /// Joins the probe of the address that is under way, or starts one.
+    private func ask(_ key: SharedProbe.Key, for endpoint: Endpoint) {
+        let shared = self.probes[key] ?? SharedProbe(key)
+        shared.waiting[ObjectIdentifier(endpoint)] = endpoint
+        endpoint.probe = shared
+        if shared.probe != nil { return }
+        self.probes[key] = shared
+        let probe = ReadinessProbe(key.target, spec: key.readiness) { [weak self, weak shared] in
+            guard let shared else { return }
+            guard let self else { return shared.waiting = [:] }
+            self.answered(shared, $0)
+        }
+        shared.probe = probe
+        probe.start(on: self.loop)
+    }
+
+    private func answered(_ shared: SharedProbe, _ result: ProbeResult) {
+        self.probes[shared.key] = nil
+        let waiting = shared.waiting.values
+        shared.waiting = [:]
+        for endpoint in waiting where endpoint.probe === shared {
+            endpoint.probe = nil
+            self.step(endpoint, .probed(result))
+        }
+        self.deliver()
+    }
+
+    private func leaveProbe(_ endpoint: Endpoint) {
+        guard let shared = endpoint.probe else { return }
+        endpoint.probe = nil
+        shared.waiting[ObjectIdentifier(endpoint)] = nil
+        guard shared.waiting.isEmpty, self.probes[shared.key] === shared else { return }
+        self.probes[shared.key] = nil
+        shared.probe?.cancel()
     }
 
     private func note(_ endpoint: Endpoint) {
@@ -305,8 +355,12 @@ package final class StaticCluster: Cluster {
             for change in changes { self.onChange?(change) }
         }
         self.isDelivering = false
-        for (name, group) in self.groupsByName where group.isRemoved && group.endpoints.isEmpty {
-            self.groupsByName[name] = nil
+        // Not all groups: there may be very many, and this runs for every answer of a probe.
+        for name in self.removed {
+            let group = self.groupsByName[name]
+            if group?.isRemoved == true, group?.endpoints.isEmpty == false { continue }
+            if group?.isRemoved == true { self.groupsByName[name] = nil }
+            self.removed.remove(name)
         }
         self.finishIfEmpty()
     }

@@ -45,6 +45,8 @@ package struct ConfigurationDiff: Sendable, Equatable {
             case (.some, nil): self.names[id.kind, default: Names()].removed.append(label)
             case (nil, nil): break
             case (.some(let before), .some(let after)):
+                // The same tree, not read again, is known to be equal without a look inside.
+                if before == after { continue }
                 let count = self.fields.count
                 self.compare(before, after, id)
                 if self.fields.count > count && id.kind != .gateway {

@@ -13,8 +13,9 @@ package enum ConfigurationLoader {
         self.load(files.map { ConfigurationFile(name: $0.name, text: $0.text) })
     }
 
-    /// Reads the files at `paths` and loads them; a file that cannot be read is a problem.
-    package static func load(paths: [String]) -> LoadResult {
+    /// Reads the files at `paths` and loads them; a file that cannot be read is a problem. With a
+    /// cache, a file whose bytes are those of the last time is not parsed again.
+    package static func load(paths: [String], cache: ConfigurationCache? = nil) -> LoadResult {
         var files: [ConfigurationFile] = []
         var problems: [Problem] = []
         for path in paths.prefix(Self.maxFiles) {
@@ -23,14 +24,15 @@ package enum ConfigurationLoader {
             case .failure(let failure): problems.append(failure.problem)
             }
         }
-        return self.load(files, unreadable: problems)
+        return self.load(files, unreadable: problems, cache: cache)
     }
 
     package static func load(
         _ files: [ConfigurationFile],
-        unreadable: [Problem] = []
+        unreadable: [Problem] = [],
+        cache: ConfigurationCache? = nil
     ) -> LoadResult {
-        var loading = Loading()
+        var loading = Loading(cache: cache)
         for problem in unreadable { loading.sink.add(problem) }
         for (index, file) in files.enumerated() {
             if index >= Self.maxFiles {
@@ -41,6 +43,21 @@ package enum ConfigurationLoader {
         }
         return loading.finish()
     }
+}
+
+/// What the files of a configuration came to when they were read last, so that a change of one of
+/// many does not cost the reading of all. Holds only files without problems, and only those of the
+/// last load: no more than the configuration itself.
+package final class ConfigurationCache {
+    fileprivate struct File {
+        var bytes: [UInt8]
+        var set: ResourceSet
+        var count: Int
+    }
+
+    fileprivate var files: [String: File] = [:]
+
+    package init() {}
 }
 
 /// What loading gave.
@@ -58,8 +75,14 @@ private struct Loading {
     var sink = ProblemSink()
     private var set = ResourceSet()
     private var names: [String] = []
-    private var lines: [String: [String]] = [:]
+    private let cache: ConfigurationCache?
+    private var kept: [String: ConfigurationCache.File] = [:]
+    private var texts: [String: ArraySlice<UInt8>] = [:]
     private var count = 0
+
+    init(cache: ConfigurationCache?) {
+        self.cache = cache
+    }
 
     mutating func refuse(_ file: ConfigurationFile, _ message: String) {
         self.sink.add(Problem(file: file.name, position: nil, message: message))
@@ -74,6 +97,19 @@ private struct Loading {
         // A byte order mark says nothing in UTF-8.
         let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
         let bytes = file.bytes.starts(with: mark) ? file.bytes.dropFirst(3) : file.bytes[...]
+        self.texts[file.name] = bytes
+        if let known = self.cache?.files[file.name], known.bytes == file.bytes,
+            self.count + known.count <= ConfigurationLoader.maxResources
+        {
+            self.count += known.count
+            self.set.add(known.set)
+            self.kept[file.name] = known
+            return
+        }
+        self.parse(file, bytes)
+    }
+
+    private mutating func parse(_ file: ConfigurationFile, _ bytes: ArraySlice<UInt8>) {
         guard let text = String(validating: bytes, as: UTF8.self) else {
             let position = UTF8Check.firstInvalid(in: file.bytes)
             self.sink.add(
@@ -86,21 +122,39 @@ private struct Loading {
             )
             return
         }
+        let before = self.count
+        var part = ResourceSet()
+        var sink = ProblemSink()
         var reader = YAMLReader(file: file.name, text: text)
         reader.read()
-        self.sink.add(reader.sink)
+        sink.add(reader.sink)
         if reader.documents.isEmpty && reader.problems.isEmpty {
-            self.refuse(file, "the file holds no resources")
+            sink.add(
+                Problem(file: file.name, position: nil, message: "the file holds no resources")
+            )
         }
-        for document in reader.documents { self.decode(document, file.name) }
-        self.lines[file.name] = SourceText.lines(of: text)
+        for document in reader.documents { self.decode(document, file.name, &part, &sink) }
+        self.set.add(part)
+        self.sink.add(sink)
+        if self.cache != nil, sink.problems.isEmpty {
+            self.kept[file.name] = ConfigurationCache.File(
+                bytes: file.bytes,
+                set: part,
+                count: self.count - before
+            )
+        }
     }
 
-    private mutating func decode(_ document: SourceNode, _ file: String) {
+    private mutating func decode(
+        _ document: SourceNode,
+        _ file: String,
+        _ part: inout ResourceSet,
+        _ sink: inout ProblemSink
+    ) {
         self.count += 1
         guard self.count <= ConfigurationLoader.maxResources else {
             if self.count == ConfigurationLoader.maxResources + 1 {
-                self.sink.add(
+                sink.add(
                     Problem(
                         file: file,
                         position: document.position,
@@ -111,18 +165,24 @@ private struct Loading {
             return
         }
         var decoder = DocumentDecoder(file: file)
-        if let resource = decoder.decode(document) { self.set.add(resource) }
-        self.sink.add(decoder.sink)
+        if let resource = decoder.decode(document) { part.add(resource) }
+        sink.add(decoder.sink)
     }
 
     mutating func finish() -> LoadResult {
+        self.cache?.files = self.kept
         var checker = ConfigurationChecker(self.set)
         checker.check()
         self.sink.add(checker.sink)
         var problems = self.sink.sorted(files: self.names)
+        var lines: [String: [String]] = [:]
+        for file in Set(problems.map(\.file)) {
+            guard let text = self.texts[file] else { continue }
+            lines[file] = SourceText.lines(of: String(decoding: text, as: UTF8.self))
+        }
         for index in problems.indices {
             guard let position = problems[index].position else { continue }
-            guard let lines = self.lines[problems[index].file] else { continue }
+            guard let lines = lines[problems[index].file] else { continue }
             let line = position.line - 1
             if lines.indices.contains(line) { problems[index].sourceLine = lines[line] }
         }

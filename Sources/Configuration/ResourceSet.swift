@@ -72,6 +72,19 @@ struct ResourceSet: Sendable {
         self.documents[Self.id(of: loaded)] = loaded.root
     }
 
+    /// Adds what was read of another file.
+    mutating func add(_ other: ResourceSet) {
+        self.gateways += other.gateways
+        self.models += other.models
+        self.processDeployments += other.processDeployments
+        self.scalingPolicies += other.scalingPolicies
+        self.rolloutPolicies += other.rolloutPolicies
+        self.tenants += other.tenants
+        self.resourceBudgets += other.resourceBudgets
+        self.all += other.all
+        self.documents.merge(other.documents) { $1 }
+    }
+
     /// There is one Gateway, whose name says nothing.
     static func id(of loaded: LoadedResource) -> ResourceID {
         if loaded.kind == .gateway { return .gateway }

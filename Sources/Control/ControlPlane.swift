@@ -345,8 +345,12 @@ package final class ControlPlane {
 
     private func publish() {
         self.isPublishScheduled = false
+        // Kept until no worker has it: whoever lets go last takes it apart, and with thousands of
+        // models that is nothing for a worker to do between two requests.
+        let before = self.snapshot
         let snapshot = self.buildSnapshot()
         self.gateway?.publish(snapshot) { [weak self] in
+            withExtendedLifetime(before) {}
             self?.builder?.acknowledged(snapshot.generation)
         }
     }

@@ -37,7 +37,9 @@ package final class SnapshotBuilder {
     private var freeSlots: [Int] = []
     private var slotCount = 0
     /// Retired endpoints whose slot waits for the acknowledgement of a generation.
-    private var retired: [(generation: UInt64, key: Key, endpoint: Endpoint)] = []
+    private var retired: [Key: (generation: UInt64, endpoint: Endpoint)] = [:]
+    /// The routes of the last snapshot, and what they were made from.
+    private var routes: [String: (spec: ModelSpec, route: ModelRoute)] = [:]
     private let wake: @Sendable (_ model: String, _ variant: String?) -> Void
 
     /// `wake` is called, from any thread, when a request waits for a model without a replica.
@@ -66,7 +68,8 @@ package final class SnapshotBuilder {
     /// Requests in flight at a replica that has left the snapshot.
     package func requestsDraining(_ id: String) -> Int {
         self.retired.reduce(0) {
-            $1.endpoint.name == id ? $0 + $1.endpoint.inFlight.load(ordering: .acquiring) : $0
+            let endpoint = $1.value.endpoint
+            return endpoint.name == id ? $0 + endpoint.inFlight.load(ordering: .acquiring) : $0
         }
     }
 
@@ -111,12 +114,12 @@ package final class SnapshotBuilder {
     /// Every worker uses `generation` or a later one: slots retired before it may be used again,
     /// once no request is in flight there.
     package func acknowledged(_ generation: UInt64) {
-        self.retired.removeAll { entry in
-            guard entry.generation <= generation,
-                entry.endpoint.inFlight.load(ordering: .acquiring) == 0
-            else { return false }
+        for (key, entry) in self.retired
+        where entry.generation <= generation
+            && entry.endpoint.inFlight.load(ordering: .acquiring) == 0
+        {
             self.freeSlots.append(entry.endpoint.slot)
-            return true
+            self.retired[key] = nil
         }
     }
 
@@ -130,26 +133,45 @@ package final class SnapshotBuilder {
         let name = model.name
         let shared = self.shared[name] ?? ModelShared { [wake] in wake(name, $0) }
         self.shared[name] = shared
-        let settings = ModelSettings(model.spec)
-        shared.setLimits(settings)
         let limit = Self.concurrencyLimit(model.spec.concurrency)
-        var variants: [VariantRoute] = []
-        for (variant, weight) in zip(model.spec.variants, model.spec.variantWeights) {
-            var endpoints: [Endpoint] = []
-            for target in targets(name, variant) {
+        let endpoints = model.spec.variants.map { variant in
+            targets(name, variant).map { target in
                 let key = Key(model: name, target: target)
                 unused.remove(key)
-                endpoints.append(self.endpoint(key, limit: limit))
+                return self.endpoint(key, limit: limit)
             }
-            variants.append(VariantRoute(name: variant.name, weight: weight, endpoints: endpoints))
         }
-        return ModelRoute(
+        if let kept = self.routes[name], kept.spec == model.spec,
+            Self.has(kept.route, endpoints: endpoints)
+        {
+            return kept.route
+        }
+        let settings = ModelSettings(model.spec)
+        shared.setLimits(settings)
+        let weights = model.spec.variantWeights
+        let route = ModelRoute(
             index: self.index(of: name),
             name: name,
             settings: settings,
-            variants: variants,
+            variants: model.spec.variants.indices.map { index in
+                VariantRoute(
+                    name: model.spec.variants[index].name,
+                    weight: weights[index],
+                    endpoints: endpoints[index]
+                )
+            },
             shared: shared
         )
+        self.routes[name] = (model.spec, route)
+        return route
+    }
+
+    /// Most changes concern few models: the others keep their route, and with it every worker's
+    /// state of it.
+    private static func has(_ route: ModelRoute, endpoints: [[Endpoint]]) -> Bool {
+        zip(route.variants, endpoints).allSatisfy { variant, endpoints in
+            variant.endpoints.elementsEqual(endpoints, by: ===)
+        }
     }
 
     private static func concurrencyLimit(_ concurrency: ConcurrencySpec) -> Int {
@@ -170,6 +192,7 @@ package final class SnapshotBuilder {
         for (name, index) in self.modelIndices where !names.contains(name) {
             self.modelIndices[name] = nil
             self.shared[name] = nil
+            self.routes[name] = nil
             self.freeModelIndices.append(index)
         }
     }
@@ -201,8 +224,8 @@ package final class SnapshotBuilder {
 
     /// A replica that was not ready for a moment is the same as before, with the requests it has.
     private func revive(_ key: Key) {
-        guard let index = self.retired.firstIndex(where: { $0.key == key }) else { return }
-        let endpoint = self.retired.remove(at: index).endpoint
+        if self.retired.isEmpty { return }
+        guard let endpoint = self.retired.removeValue(forKey: key)?.endpoint else { return }
         endpoint.isRetired.store(false, ordering: .releasing)
         self.endpoints[key] = endpoint
     }
@@ -210,7 +233,7 @@ package final class SnapshotBuilder {
     private func retire(_ key: Key) {
         guard let endpoint = self.endpoints.removeValue(forKey: key) else { return }
         endpoint.isRetired.store(true, ordering: .releasing)
-        self.retired.append((self.generation, key, endpoint))
+        self.retired[key] = (self.generation, endpoint)
     }
 
     // MARK: Tables

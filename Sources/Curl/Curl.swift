@@ -25,13 +25,14 @@ import Core
 // in URLs, and proxies from the environment unless asked for. TLS 1.2 is the lowest version.
 //
 // Limits: `CurlLimits` and those of each request. It does not retry: callers know what may be
-// repeated.
+// repeated. But libcurl does, once, when a kept connection turns out to have been closed before any
+// byte of an answer: whoever creates things must be able to bear a second request.
 
 /// The bounds of a client that no request can move.
 package enum CurlLimits {
     /// Requests at a time, over all hosts; the next one fails with `.tooManyRequests`.
     package static let requestsMax = 4_096
-    /// Connections kept for later requests.
+    /// Connections kept for later requests unless a client asks for another number.
     package static let idleConnectionsMax = 64
     /// Handles kept for later requests.
     package static let idleHandlesMax = 64

@@ -26,9 +26,15 @@ package final class CurlClient {
     private var isClosed = false
     private var isReleased = false
 
-    /// - Parameter hostConnectionsMax: connections to one server; requests beyond wait for one. 0
-    ///   for no limit but that of requests.
-    package init(loop: EventLoop, hostConnectionsMax: Int = 0) {
+    /// - Parameters:
+    ///   - hostConnectionsMax: connections to one server; requests beyond wait for one. 0 for no
+    ///     limit but that of requests.
+    ///   - idleConnectionsMax: connections kept for later requests, over all servers.
+    package init(
+        loop: EventLoop,
+        hostConnectionsMax: Int = 0,
+        idleConnectionsMax: Int = CurlLimits.idleConnectionsMax
+    ) {
         loop.assertOnLoop()
         precondition(CurlLibrary.isReady, "libcurl cannot be initialised")
         guard let multi = curl_multi_init() else { preconditionFailure("out of memory") }
@@ -54,11 +60,7 @@ package final class CurlClient {
             context
         )
         precondition(code == CURLM_OK, "libcurl refuses its callbacks")
-        _ = weir_curl_multi_set_long(
-            multi,
-            CURLMOPT_MAXCONNECTS,
-            CurlLimits.idleConnectionsMax
-        )
+        _ = weir_curl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, idleConnectionsMax)
         _ = weir_curl_multi_set_long(multi, CURLMOPT_MAX_HOST_CONNECTIONS, hostConnectionsMax)
     }
 

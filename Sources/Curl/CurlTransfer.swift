@@ -43,7 +43,8 @@ package final class CurlTransfer {
     var state = State.queued
     /// Set by whoever ended it before libcurl did.
     private(set) var failure: CurlError?
-    private let sink: Sink
+    /// Nil once it has ended: whoever keeps the transfer does not keep what its callbacks hold.
+    private var sink: Sink?
     // Weak: a transfer that was kept must not keep the client.
     private weak var client: CurlClient?
     private var head = CurlHead(status: 0, fields: [])
@@ -126,12 +127,16 @@ package final class CurlTransfer {
             failure ?? (self.hasHead ? nil : .connectionLost("it ended before the end of the head"))
         self.idleTimer?.cancel()
         self.idleTimer = nil
-        switch self.sink {
+        let sink = self.sink
+        self.sink = nil
+        let body = self.body
+        self.body = []
+        switch sink {
         case .streamed(let stream): stream.onEnd(failure)
         case .collected(let completion):
             if let failure { return completion(.failure(failure)) }
-            completion(.success(CurlResponse(head: self.head, body: self.body)))
-            self.body = []
+            completion(.success(CurlResponse(head: self.head, body: body)))
+        case nil: preconditionFailure("a transfer ended twice")
         }
     }
 
@@ -167,6 +172,7 @@ package final class CurlTransfer {
         switch self.sink {
         case .streamed(let stream): stream.onData(bytes)
         case .collected: bytes.withUnsafeBytes { self.body += $0 }
+        case nil: return 0
         }
         return self.hasEnded ? 0 : bytes.byteCount
     }

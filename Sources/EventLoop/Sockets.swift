@@ -69,6 +69,20 @@ package enum Sockets {
         )
     }
 
+    /// Lets acknowledgements wait for the next segment or a timer (RFC 9293, section 3.8.6.3).
+    /// Without it the kernel sends one as soon as each small message is read, which for a stream of
+    /// tokens is a segment out for every one in. Holds until the peer is silent for a while.
+    package static func delayAcknowledgements(_ descriptor: Int32) {
+        var zero: Int32 = 0
+        setsockopt(
+            descriptor,
+            Int32(IPPROTO_TCP),
+            TCP_QUICKACK,
+            &zero,
+            socklen_t(MemoryLayout<Int32>.size)
+        )
+    }
+
     /// Asks a silent peer if it is there, after a minute and for another one: a connection that
     /// may be silent for long, such as a tunnel, ends when its peer has vanished.
     package static func keepAlive(_ descriptor: Int32) {

@@ -27,8 +27,8 @@ open class WheelTimer {
 /// scheme 6) of 512 slots of 8 ms. A timer stays in its slot as long as its deadline is not earlier
 /// than the one it was put there for, and is put right when the slot comes round; so a connection
 /// that is disarmed and armed again with every request pays a few stores for it. A deadline is met
-/// at most one slot late and never early. Deadlines beyond one turn of the wheel (4 s) are looked at
-/// once per turn.
+/// at most one slot late and never early. Deadlines beyond one turn of the wheel (4 s) are looked
+/// at once per turn.
 ///
 /// Public only because the compiler inlines no method of a `package` type into another module.
 public final class TimerWheel {

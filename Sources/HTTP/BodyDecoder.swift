@@ -128,6 +128,17 @@ package struct BodyDecoder: Sendable {
     /// once `isDone`.
     package var trailers: [UInt8] { self.trailerSection.lines }
 
+    /// Says that the caller has read `count` bytes that are content for certain, as many as were
+    /// `remainingLength` or fewer, without showing them.
+    package mutating func skip(_ count: Int) {
+        guard case .length = self.state, count >= 0, UInt64(count) <= self.remaining else {
+            preconditionFailure("skipped \(count) bytes of a body with fewer left")
+        }
+        self.remaining -= UInt64(count)
+        self.bodyBytes += UInt64(count)
+        if self.remaining == 0 { self.state = .done }
+    }
+
     /// Looks at the front of `input`. A body without content ends with the first call.
     package mutating func next(_ input: RawSpan) -> BodyStep {
         switch self.state {

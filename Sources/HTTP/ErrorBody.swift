@@ -92,28 +92,14 @@ package enum JSONText {
     /// Appends `text` as a JSON string with its quotes, cut after `maxBytes` of UTF-8 at the last
     /// whole character that fits.
     package static func write(_ text: String, maxBytes: Int = .max, into buffer: ByteBuffer) {
-        buffer.append(byte: UInt8(ascii: "\""))
+        if text.utf8.count <= maxBytes { return buffer.append(jsonString: text) }
+        var shown = ""
         var left = maxBytes
         for scalar in text.unicodeScalars {
             left -= scalar.utf8.count
             if left < 0 { break }
-            self.write(scalar, into: buffer)
+            shown.unicodeScalars.append(scalar)
         }
-        buffer.append(byte: UInt8(ascii: "\""))
-    }
-
-    private static func write(_ scalar: Unicode.Scalar, into buffer: ByteBuffer) {
-        switch scalar {
-        case "\"": buffer.append("\\\"")
-        case "\\": buffer.append("\\\\")
-        case "\n": buffer.append("\\n")
-        case "\r": buffer.append("\\r")
-        case "\t": buffer.append("\\t")
-        case "\u{0}"..<" ", "\u{7F}":
-            buffer.append(scalar.value < 16 ? "\\u000" : "\\u00")
-            buffer.append(hexadecimal: UInt64(scalar.value))
-        default:
-            for unit in scalar.utf8 { buffer.append(byte: unit) }
-        }
+        buffer.append(jsonString: shown)
     }
 }

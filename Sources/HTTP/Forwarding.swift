@@ -17,8 +17,8 @@ package final class ForwardedHop: Sendable {
     private let elementStart: Int
     private static let addressStart = 17
 
-    /// `clientAddress` is in text, without brackets or port: `192.0.2.1`, `2001:db8::1`. Fails for one
-    /// that has bytes other than those of addresses in text.
+    /// `clientAddress` is in text, without brackets or port: `192.0.2.1`, `2001:db8::1`. Fails for
+    /// one that has bytes other than those of addresses in text.
     package init?(clientAddress: [UInt8], isSecure: Bool) {
         let isAddress = clientAddress.allSatisfy {
             ASCII.hexValue($0) != nil || $0 == ASCII.colon || $0 == UInt8(ascii: ".")

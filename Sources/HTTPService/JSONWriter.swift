@@ -53,14 +53,8 @@ package struct JSONWriter {
     // MARK: Values
 
     package mutating func string(_ value: String) {
-        var value = value
         self.separate()
-        self.buffer.append(byte: UInt8(ascii: "\""))
-        value.withUTF8 { bytes in
-            // Sound: the span does not outlive the call that lends the bytes.
-            JSONText.escape(RawSpan(_unsafeBytes: UnsafeRawBufferPointer(bytes)), into: self.buffer)
-        }
-        self.buffer.append(byte: UInt8(ascii: "\""))
+        self.buffer.append(jsonString: value)
     }
 
     /// A string of bytes from outside that should be UTF-8.
@@ -170,34 +164,8 @@ package struct JSONWriter {
     }
 }
 
-/// Escaping and copying shared by the writer and the reader.
+/// Copying shared by the writer and the reader.
 enum JSONText {
-    /// Appends UTF-8 text with quotes, backslashes and control characters escaped.
-    static func escape(_ bytes: RawSpan, into buffer: ByteBuffer) {
-        var start = 0
-        for index in 0..<bytes.byteCount {
-            let byte = bytes.byteAt(index)
-            if byte >= 0x20 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\") { continue }
-            buffer.append(bytes.extracting(start..<index))
-            start = index + 1
-            self.escape(byte, into: buffer)
-        }
-        buffer.append(bytes.extracting(start..<bytes.byteCount))
-    }
-
-    private static func escape(_ byte: UInt8, into buffer: ByteBuffer) {
-        switch byte {
-        case UInt8(ascii: "\""): buffer.append("\\\"" as StaticString)
-        case UInt8(ascii: "\\"): buffer.append("\\\\" as StaticString)
-        case UInt8(ascii: "\n"): buffer.append("\\n" as StaticString)
-        case UInt8(ascii: "\r"): buffer.append("\\r" as StaticString)
-        case UInt8(ascii: "\t"): buffer.append("\\t" as StaticString)
-        default:
-            buffer.append(byte < 16 ? "\\u000" : "\\u00" as StaticString)
-            buffer.append(hexadecimal: UInt64(byte))
-        }
-    }
-
     static func array(_ bytes: RawSpan) -> [UInt8] {
         bytes.withUnsafeBytes { Array($0) }
     }

@@ -15,7 +15,7 @@ import Glibc
 class Connection: IOHandler {
     /// Bodies up to this size are copied behind what waits in `output`; larger ones are written
     /// from where they are.
-    private static let copyThreshold = 16 * 1024
+    static let copyThreshold = 16 * 1024
 
     /// The worker outlives its connections: it closes them before it ends.
     final let worker: Worker
@@ -196,6 +196,31 @@ class Connection: IOHandler {
             UnsafeRawPointer(suffix.utf8Start) + fromSuffix,
             count: suffix.utf8CodeUnitCount - fromSuffix
         )
+    }
+
+    /// Writes what waits and then what the socket takes of `count` bytes, whose number it returns; the
+    /// rest stays the caller's, who is told by `drained`.
+    final func writePart(_ pointer: UnsafeRawPointer, count: Int) -> Int {
+        if self.isWriteBlocked || self.hasWriteFailed { return 0 }
+        let waiting = self.output?.count ?? 0
+        var sent = 0
+        switch self.writeVectors(waiting: waiting, pointer, count: count, suffix: "") {
+        case .bytes(let bytes): sent = bytes
+        case .wouldBlock, .endOfStream: break
+        case .failed:
+            self.noteWriteFailure()
+            return 0
+        }
+        self.worker.bytesWritten(sent)
+        self.isWriteBlocked = sent < waiting + count
+        if let output = self.output {
+            output.consume(min(sent, waiting))
+            if output.isEmpty {
+                self.output = nil
+                self.worker.buffers.give(output)
+            }
+        }
+        return max(0, sent - waiting)
     }
 
     private final func writeVectors(

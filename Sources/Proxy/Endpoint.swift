@@ -60,8 +60,12 @@ package final class Endpoint: Sendable {
             && self.inFlight.load(ordering: .relaxed) < self.limit.load(ordering: .relaxed)
     }
 
+    /// Gives a slot back. Sequentially consistent, as is the load of `ModelShared.hasWaiters` that
+    /// follows: whoever joins the queue meanwhile either is seen there or sees the free slot. With
+    /// less, both could look before the other's word has arrived, and the request would wait for a
+    /// wake-up that nobody sends.
     package func release() {
-        let after = self.inFlight.subtract(1, ordering: .acquiringAndReleasing).newValue
+        let after = self.inFlight.subtract(1, ordering: .sequentiallyConsistent).newValue
         assert(after >= 0, "a slot of \(self.name) was released twice")
     }
 

@@ -23,6 +23,9 @@ extension Exchange {
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
         self.observer.reset(kind: self.observedKind(head, bytes))
+        if self.observer.kind == .eventStream, let upstream = self.upstream {
+            Sockets.delayAcknowledgements(upstream.descriptor)
+        }
         self.arm(after: model.route.timeouts.streamIdle)
         if case .http1(let connection) = self.client {
             connection.sendHead(head, bytes, framing: framing, exchange: self)
@@ -48,12 +51,17 @@ extension Exchange {
     /// All bytes of one read were handled: what was composed goes out in one write.
     func upstreamBatchEnded() {
         guard case .http1(let connection) = self.client else { return }
-        connection.flush()
         if self.phase == .responding { self.armForProgress() }
-        if connection.hasBacklog, !self.isUpstreamPaused {
-            self.isUpstreamPaused = true
-            self.upstream?.pauseReading()
-        }
+        if self.observer.kind == .eventStream, connection.deferFlush() { return }
+        connection.flush()
+        if connection.hasBacklog { self.clientBlocked() }
+    }
+
+    /// The client does not take what it is sent: the upstream is not read until it has.
+    func clientBlocked() {
+        guard !self.isUpstreamPaused, let upstream = self.upstream else { return }
+        self.isUpstreamPaused = true
+        upstream.pauseReading()
     }
 
     /// The response is complete. `releaseConnection` gives the upstream connection back, before

@@ -302,10 +302,16 @@ extension Exchange {
     /// and may be waited for. A request without a prompt goes to the least loaded replica.
     private func hashPrefix() -> Bool {
         if self.prefixHashed { return true }
-        var found = JSONKeyScanner.OnScan.complete
+        var found = JSONKeyScanner.OnScan.needMore
         if let body = self.body {
-            self.scanner.reset(needs: .prompt, stopsEarly: true)
-            found = self.scanner.scan(body.readable)
+            if !self.isHashingPrefix {
+                self.isHashingPrefix = true
+                self.scanner.reset(needs: .prompt, stopsEarly: true)
+                self.scannedBytes = 0
+            }
+            let fresh = body.readable.extracting(self.scannedBytes..<body.count)
+            self.scannedBytes = body.count
+            found = self.scanner.scan(fresh)
         }
         if found == .needMore, !self.isRequestEnded,
             self.bodyCount < self.worker.limits.maxReplayBody
@@ -313,7 +319,9 @@ extension Exchange {
             return false
         }
         self.prefixHashed = true
-        if let keys = self.model?.prefixKeys(self.scanner.prompt) { self.affinity = .prefix(keys) }
+        if self.isHashingPrefix, let keys = self.model?.prefixKeys(self.scanner.prompt) {
+            self.affinity = .prefix(keys)
+        }
         return true
     }
 

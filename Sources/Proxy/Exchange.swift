@@ -40,9 +40,6 @@ final class Exchange: WheelTimer {
         case fleet(FleetEndpoint)
     }
 
-    /// Bodies are handed to the upstream in pieces of this size.
-    static let sendSliceBytes = 64 * 1024
-
     let worker: Worker
     /// Differs for every request this object serves.
     private(set) var ticket: UInt64 = 0
@@ -77,6 +74,8 @@ final class Exchange: WheelTimer {
     var pathForLog: [UInt8] = []
     var scanner = JSONKeyScanner()
     var scannedBytes = 0
+    /// The scanner is on its second way through the body, for the prompt.
+    var isHashingPrefix = false
     var prefixHashed = false
 
     // Where it goes.
@@ -164,6 +163,7 @@ final class Exchange: WheelTimer {
         if !self.trailers.isEmpty { self.trailers = [] }
         if !self.pathForLog.isEmpty { self.pathForLog.removeAll(keepingCapacity: true) }
         self.scannedBytes = 0
+        self.isHashingPrefix = false
         self.prefixHashed = false
         self.model = nil
         self.variant = nil
@@ -245,6 +245,36 @@ final class Exchange: WheelTimer {
         }
     }
 
+    /// Where the client's connection may read the next bytes of a long body itself, because they are
+    /// kept in any case: room behind what is kept, for at most `remaining` bytes.
+    func roomForBody(remaining: UInt64) -> ByteBuffer? {
+        switch self.phase {
+        case .receiving, .queued, .connecting: break
+        case .forwarding, .responding, .tunnel, .free: return nil
+        }
+        let limit = self.worker.limits.maxBufferedBody + 1
+        guard let body = self.body, body.count < limit else { return nil }
+        let room = min(Int(clamping: remaining), limit - body.count)
+        guard room >= Worker.readSize else { return nil }
+        if body.writableCount >= room { return body }
+        let larger = self.worker.buffers.takeLarge(body.count + room)
+        larger.append(body.readable)
+        self.worker.buffers.give(body)
+        self.body = larger
+        return larger
+    }
+
+    /// The next `count` bytes of the body have been read into `roomForBody`.
+    func requestBodyRead(_ count: Int) {
+        self.bodyTotal += UInt64(count)
+        self.awaitsContinue = false
+        guard let body = self.body else { preconditionFailure("a body was read into nothing") }
+        body.advance(count)
+        if self.bodyCount >= self.worker.limits.maxBufferedBody, self.phase != .receiving {
+            self.pauseClient()
+        }
+    }
+
     func requestEnded(trailers: [UInt8]) {
         self.isRequestEnded = true
         if !trailers.isEmpty { self.trailers = trailers }
@@ -265,7 +295,10 @@ final class Exchange: WheelTimer {
     var bodyCount: Int { self.body?.count ?? 0 }
 
     private func keep(_ bytes: UnsafeRawBufferPointer) {
-        let body = self.body ?? self.worker.buffers.take()
+        let body =
+            self.body
+            ?? (bytes.count >= BufferPool.largeBytesMin
+                ? self.worker.buffers.takeLarge(bytes.count) : self.worker.buffers.take())
         self.body = body
         if let start = bytes.baseAddress { body.append(start, count: bytes.count) }
     }
@@ -280,9 +313,10 @@ final class Exchange: WheelTimer {
             self.keep(bytes)
             return
         }
-        if self.bodyCount > 0 {
-            self.body?.removeAll()
+        if let body = self.body {
+            self.body = nil
             self.bodySent = 0
+            self.worker.buffers.give(body)
         }
         upstream.sendBody(start, count: bytes.count)
     }
@@ -292,10 +326,11 @@ final class Exchange: WheelTimer {
         guard let upstream = self.upstream else { return }
         let body = self.body
         let count = body?.count ?? 0
-        while self.bodySent < count, !upstream.hasBacklog, let body {
-            let slice = min(count - self.bodySent, Self.sendSliceBytes)
-            upstream.sendBody(body.readablePointer + self.bodySent, count: slice)
-            self.bodySent += slice
+        while self.bodySent < count, !upstream.hasBacklog, !upstream.hasWriteFailed, let body {
+            self.bodySent += upstream.sendKeptBody(
+                body.readablePointer + self.bodySent,
+                count: count - self.bodySent
+            )
         }
         if self.bodySent == count, self.isRequestEnded, !self.hasSentEnd {
             self.hasSentEnd = true

@@ -111,8 +111,9 @@ package final class Gateway {
         for (index, worker) in self.workers.enumerated() {
             let control = self.control
             self.shared.loop(of: worker).post {
-                worker.value.adopt(snapshot)
-                control.post { gateway.value.acknowledge(index, snapshot.generation) }
+                worker.value.adopt(snapshot) {
+                    control.post { gateway.value.acknowledge(index, snapshot.generation) }
+                }
             }
         }
     }

@@ -52,7 +52,8 @@ package final class ModelShared: Sendable {
         return Double(self.queue.withLock { $0.oldestWaitNanoseconds(now: now) }) / 1e9
     }
 
-    var hasWaiters: Bool { self.waiting.load(ordering: .acquiring) > 0 }
+    /// After `Endpoint.release`, which says why the order matters.
+    var hasWaiters: Bool { self.waiting.load(ordering: .sequentiallyConsistent) > 0 }
     /// Whether a new request may take a free slot at once: nobody is in line before it.
     var mayBypassQueue: Bool { !self.hasWaiters }
 
@@ -70,22 +71,26 @@ package final class ModelShared: Sendable {
         }
     }
 
-    /// Joins the queue; nil when it is full by count or by bytes.
+    /// Joins the queue; nil when it is full by count or by bytes. The caller then looks once more for
+    /// a free slot: one may have been given back before anybody could see that somebody waits.
     func enqueue(
         _ waiter: Waiter,
         bytes: Int,
         deadline: Instant,
         now: Instant
     ) -> AdmissionHandle? {
-        self.queue.withLock { queue in
+        let handle: AdmissionHandle? = self.queue.withLock { queue in
             switch queue.enqueue(waiter, bytes: bytes, deadline: deadline, now: now) {
             case .queued(let handle):
-                self.waiting.store(queue.count, ordering: .releasing)
+                self.waiting.store(queue.count, ordering: .sequentiallyConsistent)
                 return handle
             case .full:
                 return nil
             }
         }
+        // Between the store and the loads of `Endpoint.inFlight` that follow, which are relaxed.
+        atomicMemoryFence(ordering: .sequentiallyConsistent)
+        return handle
     }
 
     /// Leaves the queue; without effect when the request was granted a slot meanwhile.

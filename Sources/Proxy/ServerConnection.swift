@@ -52,6 +52,7 @@ final class ServerConnection: Connection {
     private(set) var requestMethod = HTTPMethod.get
     var responseIsChunked = false
     var hasBegunResponse = false
+    var isFlushDeferred = false
     private var hasServed = false
     private var lingered = 0
     /// FIN was read: nothing more will come than what `input` holds.
@@ -157,6 +158,12 @@ final class ServerConnection: Connection {
     }
 
     private func readOnce() {
+        if self.state == .body, self.input == nil, let remaining = self.decoder.remainingLength,
+            remaining >= UInt64(Worker.readSize), let exchange = self.exchange,
+            let room = exchange.roomForBody(remaining: remaining)
+        {
+            return self.readBody(into: room, atMost: Int(clamping: remaining), exchange)
+        }
         if let input = self.input, self.state != .lingering {
             input.reserve(Worker.readSize / 4)
             let result = self.read(into: input.writablePointer, count: input.writableCount)
@@ -176,6 +183,26 @@ final class ServerConnection: Connection {
         } else {
             self.handleEnd(result)
         }
+    }
+
+    /// A long body that is kept is read to where it is kept.
+    private func readBody(into room: ByteBuffer, atMost remaining: Int, _ exchange: Exchange) {
+        let result = self.read(
+            into: room.writablePointer,
+            count: min(room.writableCount, remaining)
+        )
+        guard case .bytes(let count) = result else { return self.handleEnd(result) }
+        self.worker.bytesRead(count)
+        self.decoder.skip(count)
+        exchange.requestBodyRead(count)
+        if self.decoder.isDone {
+            self.state = .waiting
+            self.disarm()
+            exchange.requestEnded(trailers: [])
+        } else if !self.isBodyPaused {
+            self.resumeIdleTimeout()
+        }
+        exchange.advance()
     }
 
     /// Bytes straight from the socket in the worker's scratch memory; the rest is kept.

@@ -15,6 +15,9 @@ package final class TrafficSnapshot: Sendable {
     /// Routes by host and path, for models of protocol HTTP.
     package let routes: HostPathTable
     package let limits: GatewayLimits
+    /// The models there are, as the end of a sentence: "are a, b". For error messages; made once, for
+    /// anybody may ask for a model that is not there.
+    package let knownNames: String
 
     package init(
         generation: UInt64,
@@ -28,14 +31,14 @@ package final class TrafficSnapshot: Sendable {
         self.table = table
         self.routes = routes
         self.limits = limits
+        self.knownNames = Self.sentence(models)
     }
 
     /// Names shown in an error message, at most.
     private static let shownNamesMax = 20
 
-    /// The models there are, as the end of a sentence: "are a, b". For error messages.
-    package var knownNames: String {
-        let names = self.models.compactMap { $0?.name }.sorted()
+    private static func sentence(_ models: [ModelRoute?]) -> String {
+        let names = models.compactMap { $0?.name }.sorted()
         if names.isEmpty { return "are none" }
         let shown = names.prefix(Self.shownNamesMax).joined(separator: ", ")
         let more = names.count - Self.shownNamesMax

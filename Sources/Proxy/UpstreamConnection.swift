@@ -101,6 +101,20 @@ final class UpstreamConnection: Connection {
         }
     }
 
+    /// Sends from a body that is kept: the number of bytes that need not be offered again. A long one
+    /// is written from where it is; the rest of what the socket does not take stays there.
+    func sendKeptBody(_ pointer: UnsafeRawPointer, count: Int) -> Int {
+        if self.requestIsChunked || count <= Self.copyThreshold {
+            let slice = min(count, Self.chunkBytesMax)
+            self.sendBody(pointer, count: slice)
+            return slice
+        }
+        return self.writePart(pointer, count: count)
+    }
+
+    /// A kept body goes out in chunks of this size or less.
+    private static let chunkBytesMax = 64 * 1024
+
     func endRequest(trailers: [UInt8]) {
         self.hasEndedRequest = true
         guard self.requestIsChunked else { return }

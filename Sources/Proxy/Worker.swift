@@ -42,9 +42,15 @@ final class Worker {
     private var freeSlots: [Int] = []
     private var pools: [UpstreamPool?] = []
     private var models: [WorkerModel?] = []
+    /// Models from here on may still be as an older snapshot has them.
+    private var nextAdopted = Int.max
+    private var adoptionsDone: [() -> Void] = []
     private var exchanges: [Exchange] = []
     private var deferred: [Connection] = []
     private var handling: [Connection] = []
+    /// Clients of event streams that have something to be sent in this turn.
+    private var streams: [ServerConnection] = []
+    private var streamsFlushing: [ServerConnection] = []
     /// Exchanges under way; a drain is done at 0.
     private(set) var activeExchanges = 0
     private var onDrained: (() -> Void)?
@@ -137,7 +143,29 @@ final class Worker {
         self.stats.bytesWritten &+= UInt64(count)
     }
 
+    /// Most streams whose events wait for each other: the first is late by the reading of so many.
+    private static let streamsWaitingMax = 64
+
+    /// Sends what waits for a stream's client at the end of the turn.
+    ///
+    /// Reading many streams and then writing many costs less than turning from one to the other: the
+    /// kernel's paths stay in the cache, and a client process with several streams is woken once for
+    /// several events instead of for each.
+    func flushLater(_ connection: ServerConnection) {
+        self.streams.append(connection)
+        if self.streams.count >= Self.streamsWaitingMax { self.flushStreams() }
+    }
+
+    private func flushStreams() {
+        if self.streams.isEmpty { return }
+        swap(&self.streams, &self.streamsFlushing)
+        for connection in self.streamsFlushing { connection.flushStream() }
+        self.streamsFlushing.removeAll(keepingCapacity: true)
+    }
+
     private func afterTurn() {
+        if self.nextAdopted != .max { self.adoptSome() }
+        self.flushStreams()
         if self.deferred.isEmpty { return }
         swap(&self.deferred, &self.handling)
         for connection in self.handling where !connection.isClosed {
@@ -145,6 +173,7 @@ final class Worker {
             if !connection.isClosed { connection.readReady() }
         }
         self.handling.removeAll(keepingCapacity: true)
+        self.flushStreams()
         if !self.deferred.isEmpty { self.loop.continueWithoutWaiting() }
     }
 
@@ -171,8 +200,10 @@ final class Worker {
 
     // MARK: Snapshots
 
-    /// Takes over a new snapshot; state of unused models is made when they are first used.
-    func adopt(_ snapshot: TrafficSnapshot) {
+    /// Takes over a new snapshot; state of unused models is made when they are first used, and those
+    /// in use are brought up to date a few per turn, so that no request waits for all of them. `done`
+    /// is called once no request can meet the old state of any.
+    func adopt(_ snapshot: TrafficSnapshot, done: @escaping () -> Void) {
         self.snapshot = snapshot
         self.limits = snapshot.limits
         self.headLimits = snapshot.limits.head
@@ -187,18 +218,42 @@ final class Worker {
                 self.poolMayBeDone(pool)
             }
         }
-        for index in self.models.indices where index < snapshot.models.count {
-            guard let model = self.models[index] else { continue }
-            if let route = snapshot.models[index], route.shared === model.route.shared {
-                model.adopt(route)
-                self.pumpQueue(model)
-            } else {
-                // The model is gone, perhaps with another one at its index; requests under way keep
-                // the old state, those that wait for a replica have nothing to wait for.
-                self.models[index] = nil
-                self.refuseWaiting(model)
-            }
+        self.adoptionsDone.append(done)
+        self.nextAdopted = 0
+        self.adoptSome()
+    }
+
+    /// Models in use that are brought up to date in one turn.
+    private static let adoptedPerTurn = 64
+
+    private func adoptSome() {
+        var budget = Self.adoptedPerTurn
+        while self.nextAdopted < self.models.count, budget > 0 {
+            if self.adoptModel(at: self.nextAdopted) { budget -= 1 }
+            self.nextAdopted += 1
         }
+        if self.nextAdopted < self.models.count { return self.loop.continueWithoutWaiting() }
+        let done = self.adoptionsDone
+        self.adoptionsDone = []
+        self.nextAdopted = .max
+        for body in done { body() }
+    }
+
+    /// False where there was nothing to do.
+    private func adoptModel(at index: Int) -> Bool {
+        guard let model = self.models[index] else { return false }
+        let route = index < self.snapshot.models.count ? self.snapshot.models[index] : nil
+        if let route, route.shared === model.route.shared {
+            if route === model.route { return false }
+            model.adopt(route)
+            self.pumpQueue(model)
+        } else {
+            // The model is gone, perhaps with another one at its index; requests under way keep
+            // the old state, those that wait for a replica have nothing to wait for.
+            self.models[index] = nil
+            self.refuseWaiting(model)
+        }
+        return true
     }
 
     private func refuseWaiting(_ model: WorkerModel) {
@@ -217,6 +272,7 @@ final class Worker {
 
     /// This worker's state of a model.
     func model(at index: Int) -> WorkerModel? {
+        if index >= self.nextAdopted { _ = self.adoptModel(at: index) }
         if let model = self.models[index] { return model }
         guard let route = self.snapshot.models[index] else { return nil }
         let model = WorkerModel(route: route, seed: self.random.next())
@@ -343,6 +399,9 @@ final class Worker {
         for exchange in self.exchanges { self.wheel.remove(exchange) }
         self.exchanges = []
         self.deferred = []
+        // A snapshot that was half taken over is as good as taken: there are no more requests.
+        for body in self.adoptionsDone { body() }
+        self.adoptionsDone = []
         self.accessLog?.flush()
         self.wheel.stop()
     }

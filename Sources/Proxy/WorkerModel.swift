@@ -65,7 +65,7 @@ final class WorkerModel {
                 Self.salt(variant.name)
             },
             weights: route.variants.map(\.weight),
-            salt: 0
+            salt: Self.salt(route.name)
         )
     }
 

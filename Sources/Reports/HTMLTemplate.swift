@@ -60,9 +60,10 @@ enum HTMLTemplate {
         .charts { display: grid; gap: 16px; margin-bottom: 16px;
           grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
         section { overflow-x: auto; margin-bottom: 16px; }
-        .charts section { margin: 0; position: relative; }
+        .charts section { margin: 0; position: relative; overflow: hidden; }
         .legend { float: right; max-width: 70%; text-align: right; font-size: 12px;
           color: var(--dim); }
+        .legend span { white-space: nowrap; }
         .legend i { display: inline-block; width: 14px; height: 3px; border-radius: 2px;
           vertical-align: middle; margin: 0 5px 0 12px; }
         svg { display: block; width: 100%; height: auto; }
@@ -144,7 +145,7 @@ enum HTMLTemplate {
           : "p" + (value * 100).toFixed(4).replace(/\.?0+$/, "");
         const xWords = (value, axis) => axis === "quantile" ? quantileName(value)
           : axis === "rate" ? figures(value) + "/s"
-          : axis === "GPU-hours" ? figures(value) + " GPU-h"
+          : axis === "GPU-hours" ? figures(value)
           : axis === "time" && value >= 7200 ? figures(value / 3600) + " h"
           : axis === "time" && value >= 600 ? figures(value / 60) + " min" : figures(value) + " s";
         // Whole hours and minutes rather than thousands of seconds.
@@ -160,8 +161,10 @@ enum HTMLTemplate {
           const section = element("section", place("charts"));
           const legend = element("span", section, {class: "legend"});
           for (const one of spec.series) {
-            element("i", legend, {style: `background: var(--${one.color})`});
-            legend.append(one.name);
+            const entry = element("span", legend);
+            element("i", entry, {style: `background: var(--${one.color})`});
+            entry.append(one.name);
+            legend.append(" ");
           }
           element("h2", section, {}, spec.title);
           const width = 560, height = 230, left = 58, right = 12, top = 8, bottom = 26;

@@ -187,12 +187,13 @@ package enum SimulationPage {
         }
     }
 
-    /// GPU-hours against attainment; the upper left corner is best.
+    /// GPU-hours against attainment, of each policy those settings that no other one of it beats in
+    /// both; the upper left corner is best.
     private static func pareto(_ report: SimulationReport, _ json: inout JSONWriter) {
         var series: [Series] = []
         for (index, row) in Self.shown(report).enumerated() {
             let points = row.sweep?.points.map(\.runs) ?? [row.runs]
-            let sorted = points.sorted { $0.gpuSeconds < $1.gpuSeconds }
+            let sorted = Self.front(points)
             series.append(
                 Series(
                     name: row.sweep?.name ?? row.runs.name,
@@ -213,7 +214,7 @@ package enum SimulationPage {
             )
         }
         Self.chart(
-            "\(report.title): cost against attainment",
+            "\(report.title): GPU-hours against attainment",
             "%",
             "GPU-hours",
             [],
@@ -221,6 +222,15 @@ package enum SimulationPage {
             floor: 90,
             &json
         )
+    }
+
+    private static func front(_ points: [PolicyRuns]) -> [PolicyRuns] {
+        var best = -1.0
+        return points.sorted { $0.gpuSeconds < $1.gpuSeconds }.filter { point in
+            guard point.attainment > best else { return false }
+            best = point.attainment
+            return true
+        }
     }
 
     private static func chart(

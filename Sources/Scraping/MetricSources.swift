@@ -107,6 +107,11 @@ package final class MetricSources {
         self.servers[id]?.reading(at: now)
     }
 
+    /// The same of all GPU exporters, in no order.
+    package func exporters(at now: Instant) -> [ExporterReading] {
+        self.exporters.values.map { $0.reading(at: now) }
+    }
+
     /// The same of one query.
     package func query(_ target: QueryTarget, at now: Instant) -> QueryReading? {
         self.queries[target]?.reading(at: now)
@@ -174,7 +179,10 @@ package final class MetricSources {
 
     private func liveClient() -> CurlClient {
         if let client = self.client { return client }
-        let client = CurlClient(loop: self.loop)
+        let client = CurlClient(
+            loop: self.loop,
+            idleConnectionsMax: self.options.idleConnectionsMax
+        )
         self.client = client
         return client
     }

@@ -34,6 +34,8 @@ package struct PollOptions: Sendable, Hashable {
     package var backOffMax = Duration.seconds(30)
     /// Questions under way at a time; further ones wait.
     package var concurrencyMax = 64
+    /// Connections kept from one question to the next; targets beyond are connected to each time.
+    package var idleConnectionsMax = 1_024
     /// Bytes of one answer.
     package var answerBytesMax = 8 << 20
 

@@ -192,7 +192,7 @@ extension MetricRule {
             rules.make(.running, "rest_server_requests_in_progress"),
             rules.make(.started, "grpc_server_started_total", call),
             rules.make(.handled, "grpc_server_handled_total", call),
-        ] + rules.latency("rest_server_requests_duration_seconds", ("path", "/infer"))
+        ] + rules.latency("rest_server_request_duration_seconds", ("path", "/infer"))
     }()
 
     private static let llamaCpp: [MetricRule] = {

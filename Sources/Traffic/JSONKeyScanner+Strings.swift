@@ -25,51 +25,113 @@ extension JSONKeyScanner {
     /// Goes on to the string's end, or to the end of the bytes, or into an escape that is cut.
     private mutating func skipString(_ bytes: RawSpan, _ index: inout Int) {
         let count = bytes.byteCount
+        // Most strings are short.
+        let near = min(count, index &+ Self.nearBytes)
+        guard self.skipSingly(bytes, &index, to: near) else { return }
+        while index &+ Self.blockBytes <= count {
+            let stop = Self.skipBlock(bytes, &index)
+            if stop >= 0 {
+                index = stop
+                break
+            }
+        }
+        _ = self.skipSingly(bytes, &index, to: count)
+    }
+
+    private static let nearBytes = 32
+    private static let blockBytes = 64
+
+    /// Passes one special byte after the other until `end`. False when the string is over, or
+    /// wrong, or in an escape that is not two bytes, or not here whole.
+    private mutating func skipSingly(_ bytes: RawSpan, _ index: inout Int, to end: Int) -> Bool {
         while true {
-            index = Self.firstSpecial(bytes, from: index)
-            guard index < count else { return }
+            index = Self.firstSpecial(bytes, from: index, to: end)
+            guard index < end else { return true }
             let byte = bytes.byte(unchecked: index)
-            if byte == UInt8(ascii: "\"") { return self.stringEnds(&index) }
-            if byte != UInt8(ascii: "\\") { return self.fail(.controlByte, at: index) }
+            if byte == UInt8(ascii: "\"") {
+                self.stringEnds(&index)
+                return false
+            }
+            guard byte == UInt8(ascii: "\\") else {
+                self.fail(.controlByte, at: index)
+                return false
+            }
             // An escape of two bytes is the rule; all others go through the states.
-            guard index &+ 1 < count, Self.isShortEscape(bytes.byte(unchecked: index &+ 1)) else {
+            guard Self.isShortEscape(bytes, at: index) else {
                 index &+= 1
                 self.state = .escape
-                return
+                return false
             }
             index &+= 2
         }
     }
 
-    /// The offset of the first quotation mark, backslash or control byte, or the count of bytes.
+    /// Passes a block with all its short escapes, and perhaps one byte more that ends the last of
+    /// them. Text as models get it has an escape every few dozen bytes: to leave the loop for each
+    /// would cost more than the comparing.
+    ///
+    /// - Returns: -1, or where a byte stands that is not for this loop; `index` stays then.
     @inline(__always)
-    static func firstSpecial(_ bytes: RawSpan, from start: Int) -> Int {
+    private static func skipBlock(_ bytes: RawSpan, _ index: inout Int) -> Int {
+        let first = Self.specials(bytes.vector(unchecked: index))
+        let second = Self.specials(bytes.vector(unchecked: index &+ 16))
+        let third = Self.specials(bytes.vector(unchecked: index &+ 32))
+        let fourth = Self.specials(bytes.vector(unchecked: index &+ 48))
+        let front: SIMD2<UInt64> = first | second
+        let back: SIMD2<UInt64> = third | fourth
+        let any: SIMD2<UInt64> = front | back
+        if any[0] | any[1] == 0 {
+            index &+= Self.blockBytes
+            return -1
+        }
+        // Behind the last escape.
+        var passed = index
+        var stop = Self.skipEscapes(bytes, at: index, first, &passed)
+        if stop < 0 { stop = Self.skipEscapes(bytes, at: index &+ 16, second, &passed) }
+        if stop < 0 { stop = Self.skipEscapes(bytes, at: index &+ 32, third, &passed) }
+        if stop < 0 { stop = Self.skipEscapes(bytes, at: index &+ 48, fourth, &passed) }
+        if stop >= 0 { return stop }
+        index = max(index &+ Self.blockBytes, passed)
+        return -1
+    }
+
+    /// Passes the short escapes among sixteen bytes whose special ones are marked. `passed` is the
+    /// end of the last escape, here and before: what it hides is no beginning of another.
+    @inline(__always)
+    private static func skipEscapes(
+        _ bytes: RawSpan,
+        at start: Int,
+        _ marks: SIMD2<UInt64>,
+        _ passed: inout Int
+    ) -> Int {
+        for half in 0..<2 {
+            let base = start &+ half &* 8
+            var word = marks[half]
+            if passed == base &+ 1 { word &= ~0xFF }
+            while word != 0 {
+                let shift = word.trailingZeroBitCount & ~7
+                let place = base &+ shift &>> 3
+                guard Self.isShortEscape(bytes, at: place) else { return place }
+                passed = place &+ 2
+                // Both its bytes; of one that reaches over, the second goes with the next word.
+                word &= ~(0xFFFF &<< UInt64(truncatingIfNeeded: shift))
+            }
+        }
+        return -1
+    }
+
+    /// The offset of the first quotation mark, backslash or control byte; `end`, or one past it or
+    /// more, where none is before.
+    @inline(__always)
+    private static func firstSpecial(_ bytes: RawSpan, from start: Int, to end: Int) -> Int {
         let count = bytes.byteCount
         var index = start
-        // Escaped text has one every few dozen bytes: the first 32 are looked at one by one.
-        let near = min(count, start &+ 32)
-        while index &+ 16 <= near {
+        while index < end, index &+ 16 <= count {
             let found = Lanes.first(Self.specials(bytes.vector(unchecked: index)))
             if found < 16 { return index &+ found }
             index &+= 16
         }
-        while index &+ 64 <= count {
-            let first = Self.specials(bytes.vector(unchecked: index))
-            let second = Self.specials(bytes.vector(unchecked: index &+ 16))
-            let third = Self.specials(bytes.vector(unchecked: index &+ 32))
-            let fourth = Self.specials(bytes.vector(unchecked: index &+ 48))
-            let front: SIMD2<UInt64> = first | second
-            let back: SIMD2<UInt64> = third | fourth
-            let any: SIMD2<UInt64> = front | back
-            if any[0] | any[1] != 0 { break }
-            index &+= 64
-        }
-        while index &+ 16 <= count {
-            let found = Lanes.first(Self.specials(bytes.vector(unchecked: index)))
-            if found < 16 { return index &+ found }
-            index &+= 16
-        }
-        while index < count {
+        while index < end {
             let byte = bytes.byte(unchecked: index)
             if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") || byte < 0x20 { break }
             index &+= 1
@@ -84,6 +146,13 @@ extension JSONKeyScanner {
         let controls: Lanes.Mask = vector .< SIMD16(repeating: 0x20)
         let both: Lanes.Mask = quotes .| backslashes
         return Lanes.words(both .| controls)
+    }
+
+    /// A backslash stands at `index`, and behind it what makes an escape of two bytes.
+    @inline(__always)
+    private static func isShortEscape(_ bytes: RawSpan, at index: Int) -> Bool {
+        bytes.byte(unchecked: index) == UInt8(ascii: "\\") && index &+ 1 < bytes.byteCount
+            && Self.isShortEscape(bytes.byte(unchecked: index &+ 1))
     }
 
     /// What may stand behind a backslash, but for `u`.

@@ -170,6 +170,7 @@ extension JSONKeyScanner {
     mutating func hashPrompt(_ bytes: RawSpan) {
         if self.isHashing {
             self.promptHash.update(bytes.extracting(self.hashStart..<bytes.byteCount))
+            if self.promptHash.isFull { self.seen.insert(.prompt) }
         } else if self.hashEnd >= 0 {
             self.promptHash.update(bytes.extracting(self.hashStart..<self.hashEnd))
             self.hashEnd = -1

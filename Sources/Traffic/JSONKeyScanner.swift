@@ -66,8 +66,8 @@ package struct JSONProblem: Error, Equatable, Sendable {
 /// accepts that the rest of the body, and a duplicate in it, goes unseen.
 ///
 /// Inside strings that nobody asked for, 64 bytes at a time are compared. A scanner is reused by
-/// `reset`: after its first prompt it allocates nothing.
-package struct JSONKeyScanner: Sendable {
+/// `reset`: after its first prompt it allocates nothing. It cannot be copied, for it is large.
+package struct JSONKeyScanner: ~Copyable, Sendable {
     /// Which keys to look for.
     package struct Needs: OptionSet, Sendable {
         package let rawValue: UInt8
@@ -102,12 +102,13 @@ package struct JSONKeyScanner: Sendable {
     package var hasModel: Bool { self.seen.contains(.model) }
     /// The decoded value of `model`; empty before `hasModel`.
     package var model: NameBuffer { self.hasModel ? self.modelName : NameBuffer() }
-    /// Looks at the decoded value of `model` in place, where there is one: reading it through `model`
-    /// copies all that it might hold.
+    /// Looks at the decoded value of `model` in place, where there is one: reading it through
+    /// `model` copies all that it might hold.
     package mutating func withModel<Result>(_ body: (RawSpan) -> Result?) -> Result? {
         self.hasModel ? body(self.modelName.bytes) : nil
     }
-    /// The hashes of the prompt's first blocks, complete as soon as `.prompt` has been found.
+    /// The hashes of the prompt's first blocks, complete as soon as `.prompt` has been found: at
+    /// its end, or when there are as many as are kept.
     package var prompt: PromptHash { self.promptHash }
 
     enum State: UInt8 {
@@ -192,21 +193,40 @@ package struct JSONKeyScanner: Sendable {
     }
 
     /// Takes the next bytes of the body. With `stopsEarly`, what follows the last key that is
-    /// needed is not looked at.
+    /// needed is not looked at, and of a long prompt only the part that is hashed.
     package mutating func scan(_ bytes: RawSpan) -> OnScan {
         if let problem = self.problem { return .invalid(problem) }
+        let count = bytes.byteCount
+        let boundsPrompt = self.stopsEarly && self.needs.contains(.prompt)
+        var start = 0
+        while start < count, !(self.stopsEarly && self.isSatisfied) {
+            var piece = bytes.extracting(start..<count)
+            if boundsPrompt, self.isHashing, !self.promptHash.isFull {
+                // A string is passed in one go, and the end of the hash may lie inside it.
+                piece = piece.extracting(first: self.promptHash.missingBytes)
+            }
+            start &+= self.scan(piece, untilPrompt: boundsPrompt && !self.isHashing)
+            if let problem = self.problem { return .invalid(problem) }
+        }
+        self.consumed += count - start
+        return self.status
+    }
+
+    /// Takes a piece; with `untilPrompt` only up to the first byte of the prompt. Returns how many
+    /// bytes were taken.
+    private mutating func scan(_ bytes: RawSpan, untilPrompt: Bool) -> Int {
         self.hashStart = 0
         var index = 0
         let count = bytes.byteCount
         while index < count {
             if self.stopsEarly, self.isSatisfied { break }
             self.step(bytes, &index)
-            if self.state == .failed { break }
+            if self.state == .failed { return index }
+            if untilPrompt, self.isHashing { break }
         }
-        if let problem = self.problem { return .invalid(problem) }
-        self.hashPrompt(bytes)
-        self.consumed += count
-        return self.status
+        self.hashPrompt(bytes.extracting(first: index))
+        self.consumed += index
+        return index
     }
 
     /// Says that the body is over.

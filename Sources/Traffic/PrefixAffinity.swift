@@ -84,19 +84,6 @@ package struct PrefixAffinity: Sendable {
         PrefixKeys(prompt, salt: self.salt)
     }
 
-    /// The base's key alone, for callers that keep one number per request; see `keys` for the
-    /// ladder.
-    package func key(_ prompt: PromptHash) -> UInt64? { self.keys(prompt)?[0] }
-
-    /// Places by one key, without the ladder.
-    @inlinable
-    package func pick(
-        keyHash: UInt64,
-        _ endpoints: borrowing some BalancedEndpoints
-    ) -> BalancerChoice {
-        self.hashing.pick(keyHash: keyHash, endpoints)
-    }
-
     @inlinable
     package func pick(
         _ keys: PrefixKeys,

@@ -17,6 +17,13 @@ package struct PromptHash: Sendable {
 
     package init() {}
 
+    /// As many blocks are known as are kept: further bytes change nothing.
+    package var isFull: Bool { self.blocks.count == Self.blocksMax }
+    /// Bytes that are taken before it is full.
+    var missingBytes: Int {
+        (Self.blocksMax - self.blocks.count) * Self.blockBytes - self.partialCount
+    }
+
     /// The hash of all that is known of the prompt: of its last full block, or, where it has none,
     /// of the few bytes there are. Nil without any.
     package var last: UInt64? { self.key(depth: Self.blocksMax) }

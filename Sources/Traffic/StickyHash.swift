@@ -23,15 +23,17 @@ package struct StickyHash: Sendable {
 
     /// The variant of a key among those `eligible`, or nil where none of positive weight is.
     package func pick(_ key: RawSpan, where eligible: (Int) -> Bool = { _ in true }) -> Int? {
-        self.pick(keyHash: ByteHash.hash(key, seed: self.salt), where: eligible)
+        self.pick(keyHash: ByteHash.hash(key), where: eligible)
     }
 
+    /// The variant of a key of which only the hash, the same for all models, is known.
     package func pick(keyHash: UInt64, where eligible: (Int) -> Bool = { _ in true }) -> Int? {
+        let salted = ByteHash.combine(keyHash, self.salt)
         var best: Int?
         var bestScore = Double.infinity
         for index in self.weights.indices where self.weights[index] > 0 {
             guard eligible(index) else { continue }
-            let drawn = ByteHash.combine(keyHash, self.identities[index])
+            let drawn = ByteHash.combine(salted, self.identities[index])
             let score = Self.exponential(drawn) / Double(self.weights[index])
             if score < bestScore || best == nil {
                 best = index

@@ -82,9 +82,9 @@ enum ConfigurationSource {
     case files([String])
     case upstreams([String], listen: String?, admin: String?)
 
-    func load() -> LoadResult {
+    func load(cache: ConfigurationCache? = nil) -> LoadResult {
         switch self {
-        case .files(let paths): ConfigurationLoader.load(paths: paths)
+        case .files(let paths): ConfigurationLoader.load(paths: paths, cache: cache)
         case .upstreams(let urls, let listen, let admin):
             Configuration.serving(upstreams: urls, listen: listen, admin: admin)
         }

@@ -262,11 +262,14 @@ final class Runtime {
         }
     }
 
+    /// Of the files as they were read last.
+    private let cache = ConfigurationCache()
+
     /// Reads the configuration again. What is wrong with it is reported and changes nothing.
     @discardableResult
     private func reload() -> ReloadResult {
         if self.control.isDraining { return .refused("draining") }
-        let result = self.source.load()
+        let result = self.source.load(cache: self.cache)
         guard let configuration = result.configuration else {
             let text = Problem.render(result.problems)
             self.control.refuse(text)

@@ -13,9 +13,9 @@ struct SimulateCommand: ParsableCommand {
         abstract: "Run scaling policies on a traffic and compare what they cost and attain.",
         discussion: """
             Runs Weir's own autoscaler (--policy weir, or a file with a ScalingPolicy) and what \
-            others do (\(Baseline.Kind.allCases.map(\.rawValue).joined(separator: ", "))) in a world \
-            of events, on the same requests with the same cold starts, and beside them somebody who \
-            knew the future. GPU-seconds count while a replica loads and drains.
+            others do (\(Self.others)) \
+            in a world of events, on the same requests with the same cold starts, and beside them \
+            somebody who knew the future. GPU-seconds count while a replica loads and drains.
 
             Example: two policies on a real hour, as a page to look at
               weir simulate --trace azure-llm-2023-conversation.csv --policy weir \\
@@ -31,6 +31,8 @@ struct SimulateCommand: ParsableCommand {
               weir simulate --compare --scenario diurnal --cold-start 20s,60s,180s
             """
     )
+
+    private static let others = Baseline.Kind.allCases.map(\.rawValue).joined(separator: ", ")
 
     @OptionGroup(title: "Traffic") var traffic: SimulatedTrafficFlags
     @OptionGroup(title: "Trace") var trace: TraceFlags

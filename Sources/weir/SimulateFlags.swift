@@ -26,6 +26,24 @@ struct SimulatedTrafficFlags: ParsableArguments {
     var inputTokens = "256"
     @Option(help: "Tokens of an answer, likewise.") var outputTokens = "128"
 
+    @Option(parsing: .upToNextOption, help: "Further traces, each compared by itself.")
+    var also: [String] = []
+    @Option(help: "Scale traces to so many requests per second on average.")
+    var meanRate: Double?
+
+    func validate() throws {
+        if let rate = self.meanRate, !(rate > 0 && rate <= 1e6) {
+            throw ValidationError("--mean-rate must be more than 0, up to 1000000")
+        }
+        guard LengthDistribution(self.inputTokens) != nil,
+            LengthDistribution(self.outputTokens) != nil
+        else {
+            throw ValidationError(
+                "--input-tokens and --output-tokens must be \(LengthDistribution.grammar)"
+            )
+        }
+    }
+
     /// Every traffic with every cold start.
     func scenarios(
         _ trace: TraceFlags,
@@ -42,10 +60,9 @@ struct SimulatedTrafficFlags: ParsableArguments {
                 throw ValidationError("--scenario \(name) is none of \(names), all")
             }
         }
-        if let path = trace.trace {
-            found.append(
-                try self.traced(try trace.read(path, duration: self.duration, 1), path, replicas)
-            )
+        for path in [trace.trace].compactMap({ $0 }) + self.also {
+            let read = try trace.read(path, duration: self.duration, 1)
+            found.append(try self.traced(try self.scaled(read), path, replicas))
         }
         if let rate = self.rate { found.append(try self.rated(rate, replicas)) }
         guard !found.isEmpty else {
@@ -57,19 +74,24 @@ struct SimulatedTrafficFlags: ParsableArguments {
     }
 
     private func shape(_ replicas: SimulatedReplicaFlags) throws -> RequestShape {
-        guard let input = LengthDistribution(self.inputTokens),
-            let output = LengthDistribution(self.outputTokens)
-        else {
-            throw ValidationError(
-                "--input-tokens and --output-tokens must be \(LengthDistribution.grammar)"
-            )
-        }
         var shape = Scenario.shape
         if let service = try replicas.serviceTime() { shape.service = service }
         shape.firstTokenShare = replicas.firstTokenShare
-        shape.input = input
-        shape.output = output
+        shape.input = LengthDistribution(self.inputTokens) ?? shape.input
+        shape.output = LengthDistribution(self.outputTokens) ?? shape.output
         return shape
+    }
+
+    private func scaled(_ trace: Trace) throws -> Trace {
+        guard let wanted = self.meanRate else { return trace }
+        let count: Double =
+            switch trace {
+            case .requests(let trace): Double(trace.requests.count)
+            case .windows(let trace): trace.windows.reduce(0) { $0 + $1.rate * $1.duration }
+            }
+        var selection = TraceSelection()
+        selection.scale = wanted * max(trace.duration, 1e-3) / count
+        return try trace.selected(selection, seed: 1)
     }
 
     private func traced(

@@ -46,7 +46,12 @@ private final class HTTP2Peer {
         self.process.standardError = FileHandle.nullDevice
         try self.process.run()
         let address = try #require(SocketAddress("127.0.0.1:\(port)"))
-        try harness.run(until: "nginx, which says \(self.log)") { Self.listens(address) }
+        do {
+            try harness.run(until: "nginx") { Self.listens(address) }
+        } catch {
+            Issue.record("nginx says: \(self.log)")
+            throw error
+        }
     }
 
     deinit {

@@ -169,7 +169,7 @@ final class TLSPeer {
     ) throws {
         self.process.executableURL = URL(filePath: "/usr/bin/env")
         self.process.arguments = [
-            "python3", "-c", Self.program, certificates.path("\(certificate).pem"),
+            "python3", "-W", "ignore", "-c", Self.program, certificates.path("\(certificate).pem"),
             certificates.path("\(certificate).key"),
             clientAuthority.map { certificates.path("\($0).pem") } ?? "", maximumVersion,
         ]

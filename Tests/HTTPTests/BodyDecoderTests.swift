@@ -114,6 +114,18 @@ import Testing
         #expect(found == expected, sourceLocation: location)
     }
 
+    @Test func contentReadElsewhereIsSkipped() {
+        var decoder = BodyDecoder(RequestFraming.length(9))
+        decoder.skip(4)
+        #expect(decoder.remainingLength == 5)
+        #expect(decoder.next(Array("ab".utf8).span.bytes) == .data(range: 0..<2, consumed: 2))
+        decoder.skip(0)
+        decoder.skip(3)
+        #expect(decoder.isDone)
+        #expect(decoder.bodyBytes == 9)
+        #expect(decoder.next(Array("GET".utf8).span.bytes) == .end(consumed: 0))
+    }
+
     @Test func labelsAreUnique() {
         #expect(Set(BodyError.allCases.map(\.label.description)).count == BodyError.allCases.count)
         #expect(Set(HeadError.allCases.map(\.label.description)).count == HeadError.allCases.count)

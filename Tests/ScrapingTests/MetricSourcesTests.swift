@@ -288,6 +288,7 @@ final class Scene {
         scene.script.body = "up 1\n"
         try scene.wait("a problem") { reading?.problem == "no metrics of GPUs" }
         #expect(reading?.gpus.count == 1)
+        #expect(scene.sources.exporters(at: scene.harness.loop.now).map(\.gpus.count) == [1])
     }
 
     private func answer(_ value: String) -> String {

@@ -119,9 +119,29 @@ enum Expositions {
         grpc_server_started_total{grpc_method="ServerReady",grpc_type="UNARY"} 99.0
         grpc_server_handled_total{code="OK",grpc_method="ModelInfer",grpc_type="UNARY"} 6.0
         grpc_server_handled_total{code="INTERNAL",grpc_method="ModelInfer"} 1.0
-        rest_server_requests_duration_seconds_count{path="/v2/models/{model_name}/infer"} 4.0
-        rest_server_requests_duration_seconds_count{path="/v2/health/ready"} 900.0
-        rest_server_requests_duration_seconds_sum{path="/v2/models/{model_name}/infer"} 0.5
+        rest_server_request_duration_seconds_count{path="/v2/models/{model_name}/infer"} 4.0
+        rest_server_request_duration_seconds_count{path="/v2/health/ready"} 900.0
+        rest_server_request_duration_seconds_sum{path="/v2/models/{model_name}/infer"} 0.5
+
+        """
+    /// MLServer 1.7.1 after one request, but for what every Python process tells.
+    static let realMLServer = """
+        # TYPE model_infer_request_success_total counter
+        model_infer_request_success_total{model="echo",version="None"} 1.0
+        # TYPE model_infer_request_success_created gauge
+        model_infer_request_success_created{model="echo",version="None"} 1.7952382165978303e+09
+        # TYPE model_infer_request_duration summary
+        model_infer_request_duration_count{model="echo",version="None"} 1.0
+        # TYPE grpc_server_handled_total counter
+        # TYPE grpc_server_started_total counter
+        # TYPE rest_server_requests_in_progress gauge
+        rest_server_requests_in_progress{app_name="mlserver",method="POST"} 0.0
+        # TYPE rest_server_request_duration_seconds histogram
+        rest_server_request_duration_seconds_bucket{app_name="mlserver",le="0.005",method="POST",path="/v2/models/{model_name}/infer",status_code="200"} 0.0
+        rest_server_request_duration_seconds_bucket{app_name="mlserver",le="0.01",method="POST",path="/v2/models/{model_name}/infer",status_code="200"} 1.0
+        rest_server_request_duration_seconds_bucket{app_name="mlserver",le="+Inf",method="POST",path="/v2/models/{model_name}/infer",status_code="200"} 1.0
+        rest_server_request_duration_seconds_count{app_name="mlserver",method="POST",path="/v2/models/{model_name}/infer",status_code="200"} 1.0
+        rest_server_request_duration_seconds_sum{app_name="mlserver",method="POST",path="/v2/models/{model_name}/infer",status_code="200"} 0.006972903998757829
 
         """
     static let llamaCpp = """
@@ -243,6 +263,17 @@ enum Expositions {
         #expect(metrics.latency?.count == 4)
     }
 
+    @Test func readsARealMLServer() throws {
+        let metrics = try read(Expositions.realMLServer)
+        #expect(metrics.server == .mlServer)
+        #expect(metrics.running == 0)
+        #expect(metrics.waiting == nil)
+        #expect(metrics.kvCacheUse == nil)
+        #expect(metrics.latency?.count == 1)
+        let quantile = try #require(metrics.latency?.quantile(0.5))
+        #expect(abs(quantile - 0.0075) < 1e-12)
+    }
+
     @Test func readsLlamaCpp() throws {
         let metrics = try read(Expositions.llamaCpp)
         #expect(metrics.server == .llamaCpp)
@@ -279,7 +310,8 @@ enum Expositions {
                 // Histograms are named as a whole, but for those of which the sum alone counts.
                 if !text.contains("`\(name)") { name.removeLast(suffix.count) }
             }
-            #expect(text.contains("`\(name)"), "the reference does not name \(rule.name)")
+            let isNamed = text.contains("`\(name)")
+            #expect(isNamed, "the reference does not name \(rule.name)")
         }
     }
 

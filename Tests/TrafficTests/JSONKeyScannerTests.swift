@@ -14,16 +14,14 @@ struct ScanResult: Equatable {
 }
 
 extension JSONKeyScanner {
-    var result: (JSONKeyScanner.OnScan) -> ScanResult {
-        { status in
-            ScanResult(
-                status: status,
-                model: self.hasModel ? text(self.model.bytes) : nil,
-                stream: self.stream,
-                maxTokens: self.maxTokens,
-                blocks: self.prompt.blocks
-            )
-        }
+    func result(_ status: OnScan) -> ScanResult {
+        ScanResult(
+            status: status,
+            model: self.hasModel ? text(self.model.bytes) : nil,
+            stream: self.stream,
+            maxTokens: self.maxTokens,
+            blocks: self.prompt.blocks
+        )
     }
 
     /// Scans pieces that end at `cuts`, each in memory of its own, and then finishes.
@@ -527,6 +525,72 @@ struct DocumentMaker {
                         == .invalid(JSONProblem(.controlByte, offset: at))
                 )
             }
+        }
+    }
+
+    /// The scanner looks at 16 and at 64 bytes at once, and at words of 8 inside them: two escapes
+    /// at all distances from each other and from the beginning lie across every edge.
+    @Test(arguments: ["\\n", "\\\"", "\\\\", "\\u0041", "\\x", "\"", "\u{1}"])
+    func specialBytesAreFoundAtEveryDistance(special: String) {
+        for first in 0..<150 {
+            for second in [0, 1, 2, 6, 7, 8, 14, 15, 16, 30, 31, 32, 62, 63, 64, 65] {
+                for lead in ["\\n", "\\\\", ""] {
+                    let body = bytes(
+                        "{\"p\":\"" + String(repeating: "x", count: first) + lead
+                            + String(repeating: "y", count: second) + special
+                            + String(repeating: "z", count: 70) + "\",\"model\":\"m\"}"
+                    )
+                    let result = JSONKeyScanner.scan(body, cuts: [])
+                    #expect(Self.agree(result, ReferenceReader.read(body)), "\(first) \(second)")
+                }
+            }
+        }
+    }
+
+    @Test(arguments: [11, 12, 13, 14] as [UInt64])
+    func agreesWithTheReferenceOverStringsFullOfEscapes(seed: UInt64) {
+        var random = RandomSource(seed: seed)
+        let rare = ["\\u00e9", "\\x", "\u{1}", "\"", "\\"]
+        let common = ["\\n", "\\\"", "\\\\", "\\/", "é"]
+        for round in 0..<400 {
+            var text = ""
+            for _ in 0..<random.below(60) {
+                text += String(repeating: "t", count: random.below(random.chance(20) ? 90 : 6))
+                if random.chance(90) { text += common[random.below(common.count)] }
+                if random.chance(1) { text += rare[random.below(rare.count)] }
+            }
+            let body = bytes("{\"messages\":[\"\(text)\"],\"model\":\"m\"}")
+            let expected = ReferenceReader.read(body)
+            var cuts: [Int] = []
+            for cut in 0...body.count {
+                cuts = [cut]
+                if !Self.agree(JSONKeyScanner.scan(body, cuts: cuts), expected) {
+                    Issue.record("seed \(seed) round \(round) cut \(cut): \(text) \(expected)")
+                    return
+                }
+            }
+        }
+    }
+
+    @Test(arguments: [1, 63, 64, 1_000, 4_096, 16_383, 16_384, 16_385, 70_000])
+    func aLongPromptIsReadOnlyAsFarAsItIsHashed(piece: Int) {
+        let hashed = PromptHash.blocksMax * PromptHash.blockBytes
+        let key = "{\"prompt\":"
+        // The value's first byte is hashed too: its quotation mark.
+        let text = "\"" + String(repeating: "words \\n", count: hashed / 8)
+        let whole = bytes(key + String(text.prefix(hashed)))
+        for (body, isRead) in [(whole, true), (Array(whole.dropLast()), false)] {
+            var scanner = JSONKeyScanner(needs: .prompt, stopsEarly: true)
+            var status = JSONKeyScanner.OnScan.needMore
+            for start in stride(from: 0, to: body.count, by: piece) {
+                let part = Array(body[start..<min(start + piece, body.count)])
+                status = scanner.scan(part.span.bytes)
+            }
+            #expect(status == (isRead ? .found : .needMore))
+            #expect(scanner.prompt.isFull == isRead)
+            // No longer looked at, or a control byte in a string.
+            status = scanner.scan(bytes("\u{1}").span.bytes)
+            #expect((status == .found) == isRead)
         }
     }
 

@@ -144,6 +144,26 @@ import Testing
         }
     }
 
+    /// The head names the model and comes alone; the prompt is waited for all the same.
+    @Test func prefixAffinityWaitsForThePrompt() throws {
+        try Wire.run { wire in
+            try self.replicas(wire, 4, .prefixAffinity)
+            var places: Set<String> = []
+            let prompt = String(repeating: "the same for all ", count: 100)
+            let body = "{\"prompt\":\"\(prompt)\"}"
+            for _ in 0..<8 {
+                let client = try wire.client()
+                let request = Ask.chat(body, fields: "X-Weir-Model: m\r\n")
+                try client.send(String(request.dropLast(body.count)))
+                // The gateway has looked at the head before it answers somebody else.
+                _ = try wire.fetch(Ask.get())
+                try client.send(body)
+                places.insert(try client.readResponse().text)
+            }
+            #expect(places.count == 1)
+        }
+    }
+
     @Test func prefixAffinityWithoutAPromptServesAllTheSame() throws {
         try Wire.run { wire in
             try self.replicas(wire, 2, .prefixAffinity)

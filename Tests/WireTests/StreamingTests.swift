@@ -178,6 +178,41 @@ import Testing
         }
     }
 
+    /// Bodies that are kept until their last bytes name the model, which go to where they are kept
+    /// without a copy, and from there to a replica that takes them slowly. On one connection, so
+    /// that memory is used again.
+    @Test(arguments: [true, false], [false, true])
+    func passesLongBodiesThatNameTheirModelLast(chunked: Bool, slowly: Bool) throws {
+        try Wire.one { wire, upstream in
+            if slowly { upstream.setReceiveBuffer(4096) }
+            let client = try wire.client()
+            var server: RawSocket?
+            for count in [70_000, 400_000, 65_537, 1_000_000, 131_072] {
+                let text = String(repeating: "words \\n of \(count), ", count: count / 20)
+                let body = Array("{\"prompt\":\"\(text)\",\"model\":\"m\"}".utf8)
+                let framing =
+                    chunked
+                    ? "Transfer-Encoding: chunked\r\n\r\n\(String(body.count, radix: 16))\r\n"
+                    : "Content-Length: \(body.count)\r\n\r\n"
+                let carried = Carried(client)
+                let writer = Background {
+                    try carried.value.send(
+                        "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n\(framing)"
+                    )
+                    try carried.value.send(body)
+                    if chunked { try carried.value.send("\r\n0\r\n\r\n") }
+                }
+                let peer = try server ?? upstream.accept()
+                server = peer
+                let received = try peer.readRequest().body
+                #expect(received == body, "\(received.count) bytes of \(body.count)")
+                try writer.join()
+                try peer.respond("done")
+                #expect(try client.readResponse().text == "done")
+            }
+        }
+    }
+
     private static func pattern(_ count: Int) -> [UInt8] {
         (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 11) }
     }

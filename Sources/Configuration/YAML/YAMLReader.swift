@@ -71,10 +71,7 @@ struct YAMLReader {
             return
         }
         // To Swift, CR LF is one character, which no line feed is found in.
-        var lines = AliasMarking.mark(self.text).replacing("\r\n", with: "\n").split(
-            separator: "\n",
-            omittingEmptySubsequences: false
-        ).map(String.init)
+        var lines = Self.lines(of: AliasMarking.mark(self.text))
         var firstLine = 0
         var restarts = 0
         while firstLine < lines.count, !self.isExhausted {
@@ -97,6 +94,13 @@ struct YAMLReader {
             case .syntax(let position):
                 firstLine = Self.nextDocument(position, in: lines, after: firstLine)
             }
+        }
+    }
+
+    /// Bytes are compared, not characters: a large file has very many.
+    private static func lines(of text: String) -> [String] {
+        text.utf8.split(separator: 0x0A, omittingEmptySubsequences: false).map { line in
+            String(decoding: line.last == 0x0D ? line.dropLast() : line, as: UTF8.self)
         }
     }
 

@@ -173,61 +173,44 @@ extension Baseline.Kind {
         func target(_ value: Double, _ meaning: String) -> Baseline.Parameter {
             .init(name: "target", value: value, range: 0.01...1e6, meaning: meaning)
         }
-        func seconds(_ name: String, _ value: Double, _ meaning: String) -> Baseline.Parameter {
-            .init(name: name, value: value, range: 0...86_400, meaning: meaning)
-        }
         let load = "requests in flight and queued per replica"
         switch self {
         case .hpa, .hpaTuned:
             return [
-                target(slots * 0.7, load), seconds("up", 0, "stabilisation up"),
-                seconds("down", self == .hpa ? 300 : context.coldStart + context.drain, "and down"),
+                target(slots * 0.7, load), Self.seconds("up", 0, "stabilisation up"),
+                Self.seconds(
+                    "down",
+                    self == .hpa ? 300 : context.coldStart + context.drain,
+                    "and down"
+                ),
             ]
-        case .hpaQueue:
-            return [
-                target(3, "queued requests per replica"), seconds("up", 0, "stabilisation up"),
-                seconds("down", 300, "and down"),
-            ]
+        case .hpaQueue: return self.hpaParameters(target(3, "queued requests per replica"))
         case .hpaKV:
-            return [
-                .init(name: "target", value: 0.7, range: 0.01...1, meaning: "use of the KV cache"),
-                seconds("up", 0, "stabilisation up"), seconds("down", 300, "and down"),
-            ]
+            return self.hpaParameters(
+                .init(name: "target", value: 0.7, range: 0.01...1, meaning: "use of the KV cache")
+            )
         case .kpa:
             return [
-                target(slots, load), seconds("window", 60, "stable window"),
+                target(slots, load), Self.seconds("window", 60, "stable window"),
                 .init(name: "utilization", value: 0.7, range: 0.01...1, meaning: "of the target"),
-                seconds("delay", 0, "scale-down delay"),
+                Self.seconds("delay", 0, "scale-down delay"),
             ]
         case .keda:
             return [
-                target(slots * 0.7, load), seconds("cooldown", 300, "before the last one goes"),
-                seconds("poll", 0, "look at zero replicas; 0: the add-on pushes"),
-                seconds("down", 300, "stabilisation down"),
+                target(slots * 0.7, load),
+                Self.seconds("cooldown", 300, "before the last one goes"),
+                Self.seconds("poll", 0, "look at zero replicas; 0: the add-on pushes"),
+                Self.seconds("down", 300, "stabilisation down"),
             ]
         case .ray:
             return [
-                target(slots * 0.7, "ongoing requests per replica"), seconds("up", 30, "delay up"),
-                seconds("down", 600, "and down"),
+                target(slots * 0.7, "ongoing requests per replica"),
+                Self.seconds("up", 30, "delay up"),
+                Self.seconds("down", 600, "and down"),
             ]
         case .apa:
-            return [target(slots * 0.7, load), seconds("down", 300, "cooldown down")]
-        case .wvaV1:
-            return [
-                .init(name: "kv", value: 0.8, range: 0.05...1, meaning: "KV threshold"),
-                .init(name: "queue", value: 5, range: 0...1e4, meaning: "queue threshold"),
-                seconds("down", 300, "stabilisation down of the HPA behind it"),
-            ]
-        case .wva:
-            return [
-                .init(name: "up", value: 0.85, range: 0.05...2, meaning: "use to scale up at"),
-                seconds("down", 300, "stabilisation down of the HPA behind it"),
-            ]
-        case .dynamo:
-            return [
-                .init(name: "sla", value: 1, range: 0.01...100, meaning: "share of the objective"),
-                .init(name: "sensitivity", value: 0.8, range: 0.01...1, meaning: "to scale down"),
-            ]
+            return [target(slots * 0.7, load), Self.seconds("down", 300, "cooldown down")]
+        case .wvaV1, .wva, .dynamo: return self.serverParameters
         case .fixed:
             return [
                 .init(name: "replicas", value: 1, range: 0...4_096, meaning: "how many")
@@ -243,6 +226,44 @@ extension Baseline.Kind {
                     meaning: "cost of a second without a replica that is needed"
                 ),
             ]
+        }
+    }
+
+    private func hpaParameters(_ target: Baseline.Parameter) -> [Baseline.Parameter] {
+        [
+            target, Self.seconds("up", 0, "stabilisation up"),
+            Self.seconds("down", 300, "and down"),
+        ]
+    }
+
+    private static func seconds(
+        _ name: String,
+        _ value: Double,
+        _ meaning: String
+    ) -> Baseline.Parameter {
+        .init(name: name, value: value, range: 0...86_400, meaning: meaning)
+    }
+
+    /// Of those that look into the servers.
+    private var serverParameters: [Baseline.Parameter] {
+        switch self {
+        case .wvaV1:
+            return [
+                .init(name: "kv", value: 0.8, range: 0.05...1, meaning: "KV threshold"),
+                .init(name: "queue", value: 5, range: 0...1e4, meaning: "queue threshold"),
+                Self.seconds("down", 300, "stabilisation down of the HPA behind it"),
+            ]
+        case .wva:
+            return [
+                .init(name: "up", value: 0.85, range: 0.05...2, meaning: "use to scale up at"),
+                Self.seconds("down", 300, "stabilisation down of the HPA behind it"),
+            ]
+        case .dynamo:
+            return [
+                .init(name: "sla", value: 1, range: 0.01...100, meaning: "share of the objective"),
+                .init(name: "sensitivity", value: 0.8, range: 0.01...1, meaning: "to scale down"),
+            ]
+        default: return []
         }
     }
 
@@ -267,19 +288,7 @@ extension Baseline.Kind {
     func make(_ context: BaselineContext, _ values: BaselineValues) -> any ReplicaPolicy {
         let bounds = max(1, context.minimum)...max(1, context.maximum)
         switch self {
-        case .hpa, .hpaTuned, .hpaQueue, .hpaKV:
-            let metric: HPA.Metric =
-                switch self {
-                case .hpaQueue: .queue
-                case .hpaKV: .cache
-                default: .load
-                }
-            return HPA(
-                metric: metric,
-                target: values["target"],
-                bounds: bounds,
-                behavior: .init(upWindow: values["up"], downWindow: values["down"])
-            )
+        case .hpa, .hpaTuned, .hpaQueue, .hpaKV: return self.hpa(values, bounds)
         case .kpa:
             return KPA(
                 target: values["target"] * values["utilization"],
@@ -338,5 +347,20 @@ extension Baseline.Kind {
                 bounds: context.minimum...max(1, context.maximum)
             )
         }
+    }
+
+    private func hpa(_ values: BaselineValues, _ bounds: ClosedRange<Int>) -> HPA {
+        let metric: HPA.Metric =
+            switch self {
+            case .hpaQueue: .queue
+            case .hpaKV: .cache
+            default: .load
+            }
+        return HPA(
+            metric: metric,
+            target: values["target"],
+            bounds: bounds,
+            behavior: .init(upWindow: values["up"], downWindow: values["down"])
+        )
     }
 }

@@ -18,8 +18,8 @@ package struct Clairvoyant: Sendable {
     }
 
     /// Shares of a replica's slots that its capacity is taken for.
-    static let shares = [1.2, 1.1, 1.0, 0.92]
-    static let steps = 7
+    static let shares = [1.15, 1.05, 0.95]
+    static let steps = 6
 
     /// Nil where even a plan for all of the demand misses the target.
     package static func solve(_ setups: [WorldSetup], target: Double) -> Result? {

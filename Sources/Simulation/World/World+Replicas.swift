@@ -65,7 +65,10 @@ extension World {
     }
 
     private func checkLastReplica(_ model: ModelState, desired: Int) {
-        guard desired == 0, model.inFlight > 0 || !model.queue.isEmpty else { return }
+        // One that is not ready serves nobody: whether to go on asking for it is the policy's
+        // affair.
+        guard desired == 0, model.ready.count > 0 else { return }
+        guard model.inFlight > 0 || !model.queue.isEmpty else { return }
         self.result.violations.lastReplica += 1
     }
 
@@ -112,7 +115,7 @@ extension World {
         replica.createdAt = self.clock
         replica.ordinal = model.ordinal
         model.ordinal += 1
-        var random = self.random(replica, model, purpose: 1)
+        var random = self.draws(replica, model, purpose: 1)
         replica.isHopeless = random.nextUnit() < self.setup.pool.neverComes
         self.replicas[id] = replica
         model.members.append(Int32(id))
@@ -126,7 +129,7 @@ extension World {
     }
 
     /// The draws of one start do not depend on what a policy does with others.
-    private func random(_ replica: Replica, _ model: ModelState, purpose: UInt64) -> RandomSource {
+    private func draws(_ replica: Replica, _ model: ModelState, purpose: UInt64) -> RandomSource {
         var source = RandomSource(
             seed: self.setup.seed &+ UInt64(replica.model) &* 0xA24B_AED4_963E_E407
                 &+ replica.ordinal &* 0x9FB2_1C65_1E98_DF25 &+ purpose &* 0xD6E8_FEB8_6659_FD93
@@ -170,7 +173,7 @@ extension World {
     /// Begins to load, `backOff` nanoseconds from now.
     private func load(_ index: Int, _ model: ModelState, after backOff: UInt64) {
         self.replicas[index].state = .starting
-        var random = self.random(
+        var random = self.draws(
             self.replicas[index],
             model,
             purpose: 2 + self.replicas[index].attempts
@@ -186,7 +189,7 @@ extension World {
     func becomeReady(_ index: Int) {
         let replica = self.replicas[index]
         let model = self.models[Int(replica.model)]
-        var random = self.random(replica, model, purpose: 1_000 + replica.attempts)
+        var random = self.draws(replica, model, purpose: 1_000 + replica.attempts)
         if random.nextUnit() < model.setup.faults.startFailure {
             model.tick.failedStarts += 1
             self.replicas[index].attempts += 1
@@ -236,7 +239,7 @@ extension World {
 
     private func planCrash(_ index: Int, _ model: ModelState) {
         guard let interval = model.setup.faults.crashInterval else { return }
-        var random = self.random(
+        var random = self.draws(
             self.replicas[index],
             model,
             purpose: 2_000 + self.replicas[index].readyAt

@@ -59,7 +59,7 @@ package struct ModelResult: Sendable {
 package struct Violations: Equatable, Sendable {
     /// GPUs in use exceeded the budget.
     package var budget = 0
-    /// The last replica was given up while requests waited or ran.
+    /// The last replica that was ready was given up while requests waited or ran.
     package var lastReplica = 0
     /// A replica was ended with streams before its drain deadline.
     package var earlyKill = 0
