@@ -252,7 +252,7 @@ class Demonstration:
 
     def judge(self, acts):
         for act in acts:
-            requests = act.outcome["requests"]
+            requests = act.outcome["counts"]
             if requests["failed"]:
                 self.problems.append(f"{requests['failed']} of {requests['requests']} requests "
                                      f"for {act.model} failed")
@@ -268,26 +268,12 @@ class Demonstration:
 # The end ----------------------------------------------------------------------------------------
 
 
-def find(document, key):
-    """The first value under a key, wherever it stands."""
-    if isinstance(document, dict):
-        if key in document:
-            return document[key]
-        document = list(document.values())
-    if isinstance(document, list):
-        for value in document:
-            found = find(value, key)
-            if found is not None:
-                return found
-    return None
-
-
 def rows(act):
     used = act.seconds(lambda look: look.total)
     fixed = act.peak * act.length
     zero = act.seconds(lambda look: look.total == 0)
-    requests = act.outcome["requests"]
-    attainment = find(act.outcome, "attainment") or 0.0
+    requests = act.outcome["counts"]
+    attainment = act.outcome["rates"]["attainment"]
     objective = act.command[act.command.index("--objective") + 1].replace(":", " below ")
     return [
         ("requests", f"{requests['requests']} in {act.load_ended - act.load_began:.0f} s"),
