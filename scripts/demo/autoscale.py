@@ -282,9 +282,8 @@ def rows(act):
         ("replicas", f"0 → {act.peak} → {act.looks[-1].total}, changed {len(act.changes)} times"),
         ("at zero", f"{zero:.0f} of {act.length:.0f} s"),
         ("replica-seconds", f"{used:.0f}, starting and draining included"),
-        (f"a fixed fleet of {act.peak}", f"{fixed:.0f} replica-seconds: "
-                                         f"{100 * (1 - used / fixed) if fixed else 0:.0f} % more "
-                                         "than was needed" if fixed else "-"),
+        (f"a fixed fleet of {act.peak}", f"{fixed:.0f} replica-seconds: these used "
+                                         f"{100 * (1 - used / fixed) if fixed else 0:.0f} % less"),
     ]
 
 
@@ -340,7 +339,7 @@ def write_page(acts, problems, path):
     else:
         data.pop("invalid", None)
     data["tiles"] = [
-        {"name": name, "value": value.split(",")[0].split(" %")[0] + (" %" if " %" in value else ""),
+        {"name": name, "value": value.split(",")[0].split(" %")[0].split(" in ")[0] + (" %" if " %" in value else ""),
          "note": act.model, "bad": name == "failures" and value != "0"}
         for act in acts for name, value in rows(act)
         if name in ("requests", "failures", "attainment", "replica-seconds")
