@@ -339,7 +339,7 @@ def write_page(acts, problems, path):
     else:
         data.pop("invalid", None)
     data["tiles"] = [
-        {"name": name, "value": value.split(",")[0].split(" %")[0].split(" in ")[0] + (" %" if " %" in value else ""),
+        {"name": name, "value": re.split(",| in | (?:ttft|latency) ", value)[0],
          "note": act.model, "bad": name == "failures" and value != "0"}
         for act in acts for name, value in rows(act)
         if name in ("requests", "failures", "attainment", "replica-seconds")
@@ -350,7 +350,7 @@ def write_page(acts, problems, path):
     data["tables"] = [
         {"title": act.title, "rows": [["", ""], *[list(row) for row in rows(act)]]} for act in acts
     ] + [
-        {"title": f"Decisions: {act.model}", "rows": [["time", "from", "to", "reason", "because"]] + [
+        {"title": f"Decisions: {act.model}", "rows": [["time", "from", "to", "reason", "why"]] + [
             [time.strftime("%H:%M:%S", time.localtime(c["time"])) if c["time"] else "-",
              str(c["from"]), str(c["to"]), c["reason"], c["text"]] for c in act.changes
         ]} for act in acts
