@@ -8,8 +8,8 @@ import Logging
 import Proxy
 
 // How long one tick of the autoscaler takes: gathering the counters of two workers, deciding for
-// every model, writing what changed. Processor time of this thread; the fastest, the median and the
-// slowest of many ticks, and the bytes that the heap grew by.
+// every model, writing what changed. Processor time of this thread: the fastest, the median and the
+// slowest of many ticks.
 
 /// Groups that are there in the number asked for, at once.
 final class InstantFleet: ScalingFleet {
@@ -147,20 +147,16 @@ struct Bench {
     }
 }
 
-func heapBytes() -> Int { Int(mallinfo2().uordblks) }
-
 func milliseconds(_ seconds: Double) -> String { "\((seconds * 10_000).rounded() / 10) ms" }
 
 for busy in [0, 100, 1_000, Bench.models] {
     var bench = Bench(busy: busy)
     for _ in 0..<10 { _ = bench.tick() }
-    let before = heapBytes()
     let times = (0..<Bench.ticks).map { _ in bench.tick() }.sorted()
-    let grown = (heapBytes() - before) / Bench.ticks
     print(
         "\(Bench.models) models, \(busy) busy: \(milliseconds(times[0])) fastest, "
             + "\(milliseconds(times[times.count / 2])) median, "
-            + "\(milliseconds(times[times.count - 1])) slowest; heap grew by \(grown) bytes a tick; "
+            + "\(milliseconds(times[times.count - 1])) slowest; "
             + "\(bench.writes) changes"
     )
 }

@@ -21,6 +21,7 @@ import urllib.request
 
 PERIOD_SECONDS = 0.25
 BEFORE_SECONDS = 4.0  # how long each act shows nothing at all before its load
+AFTER_SECONDS = 2.0
 ZERO_TIMEOUT_SECONDS = 120.0
 START_TIMEOUT_SECONDS = 30.0
 LOAD_TIMEOUT_SECONDS = 400.0
@@ -202,7 +203,8 @@ class Demonstration:
         limit = act.load_ended + ZERO_TIMEOUT_SECONDS
         self.watch(act, "the load is over",
                    lambda: act.looks[-1].total == 0 or self.since(act) > limit)
-        self.watch(act, "at zero", lambda: self.since(act) > act.looks[-1].at + 1, least=4)
+        ends = self.since(act) + AFTER_SECONDS
+        self.watch(act, "at zero", lambda: self.since(act) > ends)
         act.outcome = json.loads(act.result.read_text(encoding="utf-8"))
         for change in self.admin.get("/api/v1/decisions")["decisions"]:
             if change["model"] == act.model:
@@ -214,9 +216,8 @@ class Demonstration:
     def since(self, act):
         return time.monotonic() - act.began
 
-    def watch(self, act, state, is_over, least=1):
+    def watch(self, act, state, is_over):
         """Looks again and again until it is over, and tells of every change."""
-        count = 0
         while True:
             self.check_process()
             before = act.looks[-1] if act.looks else None
@@ -228,8 +229,7 @@ class Demonstration:
                 f"{look.at:6.1f} s  {state}: {look.wanted} wanted, {look.ready} ready, "
                 f"{look.in_flight} requests in flight, {look.queued} waiting"
             )
-            count += 1
-            if count >= least and is_over():
+            if is_over():
                 return
             time.sleep(PERIOD_SECONDS)
 
@@ -252,7 +252,7 @@ class Demonstration:
 
     def judge(self, acts):
         for act in acts:
-            requests = act.outcome["requests"]
+            requests = act.outcome["counts"]
             if requests["failed"]:
                 self.problems.append(f"{requests['failed']} of {requests['requests']} requests "
                                      f"for {act.model} failed")
@@ -268,26 +268,12 @@ class Demonstration:
 # The end ----------------------------------------------------------------------------------------
 
 
-def find(document, key):
-    """The first value under a key, wherever it stands."""
-    if isinstance(document, dict):
-        if key in document:
-            return document[key]
-        document = list(document.values())
-    if isinstance(document, list):
-        for value in document:
-            found = find(value, key)
-            if found is not None:
-                return found
-    return None
-
-
 def rows(act):
     used = act.seconds(lambda look: look.total)
     fixed = act.peak * act.length
     zero = act.seconds(lambda look: look.total == 0)
-    requests = act.outcome["requests"]
-    attainment = find(act.outcome, "attainment") or 0.0
+    requests = act.outcome["counts"]
+    attainment = act.outcome["rates"]["attainment"]
     objective = act.command[act.command.index("--objective") + 1].replace(":", " below ")
     return [
         ("requests", f"{requests['requests']} in {act.load_ended - act.load_began:.0f} s"),
@@ -296,9 +282,8 @@ def rows(act):
         ("replicas", f"0 → {act.peak} → {act.looks[-1].total}, changed {len(act.changes)} times"),
         ("at zero", f"{zero:.0f} of {act.length:.0f} s"),
         ("replica-seconds", f"{used:.0f}, starting and draining included"),
-        (f"a fixed fleet of {act.peak}", f"{fixed:.0f} replica-seconds: "
-                                         f"{100 * (1 - used / fixed) if fixed else 0:.0f} % more "
-                                         "than was needed" if fixed else "-"),
+        (f"a fixed fleet of {act.peak}", f"{fixed:.0f} replica-seconds: these used "
+                                         f"{100 * (1 - used / fixed) if fixed else 0:.0f} % less"),
     ]
 
 
@@ -354,7 +339,7 @@ def write_page(acts, problems, path):
     else:
         data.pop("invalid", None)
     data["tiles"] = [
-        {"name": name, "value": value.split(",")[0].split(" %")[0] + (" %" if " %" in value else ""),
+        {"name": name, "value": re.split(",| in | (?:ttft|latency) ", value)[0],
          "note": act.model, "bad": name == "failures" and value != "0"}
         for act in acts for name, value in rows(act)
         if name in ("requests", "failures", "attainment", "replica-seconds")
@@ -365,7 +350,7 @@ def write_page(acts, problems, path):
     data["tables"] = [
         {"title": act.title, "rows": [["", ""], *[list(row) for row in rows(act)]]} for act in acts
     ] + [
-        {"title": f"Decisions: {act.model}", "rows": [["time", "from", "to", "reason", "because"]] + [
+        {"title": f"Decisions: {act.model}", "rows": [["time", "from", "to", "reason", "why"]] + [
             [time.strftime("%H:%M:%S", time.localtime(c["time"])) if c["time"] else "-",
              str(c["from"]), str(c["to"]), c["reason"], c["text"]] for c in act.changes
         ]} for act in acts

@@ -59,7 +59,6 @@ package struct ObjectiveLimits: Sendable, Equatable {
 package struct LoadLedger {
     private struct Source {
         var models: [String: ModelStatistics] = [:]
-        var reportedAt: Instant
     }
 
     private var sources: [Int: Source] = [:]
@@ -83,23 +82,15 @@ package struct LoadLedger {
         }
     }
 
-    /// How many of the sources have told nothing since `time`.
-    package func silentSources(since time: Instant) -> Int {
-        self.sources.values.count { $0.reportedAt < time }
-    }
-
-    package var sourceCount: Int { self.sources.count }
-
     package mutating func take(_ load: WorkerLoad) {
         guard self.sources[load.worker] != nil else {
             let models = Dictionary(load.models.map { ($0.name, $0) }) { $1 }
-            self.sources[load.worker] = Source(models: models, reportedAt: load.at)
+            self.sources[load.worker] = Source(models: models)
             for model in load.models where self.followed[model.name] != nil {
                 self.pending[model.name, default: ModelDelta()].addGauges(model, before: nil)
             }
             return
         }
-        self.sources[load.worker]?.reportedAt = load.at
         for model in load.models {
             let before = self.sources[load.worker]?.models.updateValue(model, forKey: model.name)
             guard let limits = self.followed[model.name] else { continue }

@@ -46,10 +46,6 @@ package struct ScalingHistory: Sendable {
         Array(self.ring[self.next...] + self.ring[..<self.next])
     }
 
-    package func last(model: String, variant: String) -> ScalingChange? {
-        self.changes.last { $0.model == model && $0.variant == variant }
-    }
-
     package func counts(of model: String) -> [Kind: UInt64] { self.counts[model] ?? [:] }
 
     package mutating func append(_ change: ScalingChange) {

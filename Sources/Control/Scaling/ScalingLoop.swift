@@ -190,7 +190,7 @@ package final class ScalingLoop {
                     at: now
                 )
             }
-            if let samples { self.wakeSleeping(index, samples, at: now) }
+            if let samples { self.wakeSleeping(index, samples, wallClock, at: now) }
         }
         self.decide(wallClock, at: now)
     }
@@ -243,13 +243,24 @@ package final class ScalingLoop {
 
     /// A variant that has weight and no replica while others serve: it is started, so that it gets
     /// the share it is to have. Until it is ready the others have its requests.
-    private func wakeSleeping(_ index: Int, _ samples: [GatewaySample], at now: Instant) {
+    private func wakeSleeping(
+        _ index: Int,
+        _ samples: [GatewaySample],
+        _ wallClock: WallClock?,
+        at now: Instant
+    ) {
         for (variant, entry) in self.entries[index].plan.variants.enumerated()
         where entry.weight > 0 && samples[variant].arrivals + samples[variant].queued > 0 {
             guard let counts = self.entries[index].counts[variant],
                 counts.ready + counts.starting + counts.stuck == 0
             else { continue }
-            self.start(index, variant, "its weight gives it requests and it has no replica", now)
+            self.start(
+                index,
+                variant,
+                "its weight gives it requests and it has no replica",
+                wallClock,
+                at: now
+            )
         }
     }
 
@@ -399,8 +410,8 @@ package final class ScalingLoop {
                 index,
                 variant,
                 "a request waits for the first replica",
-                now,
-                wallSeconds: Double(wallClock?.secondsSince1970 ?? 0)
+                wallClock,
+                at: now
             )
         }
         return !self.entries[index].plan.setup.policy.isDryRun
@@ -410,8 +421,8 @@ package final class ScalingLoop {
         _ index: Int,
         _ variant: Int,
         _ text: String,
-        _ now: Instant,
-        wallSeconds: Double = 0
+        _ wallClock: WallClock?,
+        at now: Instant
     ) {
         let model = self.entries[index].plan
         guard self.hasRoom(model, variant, at: now) else { return }
@@ -433,7 +444,7 @@ package final class ScalingLoop {
                 reason: .request,
                 text: text,
                 isDryRun: isDryRun,
-                wallSeconds: wallSeconds
+                wallSeconds: Double(wallClock?.secondsSince1970 ?? 0)
             )
         )
     }
@@ -461,11 +472,6 @@ package final class ScalingLoop {
     /// The latest decision about a model; nil before the first, or where it is not scaled.
     package func latest(of model: String) -> ScalingDecision? {
         self.plan.index(of: model).flatMap { self.entries[$0].latest }
-    }
-
-    /// The decisions about a model that changed something, oldest first.
-    package func log(of model: String) -> [ScalingDecision] {
-        self.plan.index(of: model).map { self.entries[$0].autoscaler.log.changes } ?? []
     }
 
     /// What is wanted of a variant now; nil where nothing was decided.
