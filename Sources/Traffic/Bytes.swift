@@ -37,11 +37,23 @@ extension RawSpan {
     func has(_ literal: StaticString, at offset: Int) -> Bool {
         let count = literal.utf8CodeUnitCount
         guard offset >= 0, count <= self.byteCount &- offset else { return false }
-        let expected = unsafe literal.utf8Start  // Sound: indexed below its own count only.
-        for index in 0..<count {
-            if unsafe self.byte(unchecked: offset &+ index) != expected[index] { return false }
+        // Sound: every load ends at or before the literal's own count.
+        let expected = unsafe UnsafeRawPointer(literal.utf8Start)
+        if count < 8 {
+            for index in 0..<count {
+                let other = unsafe expected.load(fromByteOffset: index, as: UInt8.self)
+                if self.byte(unchecked: offset &+ index) != other { return false }
+            }
+            return true
         }
-        return true
+        var index = 0
+        while true {
+            let other = unsafe expected.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+            if self.word(at: offset &+ index) != UInt64(littleEndian: other) { return false }
+            if index == count &- 8 { return true }
+            // The last word may overlap the one before.
+            index = min(index &+ 8, count &- 8)
+        }
     }
 
     /// Whether all bytes equal `literal`.

@@ -168,6 +168,7 @@ extension JSONKeyScanner {
     }
 
     private mutating func captureString(_ bytes: RawSpan, _ index: inout Int) {
+        if self.capture == .key, self.key.isEmpty, self.takeWholeKey(bytes, &index) { return }
         let count = bytes.byteCount
         while index < count {
             let byte = bytes.byte(unchecked: index)
@@ -183,6 +184,22 @@ extension JSONKeyScanner {
             if self.state == .failed { return }
             index &+= 1
         }
+    }
+
+    /// A key that is here to its end, without escapes, is known without being kept.
+    @inline(__always)
+    private mutating func takeWholeKey(_ bytes: RawSpan, _ index: inout Int) -> Bool {
+        if self.highSurrogate != 0 || self.hasLoneSurrogate { return false }
+        let end = Self.firstSpecial(bytes, from: index, to: bytes.byteCount)
+        guard end < bytes.byteCount, bytes.byte(unchecked: end) == UInt8(ascii: "\"") else {
+            return false
+        }
+        let member = ShortKey.member(bytes.extracting(index..<end))
+        index = end &+ 1
+        self.capture = .none
+        self.state = .colon
+        self.keyIs(member, index)
+        return true
     }
 
     // MARK: Escapes
@@ -303,8 +320,15 @@ extension JSONKeyScanner {
     }
 
     private mutating func keyEnds(_ index: Int) {
-        self.member = self.hasLoneSurrogate ? .other : self.key.member
+        let member = self.hasLoneSurrogate ? .other : self.key.member
         self.hasLoneSurrogate = false
+        self.keyIs(member, index)
+    }
+
+    @inline(__always)
+    private mutating func keyIs(_ member: Member, _ index: Int) {
+        self.member = member
+        if member == .other { return }
         if self.member == .model, self.hasModel { self.fail(.duplicateModel, at: index &- 1) }
         if self.member == .prompt, self.seen.contains(.prompt) { self.member = .other }
         if self.member == .prompt, !self.needs.contains(.prompt) { self.member = .other }
@@ -318,6 +342,7 @@ struct ShortKey: Sendable {
     private var count = 0
 
     mutating func removeAll() { self.count = 0 }
+    var isEmpty: Bool { self.count == 0 }
 
     @inline(__always)
     mutating func append(_ byte: UInt8) {
@@ -326,22 +351,23 @@ struct ShortKey: Sendable {
     }
 
     var member: JSONKeyScanner.Member {
-        switch self.count {
-        case 5: self.equals("model") ? .model : self.equals("input") ? .prompt : .other
-        case 6: self.equals("stream") ? .stream : self.equals("prompt") ? .prompt : .other
-        case 8: self.equals("messages") ? .prompt : .other
-        case 10: self.equals("max_tokens") ? .maxTokens : .other
-        case 17: self.equals("max_output_tokens") ? .maxTokens : .other
-        case 21: self.equals("max_completion_tokens") ? .maxTokens : .other
-        default: .other
-        }
-    }
-
-    /// For a literal of exactly `count` bytes.
-    private func equals(_ literal: StaticString) -> Bool {
+        if self.count > 24 { return .other }
         // Sound: the span lives only for the comparison.
         let bytes = unsafe self.storage.span.bytes
-        return bytes.has(literal, at: 0)
+        return Self.member(bytes.extracting(first: self.count))
+    }
+
+    /// What a key means whose decoded bytes these are.
+    static func member(_ key: RawSpan) -> JSONKeyScanner.Member {
+        switch key.byteCount {
+        case 5: key.has("model", at: 0) ? .model : key.has("input", at: 0) ? .prompt : .other
+        case 6: key.has("stream", at: 0) ? .stream : key.has("prompt", at: 0) ? .prompt : .other
+        case 8: key.has("messages", at: 0) ? .prompt : .other
+        case 10: key.has("max_tokens", at: 0) ? .maxTokens : .other
+        case 17: key.has("max_output_tokens", at: 0) ? .maxTokens : .other
+        case 21: key.has("max_completion_tokens", at: 0) ? .maxTokens : .other
+        default: .other
+        }
     }
 }
 

@@ -35,6 +35,10 @@ struct UsageFinder: Sendable {
             if self.state == .searching {
                 index = Self.candidate(bytes, from: index)
                 guard index < count else { return }
+                if let end = self.takeWhole(bytes, at: index) {
+                    index = end
+                    continue
+                }
                 self.state = .matching
                 self.matched = 1
                 index &+= 1
@@ -93,6 +97,21 @@ struct UsageFinder: Sendable {
             | Lanes.equal(bytes.vector(unchecked: index &+ 48), mark)
         let any: SIMD2<UInt64> = front | back
         return any[0] | any[1] != 0
+    }
+
+    /// Reads an object that is here whole in place, without keeping it. Returns what follows it, or
+    /// nil where the bytes at `index` are left to the states.
+    private mutating func takeWhole(_ bytes: RawSpan, at index: Int) -> Int? {
+        guard bytes.has("\"usage\":", at: index) else { return nil }
+        var start = index &+ 8
+        while start < bytes.byteCount, bytes.byte(unchecked: start) == 0x20 { start &+= 1 }
+        guard bytes.has("{", at: start) else { return nil }
+        start &+= 1
+        let limit = min(bytes.byteCount, start &+ ResponseObserver.usageBytesMax &+ 1)
+        let counts = Self.parse(bytes, from: start, to: limit)
+        guard let end = counts.end else { return nil }
+        self.take(counts)
+        return end &+ 1
     }
 
     private mutating func step(_ byte: UInt8, _ index: inout Int) {
@@ -166,8 +185,7 @@ struct UsageFinder: Sendable {
         if self.depth == 0 {
             self.state = .searching
             // Sound: the span lives only for the call.
-            let (prompt, completion) = unsafe Self.parse(self.kept.span.bytes)
-            self.take(prompt: prompt, completion: completion)
+            self.take(unsafe Self.parse(self.kept.span.bytes, from: 0, to: self.kept.count))
         } else if self.kept.count >= ResponseObserver.usageBytesMax {
             self.state = .searching
         } else {
@@ -175,51 +193,73 @@ struct UsageFinder: Sendable {
         }
     }
 
+    /// What an object says, and where its closing brace stands, if it is there.
+    private struct Counts {
+        var prompt: Int?
+        var completion: Int?
+        var end: Int?
+    }
+
     /// A count that a later object leaves out keeps its value.
-    private mutating func take(prompt: Int?, completion: Int?) {
-        if prompt == nil, completion == nil { return }
+    private mutating func take(_ counts: Counts) {
+        if counts.prompt == nil, counts.completion == nil { return }
         self.usage = TokenUsage(
-            prompt: prompt ?? self.usage?.prompt ?? 0,
-            completion: completion ?? self.usage?.completion ?? 0
+            prompt: counts.prompt ?? self.usage?.prompt ?? 0,
+            completion: counts.completion ?? self.usage?.completion ?? 0
         )
     }
 
-    /// Reads the counts at the object's own level: objects inside it break them down further.
-    private static func parse(_ bytes: RawSpan) -> (prompt: Int?, completion: Int?) {
-        var prompt: Int?
-        var completion: Int?
+    /// Reads the counts at the object's own level, up to its end or `limit`: objects inside it break
+    /// them down further.
+    private static func parse(_ bytes: RawSpan, from start: Int, to limit: Int) -> Counts {
+        var counts = Counts()
         var depth = 0
-        for index in 0..<bytes.byteCount {
-            switch bytes.byte(unchecked: index) {
-            case UInt8(ascii: "{"):
-                depth += 1
-            case UInt8(ascii: "}"):
-                depth -= 1
-            case UInt8(ascii: "\"") where depth == 0 && index + 1 < bytes.byteCount:
-                // The four keys differ in their first letter.
-                switch bytes.byte(unchecked: index + 1) {
-                case UInt8(ascii: "p"):
-                    prompt = Self.count(bytes, "\"prompt_tokens\"", index) ?? prompt
-                case UInt8(ascii: "i"):
-                    prompt = Self.count(bytes, "\"input_tokens\"", index) ?? prompt
-                case UInt8(ascii: "c"):
-                    completion = Self.count(bytes, "\"completion_tokens\"", index) ?? completion
-                case UInt8(ascii: "o"):
-                    completion = Self.count(bytes, "\"output_tokens\"", index) ?? completion
-                default:
-                    break
+        var index = start
+        while index < limit {
+            let byte = bytes.byte(unchecked: index)
+            if byte == UInt8(ascii: "\"") {
+                if depth == 0 { self.readCount(bytes, &index, &counts) }
+            } else if byte == UInt8(ascii: "{") {
+                depth &+= 1
+            } else if byte == UInt8(ascii: "}") {
+                if depth == 0 {
+                    counts.end = index
+                    return counts
                 }
-            default:
-                break
+                depth &-= 1
             }
+            index &+= 1
         }
-        return (prompt, completion)
+        return counts
     }
 
-    /// The number behind the key, if the key stands at `index`.
-    private static func count(_ bytes: RawSpan, _ key: StaticString, _ index: Int) -> Int? {
-        guard bytes.has(key, at: index) else { return nil }
-        var index = index + key.utf8CodeUnitCount
+    /// A quotation mark stands at `index`: reads the count whose key begins there, if one does, up to
+    /// its last digit. The four keys differ in their first letter.
+    @inline(__always)
+    private static func readCount(_ bytes: RawSpan, _ index: inout Int, _ counts: inout Counts) {
+        guard index &+ 1 < bytes.byteCount else { return }
+        switch bytes.byte(unchecked: index &+ 1) {
+        case UInt8(ascii: "p"):
+            if let count = Self.count(bytes, "\"prompt_tokens\"", &index) { counts.prompt = count }
+        case UInt8(ascii: "i"):
+            if let count = Self.count(bytes, "\"input_tokens\"", &index) { counts.prompt = count }
+        case UInt8(ascii: "c"):
+            if let count = Self.count(bytes, "\"completion_tokens\"", &index) {
+                counts.completion = count
+            }
+        case UInt8(ascii: "o"):
+            if let count = Self.count(bytes, "\"output_tokens\"", &index) {
+                counts.completion = count
+            }
+        default:
+            break
+        }
+    }
+
+    /// The number behind the key, if the key stands at `place`, which is then its last digit's.
+    private static func count(_ bytes: RawSpan, _ key: StaticString, _ place: inout Int) -> Int? {
+        guard bytes.has(key, at: place) else { return nil }
+        var index = place + key.utf8CodeUnitCount
         while index < bytes.byteCount, bytes.byte(at: index) <= 0x20 { index += 1 }
         guard bytes.has(":", at: index) else { return nil }
         index += 1
@@ -233,6 +273,8 @@ struct UsageFinder: Sendable {
             if digits > 15 { return nil }
             index += 1
         }
-        return digits > 0 ? value : nil
+        if digits == 0 { return nil }
+        place = index - 1
+        return value
     }
 }
