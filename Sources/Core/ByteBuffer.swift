@@ -43,7 +43,8 @@ public final class ByteBuffer {
         self.makeRoom(count)
     }
 
-    @inline(never) @usableFromInline
+    // It releases no object, so that callers need not hold what they use before and after.
+    @_effects(releasenone) @inline(never) @usableFromInline
     func makeRoom(_ count: Int) {
         precondition(count >= 0 && count <= Int(Int32.max), "cannot reserve \(count) bytes")
         let readable = self.count

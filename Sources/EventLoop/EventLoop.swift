@@ -112,13 +112,15 @@ public final class EventLoop: @unchecked Sendable {
     }
 
     /// The time at this very moment; also makes it the time of this turn.
-    @inline(never) @usableFromInline
+    // It releases nothing, so that callers need not hold what they use before and after.
+    @_effects(releasenone) @inline(never) @usableFromInline
     package func refreshNow() -> Instant {
         self.cachedNow = Self.readClock()
         return self.cachedNow
     }
 
     /// CLOCK_MONOTONIC. The one place in Weir that reads it.
+    @_effects(releasenone)
     package static func readClock() -> Instant {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)

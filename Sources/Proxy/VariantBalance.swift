@@ -11,7 +11,7 @@ final class VariantBalance {
     private var roundRobin: RoundRobin
     private var outliers: OutlierDetector
     /// Some endpoint has failed lately; while none has, the detector is not asked.
-    private var isWatching = false
+    private(set) var isWatching = false
 
     init(endpoints: [Endpoint], settings: OutlierSettings, random: inout RandomSource) {
         self.endpoints = endpoints
@@ -31,6 +31,15 @@ final class VariantBalance {
 
     // MARK: Choosing
 
+    /// The one endpoint there is to choose, whatever the way of choosing: in good order, and not on
+    /// its way out.
+    @inline(__always)
+    var onlyEndpoint: Endpoint? {
+        guard !self.isWatching, self.endpoints.count == 1 else { return nil }
+        let endpoint = self.endpoints[0]
+        return endpoint.isRetired.load(ordering: .relaxed) ? nil : endpoint
+    }
+
     /// Whether some endpoint has a free slot.
     @inline(__always)
     func hasFreeSlot(excluding excluded: [Endpoint], now: Instant) -> Bool {
@@ -40,7 +49,12 @@ final class VariantBalance {
                 view.isEligible($0) && view.inFlight($0) < view.limit($0)
             }
         }
-        for endpoint in self.endpoints where endpoint.hasFreeSlot { return true }
+        // By the index: an iterator would hold the array and each endpoint.
+        var index = 0
+        while index < self.endpoints.count {
+            if self.endpoints[index].hasFreeSlot { return true }
+            index &+= 1
+        }
         return false
     }
 

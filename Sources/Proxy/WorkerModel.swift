@@ -15,6 +15,8 @@ final class WorkerModel {
     private var sticky: StickyHash
     /// By variant of the route at hand.
     private var balances: [VariantBalance]
+    /// Some replica has failed lately; while none has, an answer without an error tells nothing.
+    private(set) var isWatching = false
     private var retryBudget: RetryBudget
     private(set) var mirror: MirrorPolicy?
     var mirrorsInFlight = 0
@@ -230,6 +232,9 @@ final class WorkerModel {
         now: Instant
     ) -> EndpointChoice? {
         let balance = self.balances[variant]
+        if excluding.isEmpty, let only = balance.onlyEndpoint {
+            return only.tryAcquire() ? self.choice(variant, only) : nil
+        }
         let view = balance.view(excluding: excluding, now: now)
         // A slot may be lost to another worker between the choice and the taking.
         for _ in 0..<Self.raceAttemptsMax {
@@ -237,15 +242,21 @@ final class WorkerModel {
             let endpoint = view.endpoints[index]
             if endpoint.tryAcquire() {
                 balance.willSend(index, now: now)
-                return EndpointChoice(
-                    modelIndex: self.route.index,
-                    variant: variant,
-                    route: self.route.variants[variant],
-                    endpoint: endpoint
-                )
+                return self.choice(variant, endpoint)
             }
         }
         return nil
+    }
+
+    @inline(__always)
+    private func choice(_ variant: Int, _ endpoint: Endpoint) -> EndpointChoice {
+        let route = self.route
+        return EndpointChoice(
+            modelIndex: route.index,
+            variant: variant,
+            route: route.variants[variant],
+            endpoint: endpoint
+        )
     }
 
     private static let raceAttemptsMax = 8
@@ -279,9 +290,11 @@ final class WorkerModel {
     /// The end of its ejection, if this one ejected it.
     @discardableResult
     func noteFailure(of endpoint: Endpoint, variant: VariantRoute?, now: Instant) -> Instant? {
-        guard let variant, let index = self.index(of: variant),
-            let until = self.balances[index].recordError(of: endpoint, now: now)
-        else { return nil }
+        guard let variant, let index = self.index(of: variant) else { return nil }
+        self.isWatching = true
+        guard let until = self.balances[index].recordError(of: endpoint, now: now) else {
+            return nil
+        }
         endpoint.ejectedUntil.store(until.nanoseconds, ordering: .relaxed)
         self.meters[index].statistics.ejections += 1
         return until
@@ -299,12 +312,13 @@ final class WorkerModel {
             self.noteFailure(of: endpoint, variant: variant, now: now)
         } else if let variant, let index = self.index(of: variant) {
             self.balances[index].recordSuccess(of: endpoint, now: now)
+            self.isWatching = self.balances.contains { $0.isWatching }
         }
     }
 
     /// The client left before the endpoint had shown how it does.
     func noteAbandoned(_ endpoint: Endpoint, variant: VariantRoute?) {
-        guard let variant, let index = self.index(of: variant) else { return }
+        guard self.isWatching, let variant, let index = self.index(of: variant) else { return }
         self.balances[index].recordAbandoned(endpoint)
     }
 
