@@ -32,6 +32,8 @@ class Connection: IOHandler {
     final private(set) var isClosed = false
     final private(set) var hasWriteFailed = false
     private final var endsAfterOutput = false
+    /// What was composed waits for the worker to send it with that of others.
+    final private(set) var isFlushDeferred = false
 
     init(worker: Worker, descriptor: Int32) {
         self.worker = worker
@@ -63,6 +65,8 @@ class Connection: IOHandler {
     /// The first write event of a connecting socket; with it there may be something to read. True
     /// when it was one.
     func connectFinished(hasInput: Bool) -> Bool { false }
+    /// What waited for the end of the turn was handed to the socket; `isDone` where it took all.
+    func deferredFlushEnded(isDone: Bool) {}
     /// A write failed with `code`; runs at the end of the turn, not inside the write.
     func writeFailed() {}
     /// The connection has just been closed.
@@ -148,6 +152,34 @@ class Connection: IOHandler {
         self.output = nil
         self.worker.buffers.give(output)
         return true
+    }
+
+    /// Leaves the flush to the end of the turn; false where there is too much for that.
+    final func deferFlush() -> Bool {
+        guard !self.isWriteBlocked, let count = self.output?.count, count <= Self.deferredBytesMax
+        else {
+            return false
+        }
+        self.deferFlushOfAll()
+        return true
+    }
+
+    /// The same where it is known that there is little, and that nothing blocks.
+    @inline(__always)
+    final func deferFlushOfAll() {
+        if self.isFlushDeferred { return }
+        self.isFlushDeferred = true
+        self.worker.flushLater(self)
+    }
+
+    /// Most bytes that wait for the end of the turn.
+    static let deferredBytesMax = 4 * 1024
+
+    /// Called by the worker for those that deferred.
+    final func flushDeferred() {
+        self.isFlushDeferred = false
+        if self.isClosed { return }
+        self.deferredFlushEnded(isDone: self.flush())
     }
 
     /// Writes what waits and then `count` bytes, with `suffix` behind them. What the socket does

@@ -55,7 +55,7 @@ extension Exchange {
 
     /// `name@address` of the replica, for the log.
     var lastEndpointName: [UInt8] {
-        self.lastEndpoint.map { Array("\($0.name)@\($0.address)".utf8) } ?? []
+        (self.endpoint ?? self.lastEndpoint).map { Array("\($0.name)@\($0.address)".utf8) } ?? []
     }
 
     var clientName: [UInt8] {

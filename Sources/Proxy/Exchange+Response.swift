@@ -15,11 +15,14 @@ extension Exchange {
 
     func responseHead(_ head: ResponseHead, _ bytes: RawSpan, framing: ResponseFraming) {
         guard let model = self.model else { return }
-        self.firstByteAt = self.now
+        let now = self.now
+        self.firstByteAt = now
         self.phase = .responding
         self.status = head.status
         self.hasBegunResponse = true
-        model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: self.now)
+        if head.status >= 500 || model.isWatching {
+            model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: now)
+        }
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
         self.observer.reset(kind: self.observedKind(head, bytes))
@@ -52,7 +55,7 @@ extension Exchange {
     func upstreamBatchEnded() {
         guard case .http1(let connection) = self.client else { return }
         if self.phase == .responding { self.armForProgress() }
-        if self.observer.kind == .eventStream, connection.deferFlush() { return }
+        if connection.deferFlush() { return }
         connection.flush()
         if connection.hasBacklog { self.clientBlocked() }
     }
@@ -72,7 +75,7 @@ extension Exchange {
         if self.attempt > 1 { self.model?.statistics.retries[.success, default: 0] += 1 }
         self.finish {
             if case .http1(let connection) = self.client {
-                connection.endResponse(trailers: trailers)
+                connection.endResponse(trailers: trailers, requestIsComplete: self.isRequestEnded)
             }
         }
     }

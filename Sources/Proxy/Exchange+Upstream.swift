@@ -138,7 +138,6 @@ extension Exchange {
         self.meter = meter
         self.variant = choice.route
         self.endpoint = choice.endpoint
-        self.lastEndpoint = choice.endpoint
         self.attempt += 1
         self.worker.mirrorIfAsked(self)
         self.connect(choice.endpoint)
@@ -182,9 +181,19 @@ extension Exchange {
         self.phase = .forwarding
         self.bodySent = 0
         self.hasSentEnd = false
-        upstream.sendHead(head, isChunked: self.isChunked)
         self.arm(after: model.route.timeouts.firstByte)
+        if self.isRequestEnded, !self.isChunked, upstream.sendWhole(head, self.body) {
+            self.bodySent = self.bodyCount
+            self.hasSentEnd = true
+            return
+        }
+        upstream.sendHead(head, isChunked: self.isChunked)
         self.sendRequestBytes()
+        if !upstream.isFlushDeferred { self.requestSent() }
+    }
+
+    /// The request, or what there was of it, was handed to the socket.
+    func requestSent() {
         self.sentAt = EventLoop.readClock()
     }
 
@@ -325,6 +334,7 @@ extension Exchange {
     func releaseEndpoint() {
         guard let endpoint = self.endpoint else { return }
         self.endpoint = nil
+        self.lastEndpoint = endpoint
         endpoint.release()
         if let model = self.model { self.worker.slotReleased(model) }
     }

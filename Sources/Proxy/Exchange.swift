@@ -94,7 +94,7 @@ final class Exchange: WheelTimer {
     var affinity = AffinityKey.none
     var endpoint: Endpoint?
     var failedEndpoints: [Endpoint] = []
-    /// The replica of the last try, for the log.
+    /// The replica of the last try once that is over, for the log.
     var lastEndpoint: Endpoint?
     var attempt = 0
     /// A pooled connection turned out to be closed: that try does not count. At most one is.
@@ -174,7 +174,7 @@ final class Exchange: WheelTimer {
         if self.variantField != nil { self.variantField = nil }
         self.affinity = .none
         self.endpoint = nil
-        self.lastEndpoint = nil
+        if self.lastEndpoint != nil { self.lastEndpoint = nil }
         if !self.failedEndpoints.isEmpty { self.failedEndpoints = [] }
         self.attempt = 0
         self.hadStaleConnection = false
@@ -336,6 +336,8 @@ final class Exchange: WheelTimer {
             self.hasSentEnd = true
             upstream.endRequest(trailers: self.trailers)
         }
+        // All of it: nothing is left to be done once it has been sent.
+        if self.hasSentEnd, upstream.deferFlush() { return }
         upstream.flush()
         self.armForProgress()
         if upstream.hasBacklog {

@@ -95,32 +95,12 @@ extension ServerConnection {
         }
     }
 
-    /// Leaves the flush to the end of the turn; false where there is too much for that.
-    func deferFlush() -> Bool {
-        guard !self.hasBacklog, let count = self.output?.count, count <= Self.deferredBytesMax
-        else {
-            return false
-        }
-        if !self.isFlushDeferred {
-            self.isFlushDeferred = true
-            self.worker.flushLater(self)
-        }
-        return true
-    }
-
-    /// Most bytes that wait for the end of the turn.
-    private static let deferredBytesMax = 4 * 1024
-
-    func flushStream() {
-        self.isFlushDeferred = false
-        if self.isClosed || self.flush() { return }
-        self.exchange?.clientBlocked()
-    }
-
-    func endResponse(trailers: [UInt8]) {
+    /// The answer may wait for those of other clients, unless the connection ends with it.
+    func endResponse(trailers: [UInt8], requestIsComplete: Bool) {
         if self.responseIsChunked {
             HeadWriter.lastChunk(trailers: trailers, into: self.compose())
         }
+        if self.keepsAlive, requestIsComplete, self.deferFlush() { return }
         self.flush()
     }
 

@@ -52,7 +52,6 @@ final class ServerConnection: Connection {
     private(set) var requestMethod = HTTPMethod.get
     var responseIsChunked = false
     var hasBegunResponse = false
-    var isFlushDeferred = false
     private var hasServed = false
     private var lingered = 0
     /// FIN was read: nothing more will come than what `input` holds.
@@ -381,6 +380,7 @@ final class ServerConnection: Connection {
 
     private func handleEndOfStream() {
         self.hasReadEnd = true
+        if self.isFlushDeferred { self.flush() }
         switch self.state {
         case .head, .skipping, .lingering:
             // Between requests this is the usual end; inside a head there is nobody to answer. What
@@ -504,6 +504,10 @@ final class ServerConnection: Connection {
         self.backlogSeen = -1
         self.arm(after: self.output == nil ? Self.lingerTime : self.worker.timeouts.idle)
         if self.isReadable { self.worker.pumpLater(self) }
+    }
+
+    override func deferredFlushEnded(isDone: Bool) {
+        if !isDone { self.exchange?.clientBlocked() }
     }
 
     override func drained() {

@@ -78,6 +78,27 @@ final class UpstreamConnection: Connection {
 
     /// Starts the request: its canonical head, then (in the same write where small) its body.
     func sendHead(_ head: ByteBuffer, isChunked: Bool) {
+        self.begin(isChunked: isChunked)
+        self.compose().append(head.readablePointer, count: head.count)
+    }
+
+    /// Starts and ends a request that is here whole, unless it is too long to wait for the end of the
+    /// turn: then nothing has happened.
+    func sendWhole(_ head: ByteBuffer, _ body: ByteBuffer?) -> Bool {
+        guard head.count + (body?.count ?? 0) <= Self.deferredBytesMax, self.output == nil else {
+            return false
+        }
+        self.begin(isChunked: false)
+        self.hasEndedRequest = true
+        let output = self.worker.buffers.take()
+        output.append(head.readablePointer, count: head.count)
+        if let body { output.append(body.readablePointer, count: body.count) }
+        self.output = output
+        self.deferFlushOfAll()
+        return true
+    }
+
+    private func begin(isChunked: Bool) {
         precondition(self.state == .idle, "a request on a connection that is not idle")
         self.state = .head
         self.requestIsChunked = isChunked
@@ -86,7 +107,6 @@ final class UpstreamConnection: Connection {
         self.interimCount = 0
         self.hasResponseBytes = false
         self.isPaused = false
-        self.compose().append(head.readablePointer, count: head.count)
     }
 
     func sendBody(_ pointer: UnsafeRawPointer, count: Int) {
@@ -122,6 +142,10 @@ final class UpstreamConnection: Connection {
         output.append("0\r\n")
         output.append(trailers)
         output.append("\r\n")
+    }
+
+    override func deferredFlushEnded(isDone: Bool) {
+        self.exchange?.requestSent()
     }
 
     override func drained() {
@@ -197,6 +221,11 @@ final class UpstreamConnection: Connection {
         guard let exchange = self.exchange, self.state != .connecting, self.state != .idle else {
             // A response nobody asked for.
             if !bytes.isEmpty { self.fail(.unsolicited) }
+            return bytes.count
+        }
+        if self.isFlushDeferred, self.state == .head, self.output != nil {
+            // Not one byte of the request is out: whatever this is, it is not its answer.
+            self.fail(.closedEarly)
             return bytes.count
         }
         self.hasResponseBytes = true

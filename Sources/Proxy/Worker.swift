@@ -48,9 +48,9 @@ final class Worker {
     private var exchanges: [Exchange] = []
     private var deferred: [Connection] = []
     private var handling: [Connection] = []
-    /// Clients of event streams that have something to be sent in this turn.
-    private var streams: [ServerConnection] = []
-    private var streamsFlushing: [ServerConnection] = []
+    /// Connections that have something to be sent in this turn.
+    private var unsent: [Connection] = []
+    private var sending: [Connection] = []
     /// Exchanges under way; a drain is done at 0.
     private(set) var activeExchanges = 0
     private var onDrained: (() -> Void)?
@@ -143,29 +143,30 @@ final class Worker {
         self.stats.bytesWritten &+= UInt64(count)
     }
 
-    /// Most streams whose events wait for each other: the first is late by the reading of so many.
-    private static let streamsWaitingMax = 64
+    /// Most connections whose output waits for each other: the first is late by the reading of so
+    /// many.
+    private static let unsentMax = 64
 
-    /// Sends what waits for a stream's client at the end of the turn.
+    /// Sends what waits on a connection at the end of the turn.
     ///
-    /// Reading many streams and then writing many costs less than turning from one to the other: the
-    /// kernel's paths stay in the cache, and a client process with several streams is woken once for
-    /// several events instead of for each.
-    func flushLater(_ connection: ServerConnection) {
-        self.streams.append(connection)
-        if self.streams.count >= Self.streamsWaitingMax { self.flushStreams() }
+    /// Reading from many and then writing to many costs less than turning from one to the other: the
+    /// kernel's paths stay in the cache, and a peer that has several connections is woken once for
+    /// all of them instead of for each.
+    func flushLater(_ connection: Connection) {
+        self.unsent.append(connection)
+        if self.unsent.count >= Self.unsentMax { self.flushUnsent() }
     }
 
-    private func flushStreams() {
-        if self.streams.isEmpty { return }
-        swap(&self.streams, &self.streamsFlushing)
-        for connection in self.streamsFlushing { connection.flushStream() }
-        self.streamsFlushing.removeAll(keepingCapacity: true)
+    private func flushUnsent() {
+        if self.unsent.isEmpty { return }
+        swap(&self.unsent, &self.sending)
+        for connection in self.sending { connection.flushDeferred() }
+        self.sending.removeAll(keepingCapacity: true)
     }
 
     private func afterTurn() {
         if self.nextAdopted != .max { self.adoptSome() }
-        self.flushStreams()
+        self.flushUnsent()
         if self.deferred.isEmpty { return }
         swap(&self.deferred, &self.handling)
         for connection in self.handling where !connection.isClosed {
@@ -173,7 +174,7 @@ final class Worker {
             if !connection.isClosed { connection.readReady() }
         }
         self.handling.removeAll(keepingCapacity: true)
-        self.flushStreams()
+        self.flushUnsent()
         if !self.deferred.isEmpty { self.loop.continueWithoutWaiting() }
     }
 
@@ -363,6 +364,7 @@ final class Worker {
     /// Stops accepting, closes idle connections, and calls back when the last request is done.
     func drain(_ completion: @escaping () -> Void) {
         self.isDraining = true
+        self.flushUnsent()
         self.onDrained = completion
         for listener in self.listeners { listener.stop() }
         self.listeners = []
@@ -384,6 +386,7 @@ final class Worker {
     /// Ends everything at once. The worker is of no use afterwards.
     func shutDown() {
         self.isDraining = true
+        self.flushUnsent()
         for listener in self.listeners { listener.stop() }
         self.listeners = []
         for connection in self.connections {
