@@ -30,7 +30,7 @@ struct BufferPool {
         return self.large.popLast() ?? ByteBuffer(capacity: Self.largeBytesMax)
     }
 
-    mutating func give(_ buffer: __owned ByteBuffer) {
+    mutating func give(_ buffer: ByteBuffer) {
         if buffer.capacity > Self.keptBytesMax {
             guard self.large.count < Self.largeKeptMax, buffer.capacity <= Self.largeBytesMax else {
                 return

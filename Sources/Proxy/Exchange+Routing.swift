@@ -295,7 +295,7 @@ extension Exchange {
         if model.route.needsHead { self.pin(model) }
         if self.phase != .receiving { return }
         if model.needsPrefix, !self.hashPrefix() { return }
-        self.admit()
+        self.admit(model)
     }
 
     /// Hashes the beginning of the prompt for prefix affinity. False while more of the body is needed

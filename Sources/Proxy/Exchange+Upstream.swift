@@ -9,12 +9,11 @@ extension Exchange {
     // MARK: Admission
 
     /// Takes a slot on a replica, or waits in the model's queue for one.
-    func admit() {
-        guard let model = self.model else { return }
+    func admit(_ model: WorkerModel) {
         self.readyAt = self.now
         if let pinned = self.pinned, self.attempt == 0 { model.notePinned(to: pinned) }
         if model.route.shared.mayBypassQueue {
-            if let choice = self.pick(model) { return self.dispatch(choice) }
+            if let choice = self.pick(model) { return self.dispatch(choice, model) }
         }
         self.enqueue(model)
     }
@@ -81,7 +80,7 @@ extension Exchange {
     /// A slot came free and this exchange was first in line.
     func granted(_ choice: EndpointChoice) {
         self.hasLeftQueue()
-        self.dispatch(choice)
+        if let model = self.model { self.dispatch(choice, model) }
     }
 
     func leaveQueue() {
@@ -119,13 +118,14 @@ extension Exchange {
         self.trailers = original.trailers
         self.isRequestEnded = true
         self.readyAt = self.now
-        self.dispatch(choice)
+        self.dispatch(choice, model)
     }
 
     // MARK: Dispatch
 
-    private func dispatch(_ choice: EndpointChoice) {
-        guard let model = self.model else { return }
+    /// The model is handed on, here and below: to read it from `self` each time would count
+    /// references each time.
+    private func dispatch(_ choice: EndpointChoice, _ model: WorkerModel) {
         if self.admittedAt == .zero {
             self.admittedAt = self.now
             if !self.isShadow {
@@ -140,23 +140,23 @@ extension Exchange {
         self.endpoint = choice.endpoint
         self.attempt += 1
         self.worker.mirrorIfAsked(self)
-        self.connect(choice.endpoint)
+        self.connect(choice.endpoint, model)
     }
 
-    private func connect(_ endpoint: Endpoint) {
+    private func connect(_ endpoint: Endpoint, _ model: WorkerModel) {
         self.phase = .connecting
         let pool = self.worker.pool(for: endpoint)
         // After a failure a new connection: the next idle one may be as stale.
         if self.attempt == 1, let connection = pool.takeIdle() {
             self.upstream = connection
             connection.attach(self)
-            return self.upstreamReady()
+            return self.upstreamReady(connection, model)
         }
         do throws(SystemError) {
             let connection = try pool.connect()
             self.upstream = connection
             connection.attach(self)
-            if let model = self.model { self.arm(after: model.route.timeouts.connect) }
+            self.arm(after: model.route.timeouts.connect)
         } catch {
             self.tryFailed(
                 .connect,
@@ -174,9 +174,12 @@ extension Exchange {
 
     /// The connection is there: the request goes out.
     func upstreamReady() {
-        guard let upstream = self.upstream, let head = self.head, let model = self.model else {
-            return
-        }
+        guard let upstream = self.upstream, let model = self.model else { return }
+        self.upstreamReady(upstream, model)
+    }
+
+    private func upstreamReady(_ upstream: UpstreamConnection, _ model: WorkerModel) {
+        guard let head = self.head else { return }
         self.connectedAt = self.now
         self.phase = .forwarding
         self.bodySent = 0
@@ -298,7 +301,7 @@ extension Exchange {
         self.phase = .receiving
         self.bodySent = 0
         self.hasSentEnd = false
-        self.admit()
+        if let model = self.model { self.admit(model) }
     }
 
     private func retryFacts(
@@ -350,10 +353,11 @@ extension Exchange {
             break
         case .queued:
             self.leaveQueue()
-            if !self.failedEndpoints.isEmpty, self.now < self.totalDeadline {
+            if !self.failedEndpoints.isEmpty, self.now < self.totalDeadline, let model = self.model
+            {
                 self.failedEndpoints = []
                 self.phase = .receiving
-                return self.admit()
+                return self.admit(model)
             }
             self.fail(ProxyError(self.model?.hasEndpoints == true ? .queueTimeout : .noReplica))
         case .connecting:
