@@ -279,26 +279,6 @@ class Connection: IOHandler {
         return self.transport.write(vectors: vectors, count: used)
     }
 
-    /// Hands bytes to the socket without keeping any: the number it took, which may be 0.
-    /// Only while nothing waits in `output`.
-    final func writeWhatFits(_ pointer: UnsafeRawPointer, count: Int) -> Int {
-        assert(self.output == nil, "bytes would overtake those that wait")
-        if self.isWriteBlocked || self.hasWriteFailed { return 0 }
-        switch self.transport.write(from: pointer, count: count) {
-        case .bytes(let sent):
-            if sent < count { self.isWriteBlocked = true }
-            self.worker.bytesWritten(sent)
-            return sent
-        case .wouldBlock:
-            self.isWriteBlocked = true
-        case .endOfStream:
-            break
-        case .failed:
-            self.noteWriteFailure()
-        }
-        return 0
-    }
-
     /// Sends FIN once everything that waits has gone out.
     final func endAfterOutput() {
         self.endsAfterOutput = true
