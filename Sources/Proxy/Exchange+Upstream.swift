@@ -10,6 +10,8 @@ extension Exchange {
 
     /// Takes a slot on a replica, or waits in the model's queue for one.
     func admit(_ model: WorkerModel) {
+        // Its prompt or another try took longer than the model was there.
+        if model.isGone { return self.fail(ProxyError(.unknownModel)) }
         self.readyAt = self.now
         if let pinned = self.pinned, self.attempt == 0 { model.notePinned(to: pinned) }
         if model.route.shared.mayBypassQueue {

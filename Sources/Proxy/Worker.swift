@@ -252,6 +252,7 @@ final class Worker {
             // The model is gone, perhaps with another one at its index; requests under way keep
             // the old state, those that wait for a replica have nothing to wait for.
             self.models[index] = nil
+            model.isGone = true
             self.refuseWaiting(model)
         }
         return true
@@ -275,7 +276,10 @@ final class Worker {
     func model(at index: Int) -> WorkerModel? {
         if index >= self.nextAdopted { _ = self.adoptModel(at: index) }
         if let model = self.models[index] { return model }
-        guard let route = self.snapshot.models[index] else { return nil }
+        // One that came with another worker's choice may have left the snapshot meanwhile.
+        guard index < self.snapshot.models.count, let route = self.snapshot.models[index] else {
+            return nil
+        }
         let model = WorkerModel(route: route, seed: self.random.next())
         self.models[index] = model
         return model

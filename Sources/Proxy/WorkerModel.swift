@@ -20,6 +20,8 @@ final class WorkerModel {
     private var retryBudget: RetryBudget
     private(set) var mirror: MirrorPolicy?
     var mirrorsInFlight = 0
+    /// Set once the model has left the snapshot: earlier requests have nothing to wait for.
+    var isGone = false
     private var random: RandomSource
     private let affinity: PrefixAffinity
     // What `collectIfChanged` saw last.

@@ -249,6 +249,22 @@ import Testing
         }
     }
 
+    /// What was not given to a replica before the model was removed does not wait for one.
+    @Test func aRequestWhosePromptIsLateDoesNotOutliveItsModel() throws {
+        try Wire.one({ $0.balancing = .prefixAffinity }) { wire, _ in
+            let client = try wire.client()
+            let request = Ask.chat(#"{"prompt":"late"}"#, fields: "X-Weir-Model: m\r\n")
+            try client.send(String(request.dropLast(6)))
+            try wire.wait(for: "the head") { (now: GatewayStatistics) in
+                now.models["m"]?.arrivals == 1
+            }
+            for endpoint in wire.endpoints { endpoint.isRetired.store(true, ordering: .relaxed) }
+            wire.publish([])
+            try client.send(String(request.suffix(6)))
+            #expect(try client.readResponse().status == 404)
+        }
+    }
+
     @Test func aModelThatIsRemovedIsUnknown() throws {
         try Wire.one { wire, upstream in
             upstream.serve { _, socket in try socket.respond() }
