@@ -160,6 +160,8 @@ package struct GroupStatus: Equatable, Sendable {
     package var replicas: [ReplicaStatus]
     /// Cold starts measured lately, over restarts of Weir as well.
     package var coldStarts: ColdStarts
+    /// Draining replicas that are taken back, in place of new ones, if more are asked for now.
+    package var takeable = 0
 
     package init(name: String, desired: Int, replicas: [ReplicaStatus], coldStarts: ColdStarts) {
         self.name = name

@@ -167,12 +167,19 @@ package final class ProcessCluster: Cluster {
 
     package func group(_ name: String) -> GroupStatus? {
         guard let group = self.groupsByName[name] else { return nil }
-        return GroupStatus(
+        var status = GroupStatus(
             name: name,
             desired: group.desired,
             replicas: group.replicas.sorted { $0.id < $1.id }.map(\.status),
             coldStarts: group.coldStarts
         )
+        status.takeable = group.replicas.count {
+            guard $0.revision == group.revision, let ends = $0.machine.drainEnds else {
+                return false
+            }
+            return (ends - self.loop.now).secondsAsDouble > GroupPlan.drainMarginSeconds
+        }
+        return status
     }
 
     package func output(of id: ReplicaID) -> String? {

@@ -1,9 +1,10 @@
 import Autoscaling
 import Clusters
-import Control
 import Core
 import Proxy
 import Testing
+
+@testable import Control
 
 @Suite struct ScalingLoopTests {
     @Test func loadRaisesTheNumberAndSaysWhy() throws {
@@ -46,6 +47,23 @@ import Testing
         #expect(rig.loop.history.changes.map(\.reason) == [.request])
         rig.tick { $0.queue("river", 1) }
         #expect(rig.fleet.groups["river-main"]?.desired == 1, "it is not taken back at the tick")
+    }
+
+    /// The last replica drains, and holds all that there is: nothing else needs to be free.
+    @Test(arguments: [true, false])
+    func aDrainingReplicaIsTakenBackFromAFullBudget(isAsked: Bool) {
+        let model = Plans.model("river", budget: .init(index: 0, weight: 1))
+        let budget = ScalingPlan.Budget(name: "gpus", resource: "gpu", total: 1, fixed: [])
+        let rig = ScalingRig(Plans.plan([model], budgets: [budget]))
+        rig.fleet.groups["river-main"]?.replicas = [
+            FakeFleet.replica("river-main", 0, state: .draining, isLeaving: true)
+        ]
+        rig.tick()
+        if isAsked { #expect(rig.wake("river")) } else { rig.tick { $0.queue("river", 1) } }
+        #expect(rig.fleet.writes.isEmpty, "it cannot come back, and there is no room for another")
+        rig.fleet.groups["river-main"]?.takeable = 1
+        if isAsked { #expect(rig.wake("river")) } else { rig.tick() }
+        #expect(rig.fleet.writes(of: "river-main") == [1])
     }
 
     @Test func aPinnedRequestStartsItsVariantOnly() {

@@ -297,12 +297,16 @@ package final class ScalingLoop {
         let entry = self.entries[index]
         return proposals.indices.map { variant in
             let counts = entry.counts[variant]
+            let draining = counts?.draining ?? 0
+            // What drains and can be taken back needs no units that are free.
+            let group = self.fleet.group(entry.plan.variants[variant].group)
+            let takeable = min(group?.takeable ?? 0, draining)
             return BudgetAllocator.Claim(
                 unitsPerReplica: entry.plan.setup.variants[variant].unitsPerReplica,
                 minimum: proposals[variant].minimum,
                 wanted: proposals[variant].wanted,
-                held: counts.map { $0.ready + $0.starting + $0.stuck } ?? 0,
-                draining: counts?.draining ?? 0,
+                held: (counts.map { $0.ready + $0.starting + $0.stuck } ?? 0) + takeable,
+                draining: draining - takeable,
                 weight: share.weight
             )
         }
@@ -449,7 +453,8 @@ package final class ScalingLoop {
         )
     }
 
-    /// Whether the model's budget has units that nobody holds. If not, the next tick shares anew.
+    /// Whether the model's budget has units that nobody holds, or that the variant's own draining
+    /// replicas hold, which come back. If not, the next tick shares anew.
     private func hasRoom(_ model: ScalingPlan.Model, _ variant: Int, at now: Instant) -> Bool {
         guard let share = model.budget else { return true }
         var held = 0
@@ -463,7 +468,8 @@ package final class ScalingLoop {
             held += (self.fleet.group(fixed.group)?.replicas.count ?? 0) * fixed.units
         }
         let setup = model.setup.variants[variant]
-        let count = max(1, setup.bounds.minimum)
+        let takeable = self.fleet.group(model.variants[variant].group)?.takeable ?? 0
+        let count = max(0, max(1, setup.bounds.minimum) - takeable)
         return held + count * setup.unitsPerReplica <= self.plan.budgets[share.index].total
     }
 
