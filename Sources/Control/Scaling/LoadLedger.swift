@@ -67,9 +67,16 @@ package struct LoadLedger {
 
     package init() {}
 
-    /// Follows these models and no others; what is known of them stays.
+    /// Follows these models and no others; what is known of them stays. One that was not followed
+    /// before begins with what is under way: its end will be reported, its beginning was.
     package mutating func follow(_ models: [String: ObjectiveLimits]) {
         for name in self.pending.keys where models[name] == nil { self.pending[name] = nil }
+        for name in models.keys where self.pending[name] == nil {
+            for source in self.sources.values {
+                guard let model = source.models[name] else { continue }
+                self.pending[name, default: ModelDelta()].addGauges(model, before: nil)
+            }
+        }
         self.followed = models
     }
 
