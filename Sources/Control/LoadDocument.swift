@@ -15,6 +15,8 @@ package struct LoadDocument: Sendable {
 
     package static let modelsMax = 100_000
     package static let variantsMax = 1_000
+    /// Of anything: more than any gateway counts, and sums of very many stay within 64 bits.
+    package static let countMax: UInt64 = 1 << 48
 
     package init(gateway: UInt64, at: Instant, models: [ModelStatistics]) {
         self.gateway = gateway
@@ -204,17 +206,22 @@ package struct LoadDocument: Sendable {
     ) throws(JSONError) -> LatencyHistogram {
         var histogram = LatencyHistogram()
         var bucket: Int?
+        var last = -1
         try cursor.array(text.span.bytes) { (cursor) throws(JSONError) in
             let value = try cursor.integer(text.span.bytes)
             if let index = bucket {
-                guard value > 0 else { throw cursor.error("a bucket counts \(value)") }
+                guard value > 0, UInt64(value) <= Self.countMax else {
+                    throw cursor.error("a bucket counts \(value)")
+                }
                 histogram.record(bucket: index, times: UInt64(value))
                 bucket = nil
             } else {
                 guard (0..<LatencyHistogram.bucketCount).contains(value) else {
                     throw cursor.error("there is no bucket \(value)")
                 }
+                guard value > last else { throw cursor.error("bucket \(value) after \(last)") }
                 bucket = value
+                last = value
             }
         }
         if bucket != nil { throw cursor.error("a bucket without its count") }
@@ -226,7 +233,9 @@ package struct LoadDocument: Sendable {
         _ text: [UInt8]
     ) throws(JSONError) -> UInt64 {
         let value = try cursor.integer(text.span.bytes)
-        guard value >= 0 else { throw cursor.error("a count of \(value)") }
+        guard value >= 0, UInt64(value) <= Self.countMax else {
+            throw cursor.error("a count of \(value)")
+        }
         return UInt64(value)
     }
 

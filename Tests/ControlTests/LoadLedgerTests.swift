@@ -117,6 +117,26 @@ import Testing
         #expect(ledger.delta(of: "lake").arrivals == 2, "from when it was followed")
     }
 
+    /// A model gets its policy while it works: what ends later began before.
+    @Test func aModelThatIsFollowedLaterBeginsWithWhatIsUnderWay() {
+        var ledger = self.ledger()
+        var worker = FakeWorker()
+        worker.serve("lake", "main", 1)
+        worker.models["lake"]?.variants[0].inFlight = 4
+        worker.queue("lake", 3)
+        ledger.take(worker.load(at: self.start + .seconds(1)))
+        ledger.follow(["lake": ObjectiveLimits()])
+        #expect(ledger.delta(of: "lake").queued == 3)
+        ledger.take(worker.load(at: self.start + .seconds(2)))
+        let delta = ledger.delta(of: "lake")
+        #expect(delta.arrivals == 0 && delta.queued == 3 && delta.variants[0].inFlight == 4)
+        worker.models["lake"]?.variants[0].inFlight = 1
+        worker.models["lake"]?.queue = TimedCount()
+        ledger.take(worker.load(at: self.start + .seconds(3)))
+        let later = ledger.delta(of: "lake")
+        #expect(later.queued == 0 && later.variants[0].inFlight == 1)
+    }
+
     /// Random work on several workers, reports lost at random: in the end every request was counted
     /// once.
     @Test(arguments: 0..<40)
@@ -201,10 +221,38 @@ import Testing
         #"{"gateway": "5", "at": "1", "models": [{"queueWait": [99999, 1]}]}"#,
         #"{"gateway": "5", "at": "1", "models": [{"queueWait": [3, 0]}]}"#,
         #"{"gateway": "5", "at": "1", "models": [{"unrouted": {"many": 1}}]}"#,
+        #"{"gateway": "5", "at": "1", "models": [{"queueWait": [3, 1, 3, 1]}]}"#,
+        #"{"gateway": "5", "at": "1", "models": [{"arrivals": 9223372036854775807}]}"#,
+        #"{"gateway": "5", "at": "1", "models": [{"queueWait": [3, 9223372036854775807]}]}"#,
         #"{"gateway": "5", "at": "1", "models": []} x"#,
     ])
     func damageIsAnErrorAndNoCrash(text: String) {
         #expect(throws: JSONError.self) { try LoadDocument(Array(text.utf8)) }
+    }
+
+    /// Several gateways that count as much as may be counted, in everything.
+    @Test func theLargestCountsAddUp() throws {
+        let most = LoadDocument.countMax
+        let codes = (200..<1_000).map { "\"\($0)\": \(most)" }.joined(separator: ", ")
+        let buckets = (0..<LatencyHistogram.bucketCount).map { "\($0), \(most)" }
+        let variant = """
+            {"name": "main", "inFlight": \(most), "pinnedQueued": \(most), "mirrored": \(most),
+            "pinnedArrivals": \(most), "inputTokens": \(most), "requests": {\(codes)},
+            "duration": [\(buckets.joined(separator: ", "))]}
+            """
+        let text = """
+            {"gateway": "5", "at": "1", "models": [{"name": "river", "arrivals": \(most),
+            "queued": \(most), "unrouted": {\(codes)}, "variants": [\(variant)]}]}
+            """
+        let document = try LoadDocument(Array(text.utf8))
+        var ledger = LoadLedger()
+        ledger.follow(["river": ObjectiveLimits()])
+        for source in 0..<8 {
+            ledger.take(WorkerLoad(worker: source, at: .zero, models: []))
+            ledger.take(document.load(source: source))
+        }
+        let delta = ledger.delta(of: "river")
+        #expect(delta.arrivals == 8 * most && delta.variants[0].inFlight == 8 * Int(most))
     }
 
     @Test(arguments: 0..<200)
