@@ -209,8 +209,8 @@ struct UsageFinder: Sendable {
         )
     }
 
-    /// Reads the counts at the object's own level, up to its end or `limit`: objects inside it break
-    /// them down further.
+    /// Reads the counts at the object's own level, up to its end or `limit`: objects inside it
+    /// break them down further.
     private static func parse(_ bytes: RawSpan, from start: Int, to limit: Int) -> Counts {
         var counts = Counts()
         var depth = 0
@@ -233,8 +233,8 @@ struct UsageFinder: Sendable {
         return counts
     }
 
-    /// A quotation mark stands at `index`: reads the count whose key begins there, if one does, up to
-    /// its last digit. The four keys differ in their first letter.
+    /// A quotation mark stands at `index`: reads the count whose key begins there, if one does, up
+    /// to its last digit. The four keys differ in their first letter.
     @inline(__always)
     private static func readCount(_ bytes: RawSpan, _ index: inout Int, _ counts: inout Counts) {
         guard index &+ 1 < bytes.byteCount else { return }
