@@ -336,8 +336,11 @@ final class Exchange: WheelTimer {
             self.hasSentEnd = true
             upstream.endRequest(trailers: self.trailers)
         }
-        // All of it: nothing is left to be done once it has been sent.
-        if self.hasSentEnd, upstream.deferFlush() { return }
+        if self.hasSentEnd, upstream.deferFlush() {
+            // All of it: nothing is left to be done once it has been sent but to wait.
+            self.armForProgress()
+            return
+        }
         upstream.flush()
         self.armForProgress()
         if upstream.hasBacklog {

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import http.client
+import json
+import socket
 import time
 
 import pytest
@@ -87,6 +89,27 @@ def test_server_that_never_answers_is_504(weir, simulator):
         lambda: gateway.call("POST", PATH, infer_body()).status == 200,
         "the next request on the same server is answered",
     )
+
+
+def test_server_that_never_answers_a_late_body_is_504(weir, simulator):
+    """The body comes long after the head: the server's time begins with the request's end."""
+    server, gateway = one_server(
+        weir, simulator,
+        timeouts={"firstByte": "300ms", "request": "60s"}, retry={"attempts": 1},
+    )
+    server.faults(hangRate=1.0)
+    body = json.dumps(infer_body()).encode()
+    host, _, port = gateway.address.rpartition(":")
+    with socket.create_connection((host, int(port)), 20) as client:
+        client.sendall(
+            f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n\r\n".encode()
+        )
+        eventually(
+            lambda: gateway.metric("weir_in_flight_requests") == 1, "the head is passed on", 10
+        )
+        client.sendall(body)
+        assert client.recv(12) == b"HTTP/1.1 504"
 
 
 @pytest.mark.parametrize("fault", ["errorRate", "resetRate", "garbageRate"])
