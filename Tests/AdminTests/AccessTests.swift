@@ -1,5 +1,6 @@
 import Control
 import EventLoop
+import Foundation
 import Glibc
 import HTTP
 import HTTPService
@@ -12,7 +13,8 @@ private final class TemporaryFile {
     let path: String
 
     init(_ text: String) throws {
-        var template = Array("/tmp/weir-token-XXXXXX".utf8CString)
+        let folder = FileManager.default.temporaryDirectory
+        var template = Array(folder.appending(path: "weir-token-XXXXXX").path.utf8CString)
         let descriptor = mkstemp(&template)
         guard descriptor >= 0 else { throw SystemError("mkstemp", code: errno) }
         self.path = String(decoding: template.prefix { $0 != 0 }.map(UInt8.init), as: UTF8.self)
