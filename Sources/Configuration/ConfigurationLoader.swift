@@ -14,7 +14,8 @@ package enum ConfigurationLoader {
     }
 
     /// Reads the files at `paths` and loads them; a file that cannot be read is a problem. With a
-    /// cache, a file whose bytes are those of the last time is not parsed again.
+    /// cache, a file whose bytes are those of the last time is not parsed again, and where all are,
+    /// the result is that of the last time.
     package static func load(paths: [String], cache: ConfigurationCache? = nil) -> LoadResult {
         var files: [ConfigurationFile] = []
         var problems: [Problem] = []
@@ -32,6 +33,7 @@ package enum ConfigurationLoader {
         unreadable: [Problem] = [],
         cache: ConfigurationCache? = nil
     ) -> LoadResult {
+        if unreadable.isEmpty, let known = cache?.result(of: files) { return known }
         var loading = Loading(cache: cache)
         for problem in unreadable { loading.sink.add(problem) }
         for (index, file) in files.enumerated() {
@@ -41,13 +43,15 @@ package enum ConfigurationLoader {
             }
             loading.read(file)
         }
-        return loading.finish()
+        let result = loading.finish()
+        cache?.last = unreadable.isEmpty ? (files, result) : nil
+        return result
     }
 }
 
 /// What the files of a configuration came to when they were read last, so that a change of one of
-/// many does not cost the reading of all. Holds only files without problems, and only those of the
-/// last load: no more than the configuration itself.
+/// many does not cost the reading of all. Holds only the files of the last load and what they came
+/// to: no more than the configuration itself.
 package final class ConfigurationCache {
     fileprivate struct File {
         var bytes: [UInt8]
@@ -55,9 +59,19 @@ package final class ConfigurationCache {
         var count: Int
     }
 
+    /// Those without problems.
     fileprivate var files: [String: File] = [:]
+    fileprivate var last: (files: [ConfigurationFile], result: LoadResult)?
 
     package init() {}
+
+    fileprivate func result(of files: [ConfigurationFile]) -> LoadResult? {
+        guard let last = self.last, last.files.count == files.count else { return nil }
+        let isSame = zip(last.files, files).allSatisfy {
+            $0.name == $1.name && $0.bytes == $1.bytes
+        }
+        return isSame ? last.result : nil
+    }
 }
 
 /// What loading gave.

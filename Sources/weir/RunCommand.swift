@@ -56,7 +56,8 @@ struct Run: ParsableCommand {
             self.files.isEmpty
             ? ConfigurationSource.upstreams(self.upstreams, listen: self.listen, admin: self.admin)
             : ConfigurationSource.files(self.files)
-        let result = source.load()
+        let cache = ConfigurationCache()
+        let result = source.load(cache: cache)
         guard let configuration = result.configuration else {
             Output.error("the configuration has mistakes:")
             Problems.write(result.problems)
@@ -67,6 +68,7 @@ struct Run: ParsableCommand {
             let runtime = try Runtime(
                 source: source,
                 configuration: configuration,
+                cache: cache,
                 portsFile: self.portsFile
             )
             runtime.run()
@@ -82,7 +84,7 @@ enum ConfigurationSource {
     case files([String])
     case upstreams([String], listen: String?, admin: String?)
 
-    func load(cache: ConfigurationCache? = nil) -> LoadResult {
+    func load(cache: ConfigurationCache) -> LoadResult {
         switch self {
         case .files(let paths): ConfigurationLoader.load(paths: paths, cache: cache)
         case .upstreams(let urls, let listen, let admin):

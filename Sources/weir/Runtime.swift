@@ -18,6 +18,8 @@ struct RuntimeError: Error, CustomStringConvertible {
 /// `weir run`, put together: one control loop, the clusters, the gateway and the admin server.
 final class Runtime {
     private let source: ConfigurationSource
+    /// Of the files as they were read last.
+    private let cache: ConfigurationCache
     private let loop: EventLoop
     private let control: ControlPlane
     private let logger: Logger
@@ -32,6 +34,7 @@ final class Runtime {
     init(
         source: ConfigurationSource,
         configuration: Configuration,
+        cache: ConfigurationCache,
         portsFile: String?
     ) throws {
         // Before any thread starts, so that all of them leave signals to the control loop.
@@ -39,6 +42,7 @@ final class Runtime {
         signal(SIGPIPE, SIG_IGN)
         Self.raiseDescriptorLimit()
         self.source = source
+        self.cache = cache
         self.portsFile = portsFile
         LoggingSystem.bootstrap {
             LineLogHandler(
@@ -261,9 +265,6 @@ final class Runtime {
             self.loop.stop()
         }
     }
-
-    /// Of the files as they were read last.
-    private let cache = ConfigurationCache()
 
     /// Reads the configuration again. What is wrong with it is reported and changes nothing.
     @discardableResult
