@@ -162,7 +162,7 @@ struct LoadCommand: ParsableCommand {
     }
 
     private func exit(_ summary: RunSummary, _ context: ReportContext) throws {
-        if context.searchFailed && summary.invalidity == nil {
+        if context.searchFailed && (summary.invalidity == nil || summary.statistics.isRefused) {
             Output.error(context.searchResult ?? "no rate keeps the objectives")
             throw ExitCode(3)
         }

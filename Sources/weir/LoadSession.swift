@@ -57,7 +57,8 @@ final class LoadSession {
                 rate: rate,
                 requests: summary.statistics.total,
                 good: summary.statistics.good,
-                isValid: summary.invalidity == nil
+                isValid: summary.invalidity == nil,
+                isRefused: summary.statistics.isRefused
             )
             search.add(probe)
             self.note(Self.words(probe, target: search.target))

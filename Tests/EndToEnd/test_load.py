@@ -158,6 +158,13 @@ def test_a_search_that_finds_nothing_fails(server):
     assert run.returncode == 3, (run.stdout, run.stderr)
 
 
+def test_a_search_ends_where_the_server_refuses_the_requests(server):
+    run = load(server.url, "--api", "chat", "--model", "misspelt", "--find-goodput", "--rate", 20,
+               "--duration", "1s", "--objective", "ttft:1s", *LATE)
+    assert "refuses the requests" in complaint(run, 3)
+    assert run.stdout.count("20.0/s") == 1, run.stdout
+
+
 def run_with_reports(server, tmp_path, *arguments):
     paths = {kind: tmp_path / f"load.{kind}" for kind in ("json", "jsonl", "hgrm", "html")}
     run = load(

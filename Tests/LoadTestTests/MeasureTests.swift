@@ -376,6 +376,12 @@ struct GoodputSearchTests {
         #expect(search.next == .done(rate: 8, reason: .generatorLagged))
     }
 
+    @Test func endsWhereTheRequestsAreRefused() {
+        var search = GoodputSearch(from: 8, target: 0.9)
+        search.add(.init(rate: 8, requests: 10, good: 0, isValid: false, isRefused: true))
+        #expect(search.next == .done(rate: nil, reason: .refused))
+    }
+
     @Test func endsWithItsProbes() {
         let (search, end) = self.search(capacity: 1_000, probesMax: 5)
         #expect(search.probes.count == 5)

@@ -4,7 +4,8 @@ import Workload
 ///
 /// It doubles the rate from the first one until a probe fails (or halves it until one passes), then
 /// bisects until the bracket is narrower than the tolerance. A probe that the generator could not
-/// send says nothing about the server: it is tried once more, and then the search ends there.
+/// send says nothing about the server: it is tried once more, and then the search ends there. Where
+/// the server refuses the requests themselves, no rate would help: the search ends at once.
 package struct GoodputSearch: Sendable {
     package struct Probe: Equatable, Sendable {
         /// Requests per second that were asked for.
@@ -14,12 +15,21 @@ package struct GoodputSearch: Sendable {
         package var good: UInt64
         /// Whether the generator kept its schedule.
         package var isValid: Bool
+        /// Whether every request was answered that it is wrong, whatever the rate.
+        package var isRefused: Bool
 
-        package init(rate: Double, requests: UInt64, good: UInt64, isValid: Bool) {
+        package init(
+            rate: Double,
+            requests: UInt64,
+            good: UInt64,
+            isValid: Bool,
+            isRefused: Bool = false
+        ) {
             self.rate = rate
             self.requests = requests
             self.good = good
             self.isValid = isValid
+            self.isRefused = isRefused
         }
 
         /// 0 to 1.
@@ -48,6 +58,7 @@ package struct GoodputSearch: Sendable {
     package enum Reason: String, Equatable, Sendable {
         case converged = "converged"
         case noRatePasses = "no rate tried keeps the objectives"
+        case refused = "the server refuses the requests, whatever the rate: see the statuses"
         case generatorLagged = "the generator could not send more"
         case probesExhausted = "the number of probes is used up"
     }
@@ -79,6 +90,9 @@ package struct GoodputSearch: Sendable {
 
     /// What to do first, and after each `add`.
     package var next: Next {
+        if self.probes.last?.isRefused == true {
+            return .done(rate: self.passed, reason: .refused)
+        }
         if self.lagged { return .done(rate: self.passed, reason: .generatorLagged) }
         if let passed = self.passed, let failed = self.failed,
             (failed - passed) <= self.tolerance * passed

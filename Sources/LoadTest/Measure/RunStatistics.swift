@@ -287,6 +287,14 @@ package struct RunStatistics: Sendable {
         for index in other.slices.indices { self.slices[index].merge(other.slices[index]) }
     }
 
+    /// Whether every request that counts was answered that it is wrong: with a status of 4xx that
+    /// does not depend on the load (408, 425 and 429 do).
+    package var isRefused: Bool {
+        let refused = self.statuses.filter { (400..<500).contains($0.key) }
+            .filter { ![408, 425, 429].contains($0.key) }
+        return self.total > 0 && refused.values.reduce(0, +) == self.total
+    }
+
     package func distribution(_ timing: Threshold.Timing) -> Distribution {
         switch timing {
         case .latency: self.latency
