@@ -4,7 +4,7 @@ from harness import bodies, load, peers
 
 PATH = "/v1/chat/completions"
 ANSWER = load.small_answer(1024)
-# At this rate a request costs each proxy about 30 µs, as little is done at once: half of a core. The
+# A request costs each proxy about 30 µs at this rate, as little is done at once: half a core. The
 # load and the server behind share the other one, and keep up.
 RATE = 15_000
 SECONDS = 4

@@ -1,18 +1,14 @@
 """Streams of 50 events a second each, one event per write: CPU per event, added delay, memory."""
 
 import json
-import pathlib
 import subprocess
-import sys
 
 from harness import http, peers, streams
 from harness.machine import Cores
 from harness.processes import Fault, free_port
 
-PROGRAM = pathlib.Path(streams.__file__)
 NAMES = ("Weir", "nginx", "HAProxy")
 SIZES = (500, 1000)
-EVENTS_PER_SECOND = 1e9 / streams.INTERVAL_NS
 WARM_UP_SECONDS = 1.5
 SECONDS = 4
 ROUNDS_MAX = 3
@@ -29,11 +25,11 @@ def expect(peer):
         raise Fault(f"{peer.name} passed on a stream wrongly: {answer.body[-300:]!r}")
 
 
-def read_streams(name, port, cores, count, sample):
+def read_streams(program, name, port, cores, count, sample):
     """Runs the client; calls sample() when it begins and when it ends to measure."""
     command = [
-        "taskset", "-c", Cores.words(cores), sys.executable, str(PROGRAM), "read", str(port),
-        str(count), str(WARM_UP_SECONDS), str(SECONDS),
+        "taskset", "-c", Cores.words(cores), str(program), "read", str(port), str(count),
+        str(WARM_UP_SECONDS), str(SECONDS),
     ]
     samples, result = [], None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
@@ -46,7 +42,7 @@ def read_streams(name, port, cores, count, sample):
         raise Fault(f"the client of {name}'s streams ended with {client.returncode}")
     if result["problems"] or result["silent"]:
         raise Fault(f"{name}: {result['silent']} silent streams, {result['problems']}")
-    share = result["events"] / (result["seconds"] * count * EVENTS_PER_SECOND)
+    share = result["events"] / (result["seconds"] * count * streams.EVENTS_PER_SECOND)
     return samples, result, share
 
 
@@ -71,26 +67,27 @@ class Rows:
 
 def bench(run):
     backend = free_port()
-    run.stage.start(
-        "server", [sys.executable, PROGRAM, "serve", backend], run.cores.load
-    ).listens(backend)
+    program = streams.build(run.stage.folder)
+    run.stage.start("server", [program, "serve", backend], run.cores.load).listens(backend)
     rounds = min(run.rounds, ROUNDS_MAX)
     for count in SIZES:
         rows = Rows(run, count)
         for _, name in run.turns(NAMES, rounds):
             # Each proxy is seen right after the server alone, in the same minute.
-            _, direct, _ = read_streams("the server", backend, run.cores.load, count, lambda: 0)
-            one(run, rows, name, backend, count, direct)
+            _, direct, _ = read_streams(
+                program, "the server", backend, run.cores.load, count, lambda: 0
+            )
+            one(run, rows, program, name, backend, count, direct)
 
 
-def one(run, rows, name, backend, count, direct):
+def one(run, rows, program, name, backend, count, direct):
     # Started anew each time: how much memory grows can be seen only once.
     proxy = peers.start(name, run.stage, run.scenario, backend, run.cores.proxy)
     for _ in range(10):
         expect(proxy)
     memory = proxy.process.memory_bytes()
     (begin, end), result, share = read_streams(
-        name, proxy.port, run.cores.load, count,
+        program, name, proxy.port, run.cores.load, count,
         lambda: (proxy.process.cpu_seconds(), proxy.process.memory_bytes()),
     )
     run.stage.end(proxy.process)
