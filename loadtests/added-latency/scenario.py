@@ -5,7 +5,7 @@ from harness import bodies, load, peers
 PATH = "/v1/chat/completions"
 ANSWER = load.small_answer(1024)
 # A request costs each proxy about 30 µs at this rate, as little is done at once: half a core. The
-# load and the server behind share the other one, and keep up.
+# load and the server behind it share the other core, and keep up.
 RATE = 15_000
 SECONDS = 4
 WARM_UP_SECONDS = 1

@@ -19,7 +19,7 @@ OUTPUT = ROOT / ".cache/bench"
 # In the order in which they run.
 SCENARIOS = (
     "small-post", "long-prompt", "sse", "large-bodies", "idle-connections", "added-latency",
-    "two-workers", "large-configuration",
+    "two-workers", "large-configuration", "load-generator",
 )
 
 

@@ -1,6 +1,6 @@
 """Streams of server-sent events: a server that paces them and a client that times them.
 
-Both are `streams.c`, which is built here, so that they cost little beside the proxy that is measured.
+Both are `streams.c`, built here, so that they cost little beside the proxy that is measured.
 """
 
 import json
