@@ -112,7 +112,8 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "Core", "HTTP", "Traffic", "EventLoop", "Telemetry", "CPlatform",
+                "Core", "HTTP", "Traffic", "Rollouts", "EventLoop", "Telemetry", "HTTPService",
+                "CPlatform",
             ],
             swiftSettings: shell
         ),
@@ -127,8 +128,8 @@ let package = Package(
         .target(
             name: "Control",
             dependencies: [
-                "Core", "Autoscaling", "Signals", "Configuration", "Traffic", "EventLoop",
-                "HTTPService", "Scraping", "Proxy", "Clusters", "Telemetry",
+                "Core", "Autoscaling", "Rollouts", "Signals", "Configuration", "Traffic",
+                "EventLoop", "HTTPService", "Curl", "Scraping", "Proxy", "Clusters", "Telemetry",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -136,8 +137,8 @@ let package = Package(
         .target(
             name: "Admin",
             dependencies: [
-                "Core", "HTTP", "Autoscaling", "EventLoop", "HTTPService", "Telemetry", "Control",
-                "Configuration", "Clusters", "Proxy",
+                "Core", "HTTP", "Autoscaling", "Rollouts", "EventLoop", "HTTPService", "Telemetry",
+                "Control", "Configuration", "Clusters", "Proxy",
             ],
             swiftSettings: base
         ),

@@ -18,6 +18,19 @@ enum AdminRoute: Equatable {
     case explain(model: String)
     case scale(deployment: String)
     case output(replica: String)
+    case rollouts
+    case rollout(model: String)
+    case timeline(model: String)
+    case live(model: String)
+    case command(Command, model: String)
+
+    /// What may be asked of a rollout by hand.
+    enum Command: String {
+        case pause
+        case promote
+        case abort
+        case retry
+    }
 
     /// Nil where there is nothing. Names in paths are DNS names: nothing is percent-decoded.
     init?(path: String) {
@@ -34,6 +47,7 @@ enum AdminRoute: Equatable {
         case "/api/v1/snapshot": self = .snapshot
         case "/api/v1/load": self = .load
         case "/api/v1/decisions": self = .decisions
+        case "/api/v1/rollouts": self = .rollouts
         case "/api/v1/reload": self = .reload
         default:
             guard let named = Self.named(path) else { return nil }
@@ -41,14 +55,21 @@ enum AdminRoute: Equatable {
         }
     }
 
-    /// `/api/v1/COLLECTION/NAME/PART`
+    /// `/api/v1/COLLECTION/NAME/PART`, or without the last.
     private static func named(_ path: String) -> AdminRoute? {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+        if parts.count == 5, path.hasPrefix("/api/v1/rollouts/"), !parts[4].isEmpty {
+            return .rollout(model: String(parts[4]))
+        }
         guard parts.count == 6, parts[0].isEmpty, parts[1] == "api", parts[2] == "v1",
             !parts[4].isEmpty
         else { return nil }
         switch (parts[3], parts[5]) {
         case ("deployments", "replicas"): return .scale(deployment: String(parts[4]))
+        case ("models", "live"): return .live(model: String(parts[4]))
+        case ("rollouts", "timeline"): return .timeline(model: String(parts[4]))
+        case ("rollouts", let part):
+            return Command(rawValue: String(part)).map { .command($0, model: String(parts[4])) }
         case ("models", "explain"): return .explain(model: String(parts[4]))
         case ("replicas", "output"): return .output(replica: String(parts[4]))
         default: return nil
@@ -62,8 +83,8 @@ enum AdminRoute: Equatable {
 
     func allows(_ method: HTTPMethod) -> Bool {
         switch self {
-        case .reload: method == .post
-        case .scale: method == .put
+        case .reload, .command: method == .post
+        case .scale, .live: method == .put
         default: method == .get || method == .head
         }
     }
@@ -71,8 +92,8 @@ enum AdminRoute: Equatable {
     /// The value of `Allow` (RFC 9110, section 10.2.1).
     var allowed: StaticString {
         switch self {
-        case .reload: "POST"
-        case .scale: "PUT"
+        case .reload, .command: "POST"
+        case .scale, .live: "PUT"
         default: "GET, HEAD"
         }
     }

@@ -4,6 +4,7 @@ import EventLoop
 import HTTP
 import HTTPService
 import Proxy
+import Rollouts
 import Telemetry
 
 // Design note
@@ -119,6 +120,14 @@ package final class AdminServer {
         case .reload: self.answerReload(response)
         case .scale(let deployment): self.scale(deployment, request, response)
         case .output(let replica): self.answerOutput(of: replica, response)
+        case .rollouts: response.respond { RolloutsDocument(self.control).write(to: &$0) }
+        case .rollout(let model): self.answerRollout(model, response)
+        case .timeline(let model): self.answerTimeline(model, query: request.query, response)
+        case .live(let model): self.setLive(model, request, response)
+        case .command(.pause, let model): self.perform(.pause, model, response)
+        case .command(.promote, let model): self.promote(model, request, response)
+        case .command(.abort, let model): self.perform(.abort, model, response)
+        case .command(.retry, let model): self.perform(.retry, model, response)
         }
     }
 

@@ -181,7 +181,12 @@ enum Dashboard {
           const sum = model.variants.reduce((total, variant) => total + variant.weight, 0);
           const byName = new Map(
             (measured.variants ?? []).map((variant) => [variant.name, variant]));
-          section.append(title, table(variantHeads, model.variants.map(
+          const rollout = model.rollout;
+          const kinds = { live: "dim", rolledBack: "bad", paused: "warn", rollingBack: "bad" };
+          if (rollout !== null && (rollout.canary !== null || rollout.state !== "live"))
+            section.append(element("p", rollout.reason, kinds[rollout.state] ?? "good"));
+          section.prepend(title);
+          section.append(table(variantHeads, model.variants.map(
             (variant) => variantRow(variant, byName.get(variant.name) ?? {}, sum))));
           return section;
         }

@@ -6,6 +6,7 @@ import Core
 import EventLoop
 import HTTPService
 import Proxy
+import Rollouts
 import Synchronization
 
 // What the JSON API says. Names are camelCase, times are seconds; what is not known is null.
@@ -31,7 +32,8 @@ struct ModelsDocument {
             $0.list("aliases") { writer in
                 for alias in model.spec.aliases { writer.string(alias) }
             }
-            $0.optional("live", model.spec.live)
+            $0.optional("live", self.control.live(of: model))
+            self.writeRollout(model.name, &$0)
             $0.member("queueDepth", self.control.queueDepth(of: model.name))
             let plan = self.plan(of: model.name)
             if let plan {
@@ -43,10 +45,26 @@ struct ModelsDocument {
                 $0.memberNull("scaling")
             }
             $0.list("variants") { writer in
-                for (variant, weight) in zip(model.spec.variants, model.spec.variantWeights) {
+                for (variant, weight) in zip(model.spec.variants, self.control.weights(of: model)) {
                     self.write(variant, weight, of: model, &writer)
                 }
             }
+        }
+    }
+
+    /// Null where the model has no rollouts.
+    private func writeRollout(_ model: String, _ writer: inout JSONWriter) {
+        guard let controller = self.control.rollouts?.controller(of: model) else {
+            return writer.memberNull("rollout")
+        }
+        let status = controller.status
+        writer.record("rollout") { writer in
+            writer.member("state", RolloutWords.state(status))
+            writer.optional("canary", status.canary?.name)
+            writer.member(
+                "reason",
+                RolloutWords.reason(status, controller.machine.spec.plan)
+            )
         }
     }
 

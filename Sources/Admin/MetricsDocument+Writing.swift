@@ -3,6 +3,7 @@ import Control
 import Core
 import HTTP
 import Proxy
+import Rollouts
 import Telemetry
 
 extension MetricsDocument {
@@ -226,6 +227,20 @@ extension MetricsDocument {
             help: "A variant's share of the requests."
         )
         self.forEachReplicas { writer.sample($1, $0.weightPercent) }
+        writer.begin(
+            "weir_rollout_verdicts_total",
+            .counter,
+            help: "Rollouts that passed or failed, and steps that were inconclusive."
+        )
+        for model in self.models {
+            guard let verdicts = model.verdicts else { continue }
+            for verdict in [Verdict.pass, .fail, .inconclusive] {
+                writer.sample(
+                    [("model", model.name), ("verdict", verdict.rawValue)],
+                    verdicts[verdict] ?? 0
+                )
+            }
+        }
         self.writeDecisions(&writer)
     }
 

@@ -5,6 +5,7 @@ import Control
 import Core
 import HTTP
 import Proxy
+import Rollouts
 
 /// Everything `/metrics` tells, gathered in one place before it is written.
 ///
@@ -36,6 +37,8 @@ struct MetricsDocument {
         var variants: [Variant]
         /// Changes of replicas so far, with zeros for what may happen; empty where nobody scales.
         var decisions: [ScalingHistory.Kind: UInt64] = [:]
+        /// Of rollouts so far; nil where the model has none.
+        var verdicts: [Verdict: UInt64]?
     }
 
     var models: [Model]
@@ -65,7 +68,7 @@ struct MetricsDocument {
     ) -> Model {
         let spec = resource.spec
         let measured = statistics?.variants ?? []
-        let weights = spec.variantWeights
+        let weights = control.weights(of: resource)
         let sum = weights.reduce(0, +)
         var variants: [Variant] = []
         for (variant, weight) in zip(spec.variants, weights) {
@@ -96,7 +99,8 @@ struct MetricsDocument {
             statistics: statistics ?? ModelStatistics(name: resource.name),
             queueDepth: control.queueDepth(of: resource.name),
             variants: variants,
-            decisions: control.scaling.map { Self.decisions(resource.name, $0) } ?? [:]
+            decisions: control.scaling.map { Self.decisions(resource.name, $0) } ?? [:],
+            verdicts: control.rollouts?.controller(of: resource.name)?.verdicts
         )
     }
 

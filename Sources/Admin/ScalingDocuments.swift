@@ -4,6 +4,7 @@ import Configuration
 import Control
 import Core
 import HTTPService
+import Rollouts
 
 /// `GET /api/v1/models/NAME/explain`: why a model has the replicas and the weights it has.
 struct ExplainDocument {
@@ -31,12 +32,13 @@ struct ExplainDocument {
             $0.member("dryRun", plan?.setup.policy.isDryRun ?? false)
             $0.optional("why", plan == nil ? Self.whyNot(self.model) : nil)
             $0.member("queueDepth", self.control.queueDepth(of: self.model.name))
+            $0.member("whyWeights", self.whyWeights)
             let latest = scaling?.latest(of: self.model.name)
             $0.optional("decision", latest?.number)
             $0.optional("decidedAt", latest?.wallSeconds)
             $0.list("variants") { writer in
                 let spec = self.model.spec
-                for (variant, weight) in zip(spec.variants, spec.variantWeights) {
+                for (variant, weight) in zip(spec.variants, self.control.weights(of: self.model)) {
                     self.write(variant, weight, latest?.variant(named: variant.name), &writer)
                 }
             }
@@ -48,6 +50,16 @@ struct ExplainDocument {
 
     private var changes: [ScalingChange] {
         self.control.scaling?.history.changes.filter { $0.model == self.model.name } ?? []
+    }
+
+    /// Why each variant has the share it has.
+    private var whyWeights: String {
+        if let controller = self.control.rollouts?.controller(of: self.model.name) {
+            return RolloutWords.reason(controller.status, controller.machine.spec.plan)
+        }
+        if !self.model.spec.weights.isEmpty { return "the configuration's `weights` say so" }
+        return self.model.spec.live.map { "the configuration names \($0) as `live`" }
+            ?? "no variant is named as `live`"
     }
 
     private static func whyNot(_ model: ModelResource) -> String {

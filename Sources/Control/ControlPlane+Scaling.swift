@@ -173,7 +173,8 @@ extension ControlPlane {
     /// What the deployment is to have when it is applied: its own number where nobody scales it,
     /// else what it has, or had before a restart, within its bounds.
     func replicas(of deployment: ProcessDeploymentResource, _ plan: ScalingPlan) -> Int {
-        let asked = deployment.spec.replicas
+        let asked =
+            self.rolloutDriver?.replicas(of: deployment, plan) ?? deployment.spec.replicas
         guard let (model, variant) = plan.owner(ofGroup: deployment.name),
             !model.setup.policy.isDryRun
         else { return asked }
@@ -189,6 +190,12 @@ extension ControlPlane {
 
     /// Refuses to set by hand what a policy sets: it would be undone within a second.
     func checkMayScale(_ group: String) throws(ClusterError) {
+        if let model = self.rolloutDriver?.claimant(ofGroup: group) {
+            throw ClusterError(
+                "`\(group)` gets its replicas from a rollout of model `\(model)`: wait for its end, "
+                    + "or end it with `weir rollout abort \(model)`"
+            )
+        }
         guard let (model, _) = self.scaling?.plan.owner(ofGroup: group),
             !model.setup.policy.isDryRun
         else { return }

@@ -42,6 +42,8 @@ package final class ControlPlane {
     /// Decides how many replicas there are; nil without processes to scale.
     package private(set) var scaling: ScalingLoop?
     private(set) var driver: ScalingDriver?
+    /// Moves the models' requests from variant to variant.
+    private(set) var rolloutDriver: RolloutDriver?
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
@@ -70,6 +72,9 @@ package final class ControlPlane {
         processes?.inFlight = { [weak self] in self?.requestsInFlight($0) ?? 0 }
         self.endpoints.inFlight = { [weak self] in self?.requestsInFlight($0) ?? 0 }
         if let processes { self.prepareScaling(processes, stateDirectory) }
+        let rollouts = RolloutDriver(self, stateDirectory: stateDirectory)
+        self.rolloutDriver = rollouts
+        rollouts.adopt(configuration)
     }
 
     private func prepareScaling(_ processes: ProcessCluster, _ stateDirectory: String?) {
@@ -110,6 +115,7 @@ package final class ControlPlane {
     package func startReplicas() {
         self.applyWorkloads(removing: [])
         self.driver?.run()
+        self.rolloutDriver?.run()
     }
 
     // MARK: Configuration
@@ -120,6 +126,7 @@ package final class ControlPlane {
         self.configuration = configuration
         self.configurationGeneration += 1
         self.lastProblem = nil
+        self.rolloutDriver?.adopt(configuration)
         self.applyWorkloads(removing: before.subtracting(self.workloadNames(configuration)))
         self.scaling?.forgetModels(except: Set(configuration.models.map(\.name)))
         self.driver?.run()
@@ -159,7 +166,7 @@ package final class ControlPlane {
             self.processes?.remove(group: name)
             self.endpoints.remove(group: name)
         }
-        let plan = ScalingPlan(self.configuration)
+        let plan = self.scalingPlan
         for deployment in self.configuration.processDeployments {
             self.attempt("start \(deployment.name)") { () throws(ClusterError) in
                 var spec = ProcessGroupSpec(deployment)
@@ -243,7 +250,7 @@ package final class ControlPlane {
         guard let resource = self.configuration.models.first(where: { $0.name == model }) else {
             return
         }
-        for (variant, weight) in zip(resource.spec.variants, resource.spec.variantWeights)
+        for (variant, weight) in zip(resource.spec.variants, self.weights(of: resource))
         where pinned.map({ $0 == variant.name }) ?? (weight > 0) {
             guard case .workload(let reference) = variant.backend,
                 let group = self.processes?.group(reference.name), group.desired == 0
@@ -262,6 +269,7 @@ package final class ControlPlane {
 
     private func replicaChanged(_ change: ReplicaChange) {
         self.scaling?.note(change, at: self.loop.now)
+        self.rolloutDriver?.replicasChanged()
         switch change {
         case .updated(let status):
             self.logger.info(
@@ -294,6 +302,11 @@ package final class ControlPlane {
     /// Cold starts of a group's replicas since Weir started.
     package func coldStarts(ofGroup name: String) -> LatencyHistogram {
         self.coldStarts[name] ?? LatencyHistogram()
+    }
+
+    /// Requests in flight at a replica, whether or not it gets new ones.
+    func requestsUnderWay(_ id: ReplicaID) -> Int {
+        self.requestsInFlight(id) + (self.builder?.requestsDraining(id.description) ?? 0)
     }
 
     private func requestsInFlight(_ id: ReplicaID) -> Int {
@@ -336,7 +349,7 @@ package final class ControlPlane {
 
     // MARK: Snapshots
 
-    private func publishSoon() {
+    func publishSoon() {
         if self.isPublishScheduled { return }
         self.isPublishScheduled = true
         let bound = LoopBound(Weak(self), loop: self.loop)
@@ -349,15 +362,20 @@ package final class ControlPlane {
         // models that is nothing for a worker to do between two requests.
         let before = self.snapshot
         let snapshot = self.buildSnapshot()
+        let traffic = self.rolloutDriver?.generations ?? [:]
         self.gateway?.publish(snapshot) { [weak self] in
             withExtendedLifetime(before) {}
             self?.builder?.acknowledged(snapshot.generation)
+            self?.rolloutDriver?.acknowledged(traffic)
         }
     }
 
     private func buildSnapshot() -> TrafficSnapshot {
         guard let builder = self.builder else { preconditionFailure("no snapshot builder") }
-        let snapshot = builder.build(self.configuration) { [unowned self] model, variant in
+        let snapshot = builder.build(
+            self.configuration,
+            traffic: { [unowned self] in self.rolloutDriver?.traffic(of: $0) }
+        ) { [unowned self] model, variant in
             (self.groupStatus(model, variant)?.replicas ?? []).compactMap {
                 $0.state.takesRequests ? Self.target(of: $0) : nil
             }
@@ -399,6 +417,7 @@ package final class ControlPlane {
         if self.isDraining { return }
         self.isDraining = true
         self.driver?.stop()
+        self.rolloutDriver?.stop()
         self.logger.info("draining", metadata: ["deadline": "\(deadline)"])
         var isDone = false
         let conclude = { [self] in
@@ -448,7 +467,7 @@ package final class ControlPlane {
 }
 
 /// Lets the loop's jobs name an object without keeping it.
-private struct Weak<Object: AnyObject> {
+struct Weak<Object: AnyObject> {
     weak var object: Object?
 
     init(_ object: Object) {

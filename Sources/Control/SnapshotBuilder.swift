@@ -3,6 +3,7 @@ import Configuration
 import Core
 import EventLoop
 import Proxy
+import Rollouts
 import Synchronization
 import Traffic
 
@@ -26,6 +27,28 @@ package final class SnapshotBuilder {
         }
     }
 
+    /// What a rollout makes of a model's route.
+    package struct Traffic {
+        package var plan: TrafficPlan
+        /// The new variant, while a rollout runs.
+        package var canary: String?
+        /// Nil: nothing is measured.
+        package var trial: Trial?
+
+        package init(_ plan: TrafficPlan, canary: String? = nil, trial: Trial? = nil) {
+            self.plan = plan
+            self.canary = canary
+            self.trial = trial
+        }
+
+        func isSame(_ other: Traffic) -> Bool {
+            self.plan == other.plan && self.canary == other.canary && self.trial === other.trial
+        }
+    }
+
+    /// Nil: the configuration's weights hold.
+    package typealias TrafficLookup = (_ model: String) -> Traffic?
+
     /// The ready replicas of a variant's backend.
     package typealias TargetLookup = (_ model: String, _ variant: VariantSpec) -> [Target]
 
@@ -39,7 +62,7 @@ package final class SnapshotBuilder {
     /// Retired endpoints whose slot waits for the acknowledgement of a generation.
     private var retired: [Key: (generation: UInt64, endpoint: Endpoint)] = [:]
     /// The routes of the last snapshot, and what they were made from.
-    private var routes: [String: (spec: ModelSpec, route: ModelRoute)] = [:]
+    private var routes: [String: (spec: ModelSpec, traffic: Traffic?, route: ModelRoute)] = [:]
     private let wake: @Sendable (_ model: String, _ variant: String?) -> Void
 
     /// `wake` is called, from any thread, when a request waits for a model without a replica.
@@ -79,7 +102,11 @@ package final class SnapshotBuilder {
         self.shared[model]?.oldestWaitSeconds(now: now) ?? 0
     }
 
-    package func build(_ configuration: Configuration, targets: TargetLookup) -> TrafficSnapshot {
+    package func build(
+        _ configuration: Configuration,
+        traffic: TrafficLookup = { _ in nil },
+        targets: TargetLookup
+    ) -> TrafficSnapshot {
         self.generation += 1
         var unused = Set(self.endpoints.keys)
         var routes: [ModelRoute?] = []
@@ -88,7 +115,7 @@ package final class SnapshotBuilder {
         var catchAll: Int?
         self.forgetModels(except: Set(configuration.models.map(\.name)))
         for model in configuration.models {
-            let route = self.route(model, targets, &unused)
+            let route = self.route(model, traffic(model.name), targets, &unused)
             while routes.count <= route.index { routes.append(nil) }
             routes[route.index] = route
             names.append((Array(model.name.utf8), route.index))
@@ -127,6 +154,7 @@ package final class SnapshotBuilder {
 
     private func route(
         _ model: ModelResource,
+        _ traffic: Traffic?,
         _ targets: TargetLookup,
         _ unused: inout Set<Key>
     ) -> ModelRoute {
@@ -142,13 +170,14 @@ package final class SnapshotBuilder {
             }
         }
         if let kept = self.routes[name], kept.spec == model.spec,
-            Self.has(kept.route, endpoints: endpoints)
+            Self.isSame(kept.traffic, traffic), Self.has(kept.route, endpoints: endpoints)
         {
             return kept.route
         }
-        let settings = ModelSettings(model.spec)
+        var settings = ModelSettings(model.spec)
+        if let traffic { settings.adopt(traffic, of: model.spec.variants.map(\.name)) }
         shared.setLimits(settings)
-        let weights = model.spec.variantWeights
+        let weights = Self.weights(model.spec, traffic)
         let route = ModelRoute(
             index: self.index(of: name),
             name: name,
@@ -157,13 +186,34 @@ package final class SnapshotBuilder {
                 VariantRoute(
                     name: model.spec.variants[index].name,
                     weight: weights[index],
-                    endpoints: endpoints[index]
+                    endpoints: endpoints[index],
+                    trial: Self.arm(model.spec.variants[index].name, weights[index], traffic)
                 )
             },
             shared: shared
         )
-        self.routes[name] = (model.spec, route)
+        self.routes[name] = (model.spec, traffic, route)
         return route
+    }
+
+    private static func isSame(_ left: Traffic?, _ right: Traffic?) -> Bool {
+        guard let left, let right else { return left == nil && right == nil }
+        return left.isSame(right)
+    }
+
+    private static func weights(_ spec: ModelSpec, _ traffic: Traffic?) -> [Int] {
+        guard let traffic else { return spec.variantWeights }
+        return spec.variants.map { traffic.plan.weight(of: $0.name) }
+    }
+
+    /// The new variant is one arm, whoever else has a share is the other.
+    private static func arm(_ variant: String, _ weight: Int, _ traffic: Traffic?) -> TrialArm? {
+        guard let traffic, let trial = traffic.trial else { return nil }
+        if variant == traffic.canary {
+            return TrialArm(trial, .canary, generation: traffic.plan.generation)
+        }
+        if weight == 0 { return nil }
+        return TrialArm(trial, .stable, generation: traffic.plan.generation)
     }
 
     /// Most changes concern few models: the others keep their route, and with it every worker's
@@ -294,6 +344,19 @@ package final class SnapshotBuilder {
 }
 
 extension ModelSettings {
+    /// What a rollout changes of the settings.
+    mutating func adopt(_ traffic: SnapshotBuilder.Traffic, of variants: [String]) {
+        let plan = traffic.plan
+        if let route = plan.headerRoute,
+            let canary = traffic.canary.flatMap({ variants.firstIndex(of: $0) })
+        {
+            self.headerRoute = (Array(route.name.utf8), Array(route.value.utf8), canary)
+        }
+        if let to = plan.mirrorTo, let index = variants.firstIndex(of: to) {
+            self.mirror = (index, Double(plan.mirrorPercent) / 100)
+        }
+    }
+
     /// What the request path reads of a model's resource.
     init(_ spec: ModelSpec) {
         self.init()

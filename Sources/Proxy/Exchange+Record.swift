@@ -73,6 +73,7 @@ extension Exchange {
 
     /// Counts the request. Called once, when its response is complete or cannot be.
     func count(_ now: Instant) {
+        if let arm = self.variant?.trial { self.recordTrial(arm, now) }
         if self.isShadow { return self.countShadow() }
         guard let model = self.model else {
             self.worker.stats.localAnswers[self.status, default: 0] += 1

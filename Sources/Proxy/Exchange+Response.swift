@@ -23,6 +23,7 @@ extension Exchange {
         if head.status >= 500 || model.isWatching {
             model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: now)
         }
+        if let arm = self.variant?.trial { self.beginInspection(arm, head, bytes) }
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
         self.observer.reset(kind: self.observedKind(head, bytes))
@@ -48,6 +49,7 @@ extension Exchange {
     func responseBody(_ bytes: UnsafeRawBufferPointer) {
         self.responseBytes += UInt64(bytes.count)
         self.observer.observe(bytes.bytes, now: self.now)
+        if let inspection = self.inspection { inspection.take(bytes) }
         if case .http1(let connection) = self.client { connection.sendBody(bytes) }
     }
 

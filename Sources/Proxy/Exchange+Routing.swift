@@ -346,6 +346,7 @@ extension Exchange {
             }
             if self.phase != .receiving { return }
         }
+        self.pinByHeader(model, lookup, bytes)
         self.pinSticky(model, lookup, bytes)
         if settings.balancing == .consistentHash, let key = self.key(model, lookup, bytes) {
             self.affinity = .hash(key)
@@ -361,6 +362,18 @@ extension Exchange {
             return self.fail(ProxyError(.unknownVariant))
         }
         self.pinned = model.route.variants[variant]
+        self.hasChosenVariant = true
+    }
+
+    /// A rollout's header route: whoever sends the header is served by the new variant.
+    private func pinByHeader(_ model: WorkerModel, _ head: RequestHead, _ bytes: RawSpan) {
+        guard self.pinned == nil, let route = model.route.settings.headerRoute else { return }
+        let range = head.valueRange(of: route.name, in: bytes)
+        guard let range, Int(range.count) == route.value.count,
+            bytes.slice(range).isEqual(to: route.value)
+        else { return }
+        self.pinned = model.route.variants[route.variant]
+        self.hasChosenVariant = true
     }
 
     private static let canonicalLimits = HeadLimits(
@@ -385,6 +398,7 @@ extension Exchange {
                 model.route.variants[variant].weight > 0
             {
                 self.pinned = model.route.variants[variant]
+                self.hasChosenVariant = true
             } else {
                 self.setsCookie = true
             }

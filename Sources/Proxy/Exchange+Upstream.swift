@@ -107,6 +107,7 @@ extension Exchange {
         self.method = original.method
         self.isChunked = original.isChunked
         self.isRepeatable = original.isRepeatable
+        self.style = original.style
         self.requestID = original.requestID
         self.model = model
         self.totalDeadline = self.arrivedAt + model.route.timeouts.request
@@ -266,6 +267,7 @@ extension Exchange {
                 return self.fail(error)
             }
             self.failedEndpoints.append(endpoint)
+            if !isOurs { self.recordFailedTry(kind, at: endpoint) }
             self.retry()
         case .retryPreferablyElsewhere:
             self.hadStaleConnection = true
@@ -303,6 +305,7 @@ extension Exchange {
         self.phase = .receiving
         self.bodySent = 0
         self.hasSentEnd = false
+        self.variant = nil
         if let model = self.model { self.admit(model) }
     }
 

@@ -87,6 +87,8 @@ final class Exchange: WheelTimer {
     var pinned: VariantRoute?
     /// Set when the sticky cookie must be given to the client.
     var setsCookie = false
+    /// The request named its variant, which was not left to chance.
+    var hasChosenVariant = false
     /// The value of `x-weir-variant`, if there is one.
     var variantField: NameBuffer?
     /// A name the client gave that nothing here has.
@@ -111,6 +113,10 @@ final class Exchange: WheelTimer {
     var isUpstreamPaused = false
     var isClientPaused = false
     var responseBytes: UInt64 = 0
+    /// During a rollout that asks for it: what the answer says.
+    var inspection: AnswerInspection?
+    /// During a rollout, of a request that was copied and of its copy.
+    var pair: TrialPair?
     var error: ProxyError?
     var isClientGone = false
 
@@ -170,6 +176,7 @@ final class Exchange: WheelTimer {
         self.meter = nil
         self.pinned = nil
         self.setsCookie = false
+        self.hasChosenVariant = false
         self.unknownName = nil
         if self.variantField != nil { self.variantField = nil }
         self.affinity = .none
@@ -186,6 +193,8 @@ final class Exchange: WheelTimer {
         self.isUpstreamPaused = false
         self.isClientPaused = false
         self.responseBytes = 0
+        if self.inspection != nil { self.inspection = nil }
+        if self.pair != nil { self.pair = nil }
         self.error = nil
         self.isClientGone = false
         self.acceptsUpgrade = false

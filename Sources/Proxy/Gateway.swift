@@ -163,6 +163,20 @@ package final class Gateway {
         }
     }
 
+    /// Asks every worker for what it measured of rollouts since it was asked last; `take` runs on the
+    /// control thread for each that answers. One that answers late loses nothing.
+    package func collectTrials(_ take: @escaping ([TrialReport]) -> Void) {
+        if self.isStopped { return }
+        let take = LoopBound(take, loop: self.control)
+        for worker in self.workers {
+            let control = self.control
+            self.shared.loop(of: worker).post {
+                let reports = worker.value.collectTrials()
+                control.post { take.value(reports) }
+            }
+        }
+    }
+
     package var workerCount: Int { self.workers.count }
 
     private final class Collection {

@@ -122,6 +122,8 @@ package struct ModelSettings: Sendable {
     package var kind = ModelProtocol.openAI
     package var overrideHeader: [UInt8]?
     package var sticky: StickyKey?
+    /// Requests with this header (name in lower case) and value go to the variant with the index.
+    package var headerRoute: (name: [UInt8], value: [UInt8], variant: Int)?
     /// Index of the variant that gets copies, and the share of requests copied.
     package var mirror: (variant: Int, share: Double)?
     package var balancing = BalancingPolicy.leastLoaded
@@ -180,10 +182,13 @@ package final class VariantRoute: Sendable {
     package let weight: Int
     /// The endpoints that may get new requests now: ready and not draining.
     package let endpoints: [Endpoint]
+    /// The variant's part in a rollout; nil where none runs.
+    package let trial: TrialArm?
     let nameBytes: [UInt8]
 
-    package init(name: String, weight: Int, endpoints: [Endpoint]) {
+    package init(name: String, weight: Int, endpoints: [Endpoint], trial: TrialArm? = nil) {
         self.name = name
+        self.trial = trial
         self.nameBytes = Array(name.utf8)
         self.weight = weight
         self.endpoints = endpoints
@@ -218,6 +223,7 @@ package final class ModelRoute: Sendable {
         self.timeouts = ModelTimeouts(settings)
         self.needsHead =
             settings.overrideHeader != nil || settings.sticky != nil
+            || settings.headerRoute != nil
             || settings.balancing == .consistentHash
     }
 

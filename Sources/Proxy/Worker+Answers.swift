@@ -52,6 +52,7 @@ extension Worker {
         }
         model.mirrorsInFlight += 1
         let copy = self.takeExchange(isShadow: true)
+        original.pairUp(with: copy, choice)
         copy.beginShadow(of: original, model, choice)
     }
 

@@ -427,6 +427,9 @@ final class Worker {
         return result
     }
 
+    /// What was measured of rollouts since the last such call.
+    func collectTrials() -> [TrialReport] { self.models.compactMap { $0?.takeTrial() } }
+
     /// The models with requests since the last such call, or under way.
     func collectLoad() -> WorkerLoad {
         let now = self.loop.now

@@ -19,6 +19,8 @@ final class WorkerModel {
     private(set) var isWatching = false
     private var retryBudget: RetryBudget
     private(set) var mirror: MirrorPolicy?
+    /// What is measured of a rollout; nil before the model's first.
+    private(set) var trial: TrialRecorder?
     var mirrorsInFlight = 0
     /// Set once the model has left the snapshot: earlier requests have nothing to wait for.
     var isGone = false
@@ -322,6 +324,27 @@ final class WorkerModel {
     func noteAbandoned(_ endpoint: Endpoint, variant: VariantRoute?) {
         guard self.isWatching, let variant, let index = self.index(of: variant) else { return }
         self.balances[index].recordAbandoned(endpoint)
+    }
+
+    // MARK: Rollouts
+
+    /// The recorder of a rollout, made with its first request.
+    func recorder(of trial: Trial) -> TrialRecorder {
+        if let recorder = self.trial {
+            recorder.follow(trial)
+            return recorder
+        }
+        let recorder = TrialRecorder(trial, model: self.route.name)
+        self.trial = recorder
+        return recorder
+    }
+
+    /// What was measured of a rollout since the last call; nothing once none runs any more.
+    func takeTrial() -> TrialReport? {
+        guard let recorder = self.trial else { return nil }
+        let runs = self.route.variants.contains { $0.trial != nil }
+        if !runs { self.trial = nil }
+        return recorder.take()
     }
 
     // MARK: Retries and mirroring

@@ -1,4 +1,5 @@
 import Core
+import Curl
 import HTTPService
 
 /// What Prometheus answered to an instant query (its HTTP API, version 1).
@@ -142,6 +143,41 @@ private struct AnswerReader {
 
     private static func text(_ bytes: RawSpan, _ range: Range<Int>) -> String {
         bytes.extracting(range).withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
+    }
+}
+
+/// One instant query at a time, for whoever asks at times of its own.
+package enum InstantQuery {
+    package enum Result: Hashable, Sendable {
+        case value(Double)
+        /// The query worked and gave no number; why.
+        case noValue(String)
+        /// There is no answer; why.
+        case error(String)
+    }
+
+    /// - Parameter timeout: until the last byte of the answer.
+    package static func request(_ target: QueryTarget, timeout: Duration) -> CurlRequest {
+        var request = CurlRequest(QueryURL.make(target))
+        request.connectTimeout = timeout
+        request.totalTimeout = timeout
+        request.responseBytesMax = self.answerBytesMax
+        request.allowsHTTP2 = false
+        return request
+    }
+
+    package static let answerBytesMax = 1 << 20
+
+    package static func read(_ answer: Swift.Result<CurlResponse, CurlError>) -> Result {
+        switch answer {
+        case .failure(let error): return .error("\(error)")
+        case .success(let response):
+            switch QueryAnswer.read(status: response.status, response.body) {
+            case .value(let value): return .value(value)
+            case .unknown(let why):
+                return response.status == 200 ? .noValue(why) : .error(why)
+            }
+        }
     }
 }
 

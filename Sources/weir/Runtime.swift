@@ -97,7 +97,6 @@ final class Runtime {
                 self.warnMissing(name, "concurrency.adaptive")
             }
             if model.spec.protocol == .grpc { self.warnMissing(name, "protocol GRPC") }
-            if model.spec.rolloutPolicy != nil { self.warnMissing(name, "rollout") }
             for variant in model.spec.variants {
                 switch variant.backend {
                 case .workload(let reference) where reference.kind == .deployment:

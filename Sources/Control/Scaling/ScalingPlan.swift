@@ -109,7 +109,8 @@ package struct ScalingPlan: Sendable, Equatable {
 
     package init() {}
 
-    package init(_ configuration: Configuration) {
+    /// - Parameter rollouts: what rollouts ask for, by model.
+    package init(_ configuration: Configuration, rollouts: [String: RolloutCapacity] = [:]) {
         self.budgets = configuration.resourceBudgets.map {
             Budget(
                 name: $0.name,
@@ -120,7 +121,8 @@ package struct ScalingPlan: Sendable, Equatable {
         }
         for resource in configuration.models {
             let share = self.share(resource)
-            guard let model = Self.model(resource, configuration, share) else {
+            let rollout = rollouts[resource.name]
+            guard let model = Self.model(resource, configuration, share, rollout) else {
                 self.addFixed(resource, share)
                 continue
             }
@@ -168,7 +170,8 @@ package struct ScalingPlan: Sendable, Equatable {
     private static func model(
         _ resource: ModelResource,
         _ configuration: Configuration,
-        _ share: Share?
+        _ share: Share?,
+        _ rollout: RolloutCapacity?
     ) -> Model? {
         let spec = resource.spec
         guard let scaling = spec.scaling, let name = scaling.policy,
@@ -176,7 +179,9 @@ package struct ScalingPlan: Sendable, Equatable {
         else { return nil }
         var variants: [Variant] = []
         var setups: [VariantSetup] = []
-        let weights = spec.variantWeights
+        let weights =
+            rollout.map { rollout in spec.variants.map { rollout.weights[$0.name] ?? 0 } }
+            ?? spec.variantWeights
         for (variant, weight) in zip(spec.variants, weights) {
             guard variants.count < ModelSetup.variantsMax,
                 case .workload(let reference) = variant.backend,
@@ -187,7 +192,9 @@ package struct ScalingPlan: Sendable, Equatable {
                 namespace: resource.metadata.namespace
             )
             variants.append(Variant(name: variant.name, group: reference.name, weight: weight))
-            setups.append(Self.setup(variant.name, weight, spec, scaling, deployment))
+            var setup = Self.setup(variant.name, weight, spec, scaling, deployment)
+            rollout?.adjust(&setup)
+            setups.append(setup)
         }
         if variants.isEmpty { return nil }
         return Model(
@@ -230,6 +237,29 @@ package struct ScalingPlan: Sendable, Equatable {
     /// Taken for a cold start until one was measured, unless the start-up timeout is shorter.
     private static let assumedColdStartMax = Duration.seconds(60)
     private static let assumedDrainMax = Duration.seconds(30)
+}
+
+/// What a rollout asks of the autoscaler for one model.
+package struct RolloutCapacity: Sendable, Equatable {
+    /// Of the requests in percent, by variant.
+    package var weights: [String: Int]
+    /// Replicas that a variant must have whatever its load is.
+    package var floors: [String: Int]
+
+    package init(weights: [String: Int], floors: [String: Int]) {
+        self.weights = weights
+        self.floors = floors
+    }
+
+    /// A variant that neither serves nor is wanted has no minimum either: it goes to zero.
+    func adjust(_ setup: inout VariantSetup) {
+        setup.floor = self.floors[setup.name] ?? 0
+        if setup.floor > 0 {
+            setup.isServing = true
+        } else if !setup.isServing {
+            setup.bounds.minimum = 0
+        }
+    }
 }
 
 // MARK: Resources as the deciding code wants them

@@ -96,7 +96,8 @@ package struct ArmSample: Sendable, Equatable {
 }
 
 extension EventKind {
-    var index: Int {
+    /// 0 ..< `allCases.count`.
+    package var index: Int {
         switch self {
         case .error: 0
         case .timeout: 1
@@ -110,7 +111,8 @@ extension EventKind {
 }
 
 extension LatencyKind {
-    var index: Int {
+    /// 0 ..< `allCases.count`.
+    package var index: Int {
         switch self {
         case .latency: 0
         case .timeToFirstToken: 1

@@ -125,6 +125,10 @@ extension RolloutMachine {
         self.actions.append(.setCapacity(demands))
     }
 
+    /// What the autoscaler must keep now. The same as in the last `setCapacity`, but for the times,
+    /// which pass without another action.
+    package var capacity: [CapacityDemand] { self.demands }
+
     private var demands: [CapacityDemand] {
         var demands: [CapacityDemand] = []
         if self.status.isRunning, !self.status.isInPlace {

@@ -29,7 +29,7 @@ package struct RolloutMachine: Sendable {
     package static let acknowledgementMillisecondsMax = 30_000
     /// Transitions within one event: more than any chain of steps that wait for nothing.
     static let transitionsMax = 8 + 4 * RolloutPlan.stepsMax
-    private static let reportMilliseconds = 5_000
+    private static let reportMilliseconds = 1_000
 
     /// - Parameter stored: the status of an earlier controller; nil: the live variant serves.
     /// - Throws: where the configuration or the stored status makes no sense.
@@ -289,7 +289,7 @@ package struct RolloutMachine: Sendable {
         self.actOnFindings(plan)
     }
 
-    /// Refreshes what the status shows every few seconds.
+    /// Refreshes what the status shows.
     private mutating func report(_ elapsed: Int) {
         self.millisecondsToReport -= elapsed
         guard self.millisecondsToReport <= 0 else { return }
