@@ -203,6 +203,13 @@ extension BadFile {
             "minReplicas (5) is more than maxReplicas (2)"
         ),
         BadFile(
+            "more variants than a policy scales",
+            Self.scaledVariants(17),
+            path: "spec.variants[16]",
+            "at most 16 variants of a model, and this one has 17",
+            hint: "divide them among models"
+        ),
+        BadFile(
             "a policy that does not exist",
             Self.model("  scaling: {policy: ⟨standard}\n"),
             path: "spec.scaling.policy",
@@ -238,6 +245,24 @@ extension BadFile {
             "2 replicas take 4 of `nvidia.com/gpu`, and ResourceBudget `g` has 3"
         ),
     ]
+
+    /// A scaled model with so many variants; the seventeenth is too many.
+    private static func scaledVariants(_ count: Int) -> String {
+        let header = "apiVersion: weir.dev/v1alpha1\n"
+        let deployments = (0..<count).map {
+            header + "kind: ProcessDeployment\nmetadata: {name: p\($0)}\n"
+                + "spec: {command: [run]}\n---\n"
+        }
+        let variants = (0..<count).map { index in
+            "  - \(index == 16 ? "⟨" : ""){name: v\(index), "
+                + "workloadRef: {kind: ProcessDeployment, name: p\(index)}}\n"
+        }
+        return deployments.joined() + header
+            + "kind: ScalingPolicy\nmetadata: {name: s}\n"
+            + "spec: {targets: [{type: Concurrency, value: 1}]}\n---\n" + header
+            + "kind: Model\nmetadata: {name: m}\nspec:\n  protocol: OpenAI\n  live: v0\n"
+            + "  scaling: {policy: s}\n  variants:\n" + variants.joined()
+    }
 
     // MARK: Other kinds
 

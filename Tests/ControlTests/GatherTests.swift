@@ -175,8 +175,28 @@ import Testing
         GroupStatus(name: "g", desired: 1, replicas: replicas, coldStarts: ColdStarts())
     }
 
-    @Test func aStartIsMeasuredFromWhenItWasAskedForAndOnce() {
+    private func ledger() -> ReplicaLedger {
         var ledger = ReplicaLedger()
+        ledger.follow(["g"])
+        return ledger
+    }
+
+    @Test func whatNobodyScalesIsNotMeasured() {
+        var ledger = ReplicaLedger()
+        ledger.note(.updated(self.status(.starting)), at: self.start)
+        ledger.note(.updated(self.status(.ready)), at: self.start + .seconds(6))
+        #expect(ledger.takeStarts(of: "g") == [])
+        ledger.follow(["g"])
+        #expect(ledger.takeStarts(of: "g") == [], "what it was before is nobody's")
+        let leaving = self.status(.draining, isLeaving: true)
+        ledger.note(.updated(leaving), at: self.start + .seconds(10))
+        ledger.note(.removed(leaving.id), at: self.start + .seconds(13))
+        ledger.follow([])
+        #expect(ledger.takeDrains(of: "g") == [], "it is followed no more")
+    }
+
+    @Test func aStartIsMeasuredFromWhenItWasAskedForAndOnce() {
+        var ledger = self.ledger()
         ledger.note(.updated(self.status(.pending)), at: self.start)
         ledger.note(.updated(self.status(.starting)), at: self.start + .seconds(1))
         ledger.note(.updated(self.status(.ready)), at: self.start + .seconds(6))
@@ -187,7 +207,7 @@ import Testing
     }
 
     @Test func aDrainIsMeasuredUnlessItIsTakenBack() {
-        var ledger = ReplicaLedger()
+        var ledger = self.ledger()
         ledger.note(.updated(self.status(.ready)), at: self.start)
         let leaving = self.status(.draining, isLeaving: true)
         ledger.note(.updated(leaving), at: self.start + .seconds(1))
@@ -202,7 +222,7 @@ import Testing
     }
 
     @Test func whatWasNeverReadyHasNoDrain() {
-        var ledger = ReplicaLedger()
+        var ledger = self.ledger()
         ledger.note(.updated(self.status(.starting)), at: self.start)
         let stopping = self.status(.stopping, isLeaving: true)
         ledger.note(.updated(stopping), at: self.start + .seconds(1))
@@ -349,6 +369,10 @@ import Testing
 
             """
         }.joined()
+
+    @Test func theConfigurationRefusesWhatTheAutoscalerCannotTake() {
+        #expect(ModelScalingSpec.variantsMax == ModelSetup.variantsMax)
+    }
 
     @Test func everythingWrittenReachesTheDecision() throws {
         let plan = ScalingPlan(try Documents.load(Self.documents))
