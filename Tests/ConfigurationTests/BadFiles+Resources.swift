@@ -246,6 +246,12 @@ extension BadFile {
         ),
     ]
 
+    private static func prometheus(_ server: String, _ more: String) -> String {
+        "apiVersion: weir.dev/v1alpha1\nkind: ScalingPolicy\nmetadata: {name: s}\nspec:\n"
+            + "  targets:\n  - {type: Prometheus, server: \"\(server)\", query: up, value: \"1\", "
+            + more + "}\n"
+    }
+
     /// A scaled model with so many variants; the seventeenth is too many.
     private static func scaledVariants(_ count: Int) -> String {
         let header = "apiVersion: weir.dev/v1alpha1\n"
@@ -267,6 +273,30 @@ extension BadFile {
     // MARK: Other kinds
 
     static let others: [BadFile] = [
+        BadFile(
+            "an authority for a server without a certificate",
+            Self.prometheus("http://p", "caFile: ⟨/ca.pem"),
+            path: "spec.targets[0].caFile",
+            "a server asked over http:// has no certificate",
+            hint: "https://"
+        ),
+        BadFile(
+            "a token that everybody can read",
+            Self.prometheus("http://p", "tokenFile: ⟨/token"),
+            path: "spec.targets[0].tokenFile",
+            "would be sent over http://",
+            hint: "https://",
+            severity: .warning
+        ),
+        BadFile(
+            "a token and a password",
+            Self.prometheus(
+                "https://p",
+                "tokenFile: /t, ⟨basicAuth: {username: a, passwordFile: /p}"
+            ),
+            path: "spec.targets[0].basicAuth",
+            "`tokenFile` and `basicAuth` exclude each other"
+        ),
         BadFile(
             "a duplicate listener name",
             Self.gateway(

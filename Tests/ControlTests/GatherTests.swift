@@ -374,6 +374,29 @@ import Testing
         #expect(ModelScalingSpec.variantsMax == ModelSetup.variantsMax)
     }
 
+    @Test func sourcesAreReachedAsWritten() throws {
+        let text = Self.documents.replacing(
+            "server: \"http://p:9090\", query: \"up\"",
+            with: "server: \"https://p:9090\", query: \"up\", caFile: /ca.pem, tokenFile: /token"
+        ).replacing(
+            "- {type: KVCache, value: \"80%\"}",
+            with: "- {type: GPUUtilization, value: \"80%\", exporter: \"http://n:9401/metrics\"}\n"
+                + "  - {type: GPUUtilization, value: \"90%\"}\n"
+                + "  - {type: Prometheus, server: \"https://q\", query: \"up\", value: \"1\",\n"
+                + "     basicAuth: {username: weir, passwordFile: /password}}"
+        )
+        let river = try #require(ScalingPlan(try Documents.load(text)).models.first)
+        #expect(
+            river.exporters.map { "\($0)" }
+                == ["http://n:9401/metrics", "http://127.0.0.1:9400/metrics"]
+        )
+        #expect(river.queries.map(\.authoritiesFile) == [nil, "/ca.pem"])
+        #expect(
+            river.queries.map(\.credentials)
+                == [.password(user: "weir", file: "/password"), .token(file: "/token")]
+        )
+    }
+
     @Test func everythingWrittenReachesTheDecision() throws {
         let plan = ScalingPlan(try Documents.load(Self.documents))
         #expect(plan.models.map(\.name) == ["river"])
