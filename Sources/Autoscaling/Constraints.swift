@@ -85,6 +85,8 @@ struct Supply: Sendable {
     private(set) var retryAt = 0.0
     private var retrySeconds = Self.firstRetrySeconds
     private var blockedAt = 0.0
+    /// Ready and starting when replicas were last seen stuck.
+    private var comingWhenStuck = 0
     /// Ready and starting when the try began; nil: none is under way.
     private var tryingFrom: Int?
     private var tryEndsAt = 0.0
@@ -96,9 +98,14 @@ struct Supply: Sendable {
         let coming = replicas.ready + replicas.starting
         if replicas.stuck > 0 {
             self.block(replicas.obstacle ?? Obstacle(.startTimeout), atSeconds: now)
+            self.comingWhenStuck = coming
             return
         }
-        guard let from = self.tryingFrom else { return }
+        guard let from = self.tryingFrom else {
+            // One that was stuck has come after all.
+            if replicas.ready > self.comingWhenStuck { self.obstacle = nil }
+            return
+        }
         // A replica that finds room is enough where room was missing; else it must become ready.
         let isRoom = self.obstacle?.kind == .noCapacity || self.obstacle?.kind == .quota
         if isRoom ? coming > from : replicas.ready > from {

@@ -54,7 +54,11 @@ struct Demand: Sendable {
         )
     }
 
-    mutating func wake(atSeconds now: Double) { self.busyAt = now }
+    /// A request waits that no sample has told of yet; the next one counts it.
+    mutating func wake(atSeconds now: Double) {
+        self.busyAt = now
+        self.queued = max(1, self.queued)
+    }
 
     /// A time of which nothing is known is not a time without requests.
     mutating func missed(seconds: Double) { self.busyAt += seconds }

@@ -61,7 +61,7 @@ extension VariantState {
             context,
             isCovered: isCovered
         )
-        self.pace(&chain, setup.policy, variant, at: now)
+        self.pace(&chain, setup.policy, variant, isCovered: isCovered, at: now)
         // Speed and stabilisation give way to the bounds: a raised minimum holds at once.
         chain.atLeast(variant.bounds.minimum, .minimum)
         pending.wanted = chain.value
@@ -189,6 +189,7 @@ extension VariantState {
         _ chain: inout ConstraintChain,
         _ policy: ScalingPolicy,
         _ variant: VariantSetup,
+        isCovered: Bool,
         at now: Double
     ) {
         if chain.isRaise {
@@ -213,8 +214,11 @@ extension VariantState {
         let patience = max(30, 2 * self.coldStart.seconds)
         if let limit = self.supply.limit(coming: coming, patience: patience, atSeconds: now) {
             let retry = self.supply.retrySeconds(atSeconds: now)
+            // While work waits, the last replica asked for stays asked for: it is tried again where
+            // it is, and taking it back would leave nobody to try.
+            let last = chain.previous > 0 && self.demand.hasWork && !isCovered ? 1 : 0
             chain.atMost(
-                max(limit, variant.bounds.minimum),
+                max(limit, variant.bounds.minimum, last),
                 .obstacle(obstacle, retrySeconds: retry)
             )
         }

@@ -162,6 +162,8 @@ package struct GroupStatus: Equatable, Sendable {
     package var coldStarts: ColdStarts
     /// Draining replicas that are taken back, in place of new ones, if more are asked for now.
     package var takeable = 0
+    /// It is asked for no more; what is left of it drains.
+    package var isRemoved = false
 
     package init(name: String, desired: Int, replicas: [ReplicaStatus], coldStarts: ColdStarts) {
         self.name = name

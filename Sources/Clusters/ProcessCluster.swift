@@ -173,6 +173,7 @@ package final class ProcessCluster: Cluster {
             replicas: group.replicas.sorted { $0.id < $1.id }.map(\.status),
             coldStarts: group.coldStarts
         )
+        status.isRemoved = group.isRemoved
         status.takeable = group.replicas.count {
             guard $0.revision == group.revision, let ends = $0.machine.drainEnds else {
                 return false

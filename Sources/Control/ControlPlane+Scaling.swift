@@ -178,7 +178,10 @@ extension ControlPlane {
         guard let (model, variant) = plan.owner(ofGroup: deployment.name),
             !model.setup.policy.isDryRun
         else { return asked }
-        if let group = self.processes?.group(deployment.name) { return group.desired }
+        // One that was removed and comes back before it is gone has nothing to go on with.
+        if let group = self.processes?.group(deployment.name), !group.isRemoved {
+            return group.desired
+        }
         let remembered = self.driver?.memory?.replicas(
             of: deployment.name,
             wallSeconds: EventLoop.readWallClock()
@@ -186,6 +189,14 @@ extension ControlPlane {
         guard let remembered else { return asked }
         let bounds = model.setup.variants[variant].bounds
         return min(max(remembered, bounds.minimum), bounds.maximum)
+    }
+
+    /// Whether a policy set the deployment's number until now and none does any more.
+    func isReleased(_ deployment: ProcessDeploymentResource, _ plan: ScalingPlan) -> Bool {
+        guard let (model, _) = self.scaling?.plan.owner(ofGroup: deployment.name) else {
+            return false
+        }
+        return !model.setup.policy.isDryRun && plan.owner(ofGroup: deployment.name) == nil
     }
 
     /// Refuses to set by hand what a policy sets: it would be undone within a second.

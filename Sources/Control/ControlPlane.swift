@@ -172,6 +172,9 @@ package final class ControlPlane {
                 var spec = ProcessGroupSpec(deployment)
                 spec.replicas = self.replicas(of: deployment, plan)
                 try self.processes?.apply(spec)
+                if self.isReleased(deployment, plan) {
+                    try self.processes?.scale(deployment.name, to: spec.replicas)
+                }
             }
         }
         self.scaling?.adopt(plan, memory: self.driver?.memory, at: self.loop.now)

@@ -107,9 +107,9 @@ package final class MetricSources {
         self.servers[id]?.reading(at: now)
     }
 
-    /// The same of all GPU exporters, in no order.
-    package func exporters(at now: Instant) -> [ExporterReading] {
-        self.exporters.values.map { $0.reading(at: now) }
+    /// The same of one GPU exporter.
+    package func exporter(_ id: String, at now: Instant) -> ExporterReading? {
+        self.exporters[id]?.reading(at: now)
     }
 
     /// The same of one query.

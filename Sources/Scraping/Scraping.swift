@@ -18,7 +18,7 @@ import Core
 // that cannot be read changes nothing but the problem that is told beside the reading.
 //
 // Limits: `PollOptions`, `MetricTargets.targetsMax`. Not done: service discovery (the targets are
-// given), storing series, passwords.
+// given), storing series.
 
 /// How targets are asked.
 package struct PollOptions: Sendable, Hashable {
@@ -86,13 +86,21 @@ package struct QueryTarget: Sendable, Hashable {
     /// Prometheus' URL, with its path prefix if it has one, without `/api/v1/query`.
     package var server: String
     package var query: String
-    /// A file with a token to send, read for each request; nil for none.
-    package var tokenFile: String?
+    /// Certificates in PEM of who may sign the server's; nil for the system's authorities.
+    package var authoritiesFile: String?
+    package var credentials: Credentials?
 
-    package init(server: String, query: String, tokenFile: String? = nil) {
+    /// What is sent to be let in. The files are read for each question: secrets are replaced while
+    /// they are used.
+    package enum Credentials: Sendable, Hashable {
+        case token(file: String)
+        case password(user: String, file: String)
+    }
+
+    package init(server: String, query: String, credentials: Credentials? = nil) {
         self.server = server
         self.query = query
-        self.tokenFile = tokenFile
+        self.credentials = credentials
     }
 }
 

@@ -154,8 +154,8 @@ final class ExporterSource: TargetSource {
 
 /// A PromQL query.
 final class QuerySource: TargetSource {
-    /// Bytes of a token.
-    private static let tokenBytesMax = 16 << 10
+    /// Bytes of a token or a password.
+    private static let secretBytesMax = 16 << 10
 
     let target: QueryTarget
     let poll: Poll
@@ -173,12 +173,8 @@ final class QuerySource: TargetSource {
                 request: { [unowned sources] in
                     var request = sources.request(QueryURL.make(target))
                     request.fields = [("Accept", "application/json")]
-                    guard let path = target.tokenFile else { return .success(request) }
-                    guard let token = Self.token(path) else {
-                        return .failure(.invalidRequest("there is no token in \(path)"))
-                    }
-                    request.fields.append(("Authorization", "Bearer \(token)"))
-                    return .success(request)
+                    request.tls.authorities = target.authoritiesFile.map { .file($0) }
+                    return Self.authorized(request, target.credentials)
                 },
                 accept: { back.object?.accept($0, $1) }
             )
@@ -186,14 +182,36 @@ final class QuerySource: TargetSource {
         back.object = self
     }
 
-    /// Read each time: on a cluster tokens are replaced while they are used.
-    private static func token(_ path: String) -> String? {
+    private static func authorized(
+        _ request: CurlRequest,
+        _ credentials: QueryTarget.Credentials?
+    ) -> Result<CurlRequest, CurlError> {
+        var request = request
+        switch credentials {
+        case nil: break
+        case .token(let path):
+            guard let token = Self.secret(path) else {
+                return .failure(.invalidRequest("there is no token in \(path)"))
+            }
+            request.fields.append(("Authorization", "Bearer \(token)"))
+        case .password(let user, let path):
+            guard let password = Self.secret(path) else {
+                return .failure(.invalidRequest("there is no password in \(path)"))
+            }
+            // RFC 7617, section 2.
+            let pair = Data("\(user):\(password)".utf8).base64EncodedString()
+            request.fields.append(("Authorization", "Basic \(pair)"))
+        }
+        return .success(request)
+    }
+
+    private static func secret(_ path: String) -> String? {
         guard let data = FileManager.default.contents(atPath: path),
-            data.count <= Self.tokenBytesMax
+            data.count <= Self.secretBytesMax
         else { return nil }
-        let token = String(decoding: data, as: UTF8.self)
+        let text = String(decoding: data, as: UTF8.self)
             .trimmingCharacters(in: .whitespacesAndNewlines)
-        return token.isEmpty ? nil : token
+        return text.isEmpty ? nil : text
     }
 
     private func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {

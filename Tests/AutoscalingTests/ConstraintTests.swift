@@ -244,6 +244,28 @@ import Testing
         #expect(tries[2] - tries[1] > (tries[1] - tries[0]) * 1.5, "backs off: \(tries)")
     }
 
+    /// It crashes and is started again where it is: without it nothing would be tried at all.
+    @Test(arguments: Obstacle.Kind.allCases)
+    func theLastReplicaStaysAskedForWhileWorkWaits(kind: Obstacle.Kind) {
+        var rig = Rig([.concurrency(1)], ready: 0, coldStart: 10) {
+            $0.stableWindow = .seconds(1)
+            $0.burstWindow = .seconds(1)
+            $0.idleAfter = .seconds(5)
+        }
+        for _ in 0..<65 { rig.tick() }
+        #expect(rig.tick(Rig.sample(queued: 1)).desired == 1)
+        rig.stuck = 1
+        rig.obstacle = Obstacle(kind, message: "no")
+        for _ in 0..<600 {
+            #expect(rig.tick(Rig.sample(queued: 1)).desired == 1)
+        }
+        #expect(rig.tick(Rig.sample(queued: 6)).desired == 1, "and no more than that")
+        // It comes after all, by itself: then more may be asked for again.
+        rig.stuck = 0
+        rig.ready = 1
+        #expect(rig.tick(Rig.sample(queued: 6)).desired == 6)
+    }
+
     @Test func recoversWhenReplicasComeAgain() {
         var rig = Rig([.concurrency(1)], ready: 2, coldStart: 10) {
             $0.stableWindow = .seconds(1)

@@ -203,6 +203,13 @@ extension BadFile {
             "minReplicas (5) is more than maxReplicas (2)"
         ),
         BadFile(
+            "more variants than a policy scales",
+            Self.scaledVariants(17),
+            path: "spec.variants[16]",
+            "at most 16 variants of a model, and this one has 17",
+            hint: "divide them among models"
+        ),
+        BadFile(
             "a policy that does not exist",
             Self.model("  scaling: {policy: ⟨standard}\n"),
             path: "spec.scaling.policy",
@@ -239,9 +246,57 @@ extension BadFile {
         ),
     ]
 
+    private static func prometheus(_ server: String, _ more: String) -> String {
+        "apiVersion: weir.dev/v1alpha1\nkind: ScalingPolicy\nmetadata: {name: s}\nspec:\n"
+            + "  targets:\n  - {type: Prometheus, server: \"\(server)\", query: up, value: \"1\", "
+            + more + "}\n"
+    }
+
+    /// A scaled model with so many variants; the seventeenth is too many.
+    private static func scaledVariants(_ count: Int) -> String {
+        let header = "apiVersion: weir.dev/v1alpha1\n"
+        let deployments = (0..<count).map {
+            header + "kind: ProcessDeployment\nmetadata: {name: p\($0)}\n"
+                + "spec: {command: [run]}\n---\n"
+        }
+        let variants = (0..<count).map { index in
+            "  - \(index == 16 ? "⟨" : ""){name: v\(index), "
+                + "workloadRef: {kind: ProcessDeployment, name: p\(index)}}\n"
+        }
+        return deployments.joined() + header
+            + "kind: ScalingPolicy\nmetadata: {name: s}\n"
+            + "spec: {targets: [{type: Concurrency, value: 1}]}\n---\n" + header
+            + "kind: Model\nmetadata: {name: m}\nspec:\n  protocol: OpenAI\n  live: v0\n"
+            + "  scaling: {policy: s}\n  variants:\n" + variants.joined()
+    }
+
     // MARK: Other kinds
 
     static let others: [BadFile] = [
+        BadFile(
+            "an authority for a server without a certificate",
+            Self.prometheus("http://p", "caFile: ⟨/ca.pem"),
+            path: "spec.targets[0].caFile",
+            "a server asked over http:// has no certificate",
+            hint: "https://"
+        ),
+        BadFile(
+            "a token that everybody can read",
+            Self.prometheus("http://p", "tokenFile: ⟨/token"),
+            path: "spec.targets[0].tokenFile",
+            "would be sent over http://",
+            hint: "https://",
+            severity: .warning
+        ),
+        BadFile(
+            "a token and a password",
+            Self.prometheus(
+                "https://p",
+                "tokenFile: /t, ⟨basicAuth: {username: a, passwordFile: /p}"
+            ),
+            path: "spec.targets[0].basicAuth",
+            "`tokenFile` and `basicAuth` exclude each other"
+        ),
         BadFile(
             "a duplicate listener name",
             Self.gateway(

@@ -225,14 +225,7 @@ import Testing
         let harness = try LoopHarness()
         let folder = try TemporaryFolder()
         try folder.write("hello.txt", "good morning")
-        let processes = try ProcessCluster(
-            loop: harness.loop,
-            options: ProcessCluster.Options(
-                stateDirectory: folder.file("state"),
-                environment: ["PATH": "/usr/local/bin:/usr/bin:/bin"],
-                seed: 1
-            )
-        )
+        let processes = try Self.cluster(harness, folder)
         let text =
             Self.sleeper.replacing("FOLDER", with: folder.path)
             + Documents.model(
@@ -249,5 +242,84 @@ import Testing
         #expect(rig.control.coldStarts(ofGroup: "river-main").count == 1)
         try rig.stop()
         #expect(processes.groups.flatMap(\.replicas).isEmpty)
+    }
+
+    private static func cluster(_ harness: LoopHarness, _ folder: TemporaryFolder) throws
+        -> ProcessCluster
+    {
+        try ProcessCluster(
+            loop: harness.loop,
+            options: ProcessCluster.Options(
+                stateDirectory: folder.file("state"),
+                environment: ["PATH": "/usr/local/bin:/usr/bin:/bin"],
+                seed: 1
+            )
+        )
+    }
+
+    private static let policy = """
+        apiVersion: weir.dev/v1alpha1
+        kind: ScalingPolicy
+        metadata: {name: standard}
+        spec:
+          targets: [{type: Concurrency, value: 1}]
+        ---
+
+        """
+
+    /// One replica by itself, and as many as `scaling` says with the policy.
+    private static func scaled(_ folder: TemporaryFolder, _ scaling: String) -> String {
+        Self.sleeper.replacing("FOLDER", with: folder.path).replacing(
+            "replicas: 0",
+            with: "replicas: 1"
+        )
+            + Self.policy
+            + Documents.model(
+                "river",
+                protocol: "HTTP",
+                "paths: [{prefix: /}]\nvariants:\n- name: main\n"
+                    + "  workloadRef: {kind: ProcessDeployment, name: river-main}\n" + scaling
+            )
+    }
+
+    @Test func withoutItsPolicyADeploymentHasItsOwnNumber() throws {
+        let harness = try LoopHarness()
+        let folder = try TemporaryFolder()
+        let processes = try Self.cluster(harness, folder)
+        let text = Self.scaled(
+            folder,
+            "scaling: {policy: standard, minReplicas: 3, maxReplicas: 3}"
+        )
+        let rig = try ControlRig(harness, try Documents.load(text), processes: processes)
+        try harness.run(until: "the policy's number") {
+            rig.control.groups.map(\.desired) == [3]
+        }
+        rig.control.apply(try Documents.load(text + "---\n"))
+        #expect(rig.control.groups.map(\.desired) == [3], "nothing has changed")
+        rig.control.apply(try Documents.load(Self.scaled(folder, "")))
+        #expect(rig.control.groups.map(\.desired) == [1])
+        try rig.control.scale("river-main", to: 2)
+        rig.control.apply(try Documents.load(Self.scaled(folder, "")))
+        #expect(rig.control.groups.map(\.desired) == [2], "what was set by hand stays")
+        try rig.stop()
+    }
+
+    @Test func aDeploymentThatComesBackWhileItDrainsBeginsAnew() throws {
+        let harness = try LoopHarness()
+        let folder = try TemporaryFolder()
+        let processes = try Self.cluster(harness, folder)
+        let text = Self.scaled(
+            folder,
+            "scaling: {policy: standard, minReplicas: 0, maxReplicas: 3}"
+        )
+        let rig = try ControlRig(harness, try Documents.load(text), processes: processes)
+        try harness.run(until: "a replica") { rig.endpoints.count == 1 }
+        rig.control.apply(try Documents.load(Self.policy))
+        let leaving = try #require(processes.group("river-main"))
+        #expect(leaving.desired == 0 && leaving.isRemoved && !leaving.replicas.isEmpty)
+        rig.control.apply(try Documents.load(text))
+        let back = try #require(processes.group("river-main"))
+        #expect(back.desired == 1 && !back.isRemoved, "what its own specification says")
+        try rig.stop()
     }
 }

@@ -175,8 +175,28 @@ import Testing
         GroupStatus(name: "g", desired: 1, replicas: replicas, coldStarts: ColdStarts())
     }
 
-    @Test func aStartIsMeasuredFromWhenItWasAskedForAndOnce() {
+    private func ledger() -> ReplicaLedger {
         var ledger = ReplicaLedger()
+        ledger.follow(["g"])
+        return ledger
+    }
+
+    @Test func whatNobodyScalesIsNotMeasured() {
+        var ledger = ReplicaLedger()
+        ledger.note(.updated(self.status(.starting)), at: self.start)
+        ledger.note(.updated(self.status(.ready)), at: self.start + .seconds(6))
+        #expect(ledger.takeStarts(of: "g") == [])
+        ledger.follow(["g"])
+        #expect(ledger.takeStarts(of: "g") == [], "what it was before is nobody's")
+        let leaving = self.status(.draining, isLeaving: true)
+        ledger.note(.updated(leaving), at: self.start + .seconds(10))
+        ledger.note(.removed(leaving.id), at: self.start + .seconds(13))
+        ledger.follow([])
+        #expect(ledger.takeDrains(of: "g") == [], "it is followed no more")
+    }
+
+    @Test func aStartIsMeasuredFromWhenItWasAskedForAndOnce() {
+        var ledger = self.ledger()
         ledger.note(.updated(self.status(.pending)), at: self.start)
         ledger.note(.updated(self.status(.starting)), at: self.start + .seconds(1))
         ledger.note(.updated(self.status(.ready)), at: self.start + .seconds(6))
@@ -187,7 +207,7 @@ import Testing
     }
 
     @Test func aDrainIsMeasuredUnlessItIsTakenBack() {
-        var ledger = ReplicaLedger()
+        var ledger = self.ledger()
         ledger.note(.updated(self.status(.ready)), at: self.start)
         let leaving = self.status(.draining, isLeaving: true)
         ledger.note(.updated(leaving), at: self.start + .seconds(1))
@@ -202,7 +222,7 @@ import Testing
     }
 
     @Test func whatWasNeverReadyHasNoDrain() {
-        var ledger = ReplicaLedger()
+        var ledger = self.ledger()
         ledger.note(.updated(self.status(.starting)), at: self.start)
         let stopping = self.status(.stopping, isLeaving: true)
         ledger.note(.updated(stopping), at: self.start + .seconds(1))
@@ -349,6 +369,33 @@ import Testing
 
             """
         }.joined()
+
+    @Test func theConfigurationRefusesWhatTheAutoscalerCannotTake() {
+        #expect(ModelScalingSpec.variantsMax == ModelSetup.variantsMax)
+    }
+
+    @Test func sourcesAreReachedAsWritten() throws {
+        let text = Self.documents.replacing(
+            "server: \"http://p:9090\", query: \"up\"",
+            with: "server: \"https://p:9090\", query: \"up\", caFile: /ca.pem, tokenFile: /token"
+        ).replacing(
+            "- {type: KVCache, value: \"80%\"}",
+            with: "- {type: GPUUtilization, value: \"80%\", exporter: \"http://n:9401/metrics\"}\n"
+                + "  - {type: GPUUtilization, value: \"90%\"}\n"
+                + "  - {type: Prometheus, server: \"https://q\", query: \"up\", value: \"1\",\n"
+                + "     basicAuth: {username: weir, passwordFile: /password}}"
+        )
+        let river = try #require(ScalingPlan(try Documents.load(text)).models.first)
+        #expect(
+            river.exporters.map { "\($0)" }
+                == ["http://n:9401/metrics", "http://127.0.0.1:9400/metrics"]
+        )
+        #expect(river.queries.map(\.authoritiesFile) == [nil, "/ca.pem"])
+        #expect(
+            river.queries.map(\.credentials)
+                == [.password(user: "weir", file: "/password"), .token(file: "/token")]
+        )
+    }
 
     @Test func everythingWrittenReachesTheDecision() throws {
         let plan = ScalingPlan(try Documents.load(Self.documents))

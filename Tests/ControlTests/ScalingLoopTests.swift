@@ -49,6 +49,22 @@ import Testing
         #expect(rig.fleet.groups["river-main"]?.desired == 1, "it is not taken back at the tick")
     }
 
+    /// It came after the workers were asked: the decision does not know of it by them.
+    @Test func aRequestBetweenAskingAndDecidingKeepsTheReplica() {
+        let rig = ScalingRig(Plans.plan([Plans.model("river")]), replicas: 1)
+        rig.fleet.have(1, ready: 0, in: "river-main")
+        // Warm after ten seconds, idle after five.
+        for _ in 0..<9 { rig.tick() }
+        #expect(rig.fleet.writes.isEmpty)
+        #expect(rig.wake("river"), "it waits for the replica that starts")
+        rig.tick(collects: false)
+        #expect(rig.fleet.writes.isEmpty, "not taken for idle")
+        for _ in 0..<3 { rig.tick() }
+        #expect(rig.fleet.writes.isEmpty, "idle since the request")
+        rig.tick()
+        #expect(rig.fleet.writes(of: "river-main") == [0])
+    }
+
     /// The last replica drains, and holds all that there is: nothing else needs to be free.
     @Test(arguments: [true, false])
     func aDrainingReplicaIsTakenBackFromAFullBudget(isAsked: Bool) {

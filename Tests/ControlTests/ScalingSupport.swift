@@ -203,10 +203,15 @@ final class ScalingRig {
     }
 
     /// A second passes, in which `act` happened on the worker.
-    func tick(hears: Bool = true, _ act: (inout FakeWorker) -> Void = { _ in }) {
+    /// - Parameter collects: whether the worker has anything to tell that is later than before.
+    func tick(
+        hears: Bool = true,
+        collects: Bool = true,
+        _ act: (inout FakeWorker) -> Void = { _ in }
+    ) {
         self.now = self.now + .seconds(1)
         act(&self.worker)
-        if hears { self.loop.take(self.worker.load(at: self.now)) }
+        if hears, collects { self.loop.take(self.worker.load(at: self.now)) }
         self.loop.tick(at: self.now, wallClock: self.wallClock, isGatewayHeard: hears)
     }
 

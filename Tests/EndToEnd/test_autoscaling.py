@@ -1,7 +1,9 @@
 """Replicas follow the work: real processes, short windows, and nothing lost on the way."""
 
+import base64
 import http.server
 import json
+import ssl
 import subprocess
 import threading
 
@@ -203,15 +205,18 @@ def test_a_source_that_does_not_answer_takes_nothing_away(weir):
 
 
 class Prometheus:
-    """Answers every query with one number."""
+    """Answers every query with one number, to those who may ask."""
 
-    def __init__(self, value):
+    def __init__(self, value, context=None, authorization=None):
         answer = json.dumps({"status": "success", "data": {
             "resultType": "scalar", "result": [0, str(value)],
         }}).encode()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
+                if authorization and self.headers.get("authorization") != authorization:
+                    self.send_error(401)
+                    return
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(answer)))
@@ -224,7 +229,10 @@ class Prometheus:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        if context:
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        scheme = "https" if context else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
 
@@ -250,6 +258,56 @@ def test_a_query_decides_and_what_it_said_holds_when_it_is_silent(weir):
     eventually(lambda: "does not answer" in gate.output(), "the silence is told")
     decisions_made(gate, 8)
     assert desired(gate) == 3
+
+
+def certificate(folder):
+    """An authority, and a server's certificate that it signed."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
+    (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1", encoding="utf-8")
+    openssl(
+        "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+        "-CAcreateserial", "-out", "server.pem", "-extfile", "server.ext",
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    return context
+
+
+@pytest.mark.parametrize("kind", ["token", "password"])
+def test_a_query_over_tls_needs_the_right_authority_and_secret(weir, tmp_path, kind):
+    context = certificate(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_text("not this one\n", encoding="utf-8")
+    if kind == "token":
+        expected, who = "Bearer river-bed", {"tokenFile": str(secret)}
+    else:
+        pair = base64.b64encode(b"weir:river-bed").decode()
+        expected = f"Basic {pair}"
+        who = {"basicAuth": {"username": "weir", "passwordFile": str(secret)}}
+    prometheus = Prometheus(25, context, expected)
+    target = {
+        "type": "Prometheus", "server": prometheus.url, "query": "sum(work)", "value": "10", **who,
+    }
+    documents = [scaled(), simulated("river-main", RIVER, 0)]
+    try:
+        gate = weir(policy(target), *documents)
+        eventually(
+            lambda: "certificate" in gate.output(), "an authority nobody knows is not believed",
+        )
+        assert desired(gate) == 0
+        trusted = {**target, "caFile": str(tmp_path / "ca.pem")}
+        gate.write([gateway(gate.folder), policy(trusted), *documents])
+        eventually(lambda: "401" in gate.output(), "the wrong secret is refused")
+        assert desired(gate) == 0
+        secret.write_text("river-bed\n", encoding="utf-8")
+        eventually(lambda: desired(gate) == 3, "25 at 10 per replica are 3 replicas")
+        assert "river-bed" not in gate.output()
+    finally:
+        prometheus.stop()
 
 
 def test_what_model_servers_say_of_their_caches_is_used(weir):

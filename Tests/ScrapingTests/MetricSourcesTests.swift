@@ -288,7 +288,7 @@ final class Scene {
         scene.script.body = "up 1\n"
         try scene.wait("a problem") { reading?.problem == "no metrics of GPUs" }
         #expect(reading?.gpus.count == 1)
-        #expect(scene.sources.exporters(at: scene.harness.loop.now).map(\.gpus.count) == [1])
+        #expect(scene.sources.exporter("node", at: scene.harness.loop.now)?.gpus.count == 1)
     }
 
     private func answer(_ value: String) -> String {
@@ -327,7 +327,7 @@ final class Scene {
         let target = QueryTarget(
             server: "http://\(scene.server.address)",
             query: "a",
-            tokenFile: file.path
+            credentials: .token(file: file.path)
         )
         scene.sources.update(targets: MetricTargets(queries: [target]))
         try scene.wait("a problem") {
@@ -341,6 +341,31 @@ final class Scene {
             try scene.wait("the token") {
                 scene.script.requests.last?.authorization == "Bearer \(token)"
             }
+        }
+    }
+
+    @Test func sendsNameAndPassword() throws {
+        let scene = try Scene()
+        scene.script.body = self.answer("1")
+        let file = FileManager.default.temporaryDirectory
+            .appending(path: "weir-password-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: file) }
+        let target = QueryTarget(
+            server: "http://\(scene.server.address)",
+            query: "a",
+            credentials: .password(user: "Aladdin", file: file.path)
+        )
+        scene.sources.update(targets: MetricTargets(queries: [target]))
+        try scene.wait("a problem") {
+            scene.sources.query(target, at: scene.harness.loop.now)?.problem != nil
+        }
+        #expect(scene.script.requests.isEmpty)
+        let problem = scene.sources.query(target, at: scene.harness.loop.now)?.problem
+        #expect(problem?.contains("no password in \(file.path)") == true)
+        try Data("open sesame\n".utf8).write(to: file)
+        try scene.wait("the password") {
+            // RFC 7617, section 2.
+            scene.script.requests.last?.authorization == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
         }
     }
 

@@ -288,8 +288,30 @@ extension ConfigurationChecker {
                 severity: .warning
             )
         }
+        self.checkScaledVariants(of: model, scaling)
         self.checkObjectiveTarget(of: model, scaling)
         self.checkBudget(of: model, scaling)
+    }
+
+    private mutating func checkScaledVariants(
+        of model: Loaded<ModelSpec>,
+        _ scaling: ModelScalingSpec
+    ) {
+        let most = ModelScalingSpec.variantsMax
+        let scaled = model.spec.variants.indices.filter { index in
+            guard case .workload(let reference) = model.spec.variants[index].backend else {
+                return false
+            }
+            return reference.kind == .processDeployment
+        }
+        guard scaling.policy != nil, scaled.count > most else { return }
+        self.report(
+            model.origin,
+            ConfigurationPath("spec", "variants").index(scaled[most]),
+            "a ScalingPolicy scales at most \(most) variants of a model, and this one has "
+                + "\(scaled.count) with a ProcessDeployment",
+            hint: "remove variants that are not needed any more, or divide them among models"
+        )
     }
 
     private mutating func checkObjectiveTarget(

@@ -131,6 +131,7 @@ struct ConfigurationChecker {
 
     private mutating func checkScalingPolicies() {
         for policy in self.set.scalingPolicies {
+            self.checkPrometheusTargets(of: policy)
             let windows = policy.spec.windows
             guard windows.burst > windows.stable else { continue }
             self.report(
@@ -138,6 +139,32 @@ struct ConfigurationChecker {
                 ConfigurationPath("spec", "windows", "burst"),
                 "the burst window is longer than the stable one",
                 hint: "make it shorter than \(DurationText.format(windows.stable))"
+            )
+        }
+    }
+
+    private mutating func checkPrometheusTargets(of policy: Loaded<ScalingPolicySpec>) {
+        for (index, target) in policy.spec.targets.enumerated() {
+            guard case .prometheus(let query, _) = target, query.server?.scheme == .http else {
+                continue
+            }
+            let path = ConfigurationPath("spec", "targets").index(index)
+            if query.caFile != nil {
+                self.report(
+                    policy.origin,
+                    path.field("caFile"),
+                    "a server asked over http:// has no certificate",
+                    hint: "write `server: https://…`, or remove `caFile`"
+                )
+            }
+            let isSecret = query.tokenFile != nil || query.basicAuth != nil
+            guard isSecret, !HostText.isLoopback(query.server?.host ?? "") else { continue }
+            self.report(
+                policy.origin,
+                path.field(query.tokenFile == nil ? "basicAuth" : "tokenFile"),
+                "would be sent over http://, where everybody on the way can read it",
+                hint: "write `server: https://…`",
+                severity: .warning
             )
         }
     }

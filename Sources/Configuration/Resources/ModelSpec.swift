@@ -321,6 +321,9 @@ package struct ModelScalingSpec: Sendable, Hashable {
     package var maxReplicas: Int
     package var budget: BudgetShareSpec?
 
+    /// Variants of one model that a policy scales.
+    package static let variantsMax = 16
+
     init(_ record: Record) {
         self.policy = record.optionalText("policy")
         self.minReplicas = record.integer("minReplicas")

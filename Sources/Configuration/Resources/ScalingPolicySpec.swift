@@ -41,9 +41,11 @@ package enum ScalingTarget: Sendable, Hashable {
     /// Tokens per second, per replica.
     case tokenRate(Double)
     case kvCache(Percent)
-    case gpuUtilization(Percent)
-    /// A PromQL query's result, per replica. The URL is nil only in a spec that failed its checks.
-    case prometheus(server: EndpointURL?, query: String, value: Double)
+    /// Of the replicas' own metrics, else of a DCGM exporter; its URL is nil only in a spec that
+    /// failed its checks.
+    case gpuUtilization(Percent, exporter: EndpointURL?)
+    /// A PromQL query's result, per replica.
+    case prometheus(PrometheusQuerySpec, value: Double)
     /// A number of replicas for a time. The expression is nil only in a spec that failed its
     /// checks.
     case schedule(CronExpression?, duration: Duration, replicas: Int)
@@ -59,13 +61,13 @@ package enum ScalingTarget: Sendable, Hashable {
         case "RequestRate": self = .requestRate(record.decimal("value"))
         case "TokenRate": self = .tokenRate(record.decimal("value"))
         case "KVCache": self = .kvCache(record.percent("value"))
-        case "GPUUtilization": self = .gpuUtilization(record.percent("value"))
-        case "Prometheus":
-            self = .prometheus(
-                server: EndpointURL(text: record.text("server")),
-                query: record.text("query"),
-                value: record.decimal("value")
+        case "GPUUtilization":
+            self = .gpuUtilization(
+                record.percent("value"),
+                exporter: EndpointURL(text: record.text("exporter"))
             )
+        case "Prometheus":
+            self = .prometheus(PrometheusQuerySpec(record), value: record.decimal("value"))
         case "Schedule":
             self = .schedule(
                 try? CronExpression(text: record.text("cron")),
@@ -74,6 +76,37 @@ package enum ScalingTarget: Sendable, Hashable {
             )
         default: self = .objective
         }
+    }
+}
+
+/// A query, and how the Prometheus server that answers it is reached.
+package struct PrometheusQuerySpec: Sendable, Hashable {
+    /// Nil only in a spec that failed its checks.
+    package var server: EndpointURL?
+    package var query: String
+    /// Certificates of who may sign the server's, in PEM. Nil: the system's authorities.
+    package var caFile: String?
+    /// A file with a token to send. Nil: none.
+    package var tokenFile: String?
+    package var basicAuth: BasicAuthSpec?
+
+    init(_ record: Record) {
+        self.server = EndpointURL(text: record.text("server"))
+        self.query = record.text("query")
+        self.caFile = record.optionalText("caFile")
+        self.tokenFile = record.optionalText("tokenFile")
+        self.basicAuth = record.optionalRecord("basicAuth").map(BasicAuthSpec.init)
+    }
+}
+
+/// A name, and the file with its password.
+package struct BasicAuthSpec: Sendable, Hashable {
+    package var username: String
+    package var passwordFile: String
+
+    init(_ record: Record) {
+        self.username = record.text("username")
+        self.passwordFile = record.text("passwordFile")
     }
 }
 

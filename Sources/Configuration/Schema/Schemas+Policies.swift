@@ -102,16 +102,20 @@ extension Schemas {
             Self.target("RequestRate", "Requests per second, per replica.", Self.positive),
             Self.target("TokenRate", "Tokens per second, per replica.", Self.positive),
             Self.target("KVCache", "Use of the KV cache (vLLM, SGLang, Triton).", Self.percent),
-            Self.target("GPUUtilization", "Use of the GPU, from the DCGM exporter.", Self.percent),
             UnionCase(
-                name: "Prometheus",
-                documentation: "The result of a PromQL query, per replica.",
+                name: "GPUUtilization",
+                documentation: "Use of the GPU, from the replicas or a DCGM exporter.",
                 object: ObjectSchema([
-                    field("server", .text(.url), .required, "The Prometheus server."),
-                    field("query", Self.query, .required, "Must give one number."),
-                    field("value", Self.positive, .required, "What a replica should have."),
+                    field("value", Self.percent, .required, "What a replica should have."),
+                    field(
+                        "exporter",
+                        .text(.url),
+                        .standard("http://127.0.0.1:9400/metrics"),
+                        "Asked where the replicas say nothing of their GPUs."
+                    ),
                 ])
             ),
+            Self.prometheusTarget,
             UnionCase(
                 name: "Schedule",
                 documentation: "A number of replicas at given times.",
@@ -122,6 +126,45 @@ extension Schemas {
                 ])
             ),
         ]
+    )
+
+    private static let prometheusTarget = UnionCase(
+        name: "Prometheus",
+        documentation: "The result of a PromQL query, per replica.",
+        object: ObjectSchema(
+            [
+                field("server", .text(.url), .required, "The Prometheus server."),
+                field("query", Self.query, .required, "Must give one number."),
+                field("value", Self.positive, .required, "What a replica should have."),
+                field(
+                    "caFile",
+                    .text(.filePath),
+                    .optional,
+                    "Who may sign the server's certificate, in PEM. Absent: the system's."
+                ),
+                field(
+                    "tokenFile",
+                    .text(.filePath),
+                    .optional,
+                    "File with a bearer token, read for each question."
+                ),
+                field(
+                    "basicAuth",
+                    .object([
+                        field("username", .text(.free(maxBytes: 256)), .required, "Sent as it is."),
+                        field(
+                            "passwordFile",
+                            .text(.filePath),
+                            .required,
+                            "File with the password, read for each question."
+                        ),
+                    ]),
+                    .optional,
+                    "A name and a password to send."
+                ),
+            ],
+            alternatives: [.atMostOne("tokenFile", "basicAuth")]
+        )
     )
 
     private static let scheduleDuration = Schema.duration(.seconds(1) ... .seconds(31 * 86_400))

@@ -21,9 +21,7 @@ package struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// Whether only programs on this machine can reach it.
-    package var isLoopback: Bool {
-        self.host == "localhost" || self.host == "::1" || self.host.hasPrefix("127.")
-    }
+    package var isLoopback: Bool { HostText.isLoopback(self.host) }
 }
 
 /// The address of a server: `http://host:port/path?query`, without user information or fragment.
@@ -76,6 +74,11 @@ package struct EndpointURL: Sendable, Hashable, CustomStringConvertible {
 
 /// Hosts and ports in text.
 enum HostText {
+    /// Whether only programs on this machine can be reached under it.
+    static func isLoopback(_ host: String) -> Bool {
+        host == "localhost" || host == "::1" || host.hasPrefix("127.")
+    }
+
     /// `name:80`, `[::1]:80`, `name`; nil for a bad host or a bad port.
     static func splitHostAndPort(_ text: String) -> (host: String, port: Int?)? {
         var host = text[...]

@@ -208,7 +208,8 @@ extension VariantDelta {
     }
 }
 
-/// A counter that has fallen has begun anew.
+/// What is new of a counter. One that has fallen while its model's others have not is of a variant
+/// that changed places with another of its name: nothing of it is known to be new.
 private func since(_ now: UInt64, _ before: UInt64?) -> UInt64 {
     guard let before, before <= now else { return before == nil ? now : 0 }
     return now - before

@@ -18,6 +18,8 @@ package struct ReplicaLedger {
     }
 
     private var lives: [ReplicaID: Life] = [:]
+    /// Whose measurements are kept: those that somebody fetches.
+    private var followed: Set<String> = []
     private var starts: [String: [Double]] = [:]
     private var drains: [String: [Double]] = [:]
 
@@ -27,6 +29,14 @@ package struct ReplicaLedger {
     private static let notReadySecondsMax = 30.0
 
     package init() {}
+
+    /// Keeps what is measured of these groups and of no others. Lives of all replicas are known, so
+    /// that a group that is followed later begins with the times of those under way.
+    package mutating func follow(_ groups: Set<String>) {
+        self.followed = groups
+        self.starts = self.starts.filter { groups.contains($0.key) }
+        self.drains = self.drains.filter { groups.contains($0.key) }
+    }
 
     package mutating func note(_ change: ReplicaChange, at now: Instant) {
         switch change {
@@ -67,6 +77,7 @@ package struct ReplicaLedger {
         to list: WritableKeyPath<ReplicaLedger, [String: [Double]]>,
         of group: String
     ) {
+        guard self.followed.contains(group) else { return }
         var values = self[keyPath: list][group] ?? []
         if values.count >= Self.pendingMax { values.removeFirst() }
         values.append(seconds)

@@ -93,6 +93,7 @@ package final class ScalingLoop {
         var limits: [String: ObjectiveLimits] = [:]
         for model in plan.models { limits[model.name] = ObjectiveLimits(model.setup.objectives) }
         self.ledger.follow(limits)
+        self.replicas.follow(Set(plan.models.flatMap { $0.variants.map(\.group) }))
         self.history.forget { plan.index(of: $0) != nil }
         self.sources?.follow(plan)
     }
@@ -409,7 +410,12 @@ package final class ScalingLoop {
         guard let index = self.plan.index(of: model) else { return false }
         for (variant, entry) in self.entries[index].plan.variants.enumerated()
         where pinned.map({ $0 == entry.name }) ?? (entry.weight > 0) {
-            guard let group = self.fleet.group(entry.group), group.desired == 0 else { continue }
+            guard let group = self.fleet.group(entry.group) else { continue }
+            if group.desired > 0 {
+                // It comes between two ticks: the next decision is not to take the replica for idle.
+                _ = self.entries[index].autoscaler.requestArrived(variant: variant, at: now)
+                continue
+            }
             self.start(
                 index,
                 variant,

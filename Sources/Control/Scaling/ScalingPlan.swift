@@ -18,6 +18,8 @@ package struct ScalingPlan: Sendable, Equatable {
         package var budget: Share?
         /// Where metric targets ask, in their order.
         package var queries: [MetricQuery]
+        /// Where GPU targets ask, if the replicas say nothing.
+        package var exporters: [EndpointURL] = []
         /// Requests that one replica is given at a time, where that is limited.
         package var slotsPerReplica: Double?
         /// Requests with equal beginnings go to the same replica: its cache is worth something.
@@ -51,7 +53,8 @@ package struct ScalingPlan: Sendable, Equatable {
                 && left.variants == right.variants && left.budget == right.budget
                 && left.weights.map(\.name) == right.weights.map(\.name)
                 && left.weights.map(\.weight) == right.weights.map(\.weight)
-                && left.queries == right.queries && left.slotsPerReplica == right.slotsPerReplica
+                && left.queries == right.queries && left.exporters == right.exporters
+                && left.slotsPerReplica == right.slotsPerReplica
                 && left.balancesByPrefix == right.balancesByPrefix
         }
     }
@@ -71,12 +74,31 @@ package struct ScalingPlan: Sendable, Equatable {
 
     /// A question to a Prometheus server.
     package struct MetricQuery: Sendable, Hashable {
+        package enum Credentials: Sendable, Hashable {
+            case token(file: String)
+            case password(user: String, file: String)
+        }
+
         package var server: EndpointURL
         package var query: String
+        /// Who may sign the server's certificate; nil for the system's authorities.
+        package var authoritiesFile: String?
+        package var credentials: Credentials?
 
         package init(server: EndpointURL, query: String) {
             self.server = server
             self.query = query
+        }
+
+        /// Nil where the specification failed its checks.
+        init?(_ spec: PrometheusQuerySpec) {
+            guard let server = spec.server else { return nil }
+            self.init(server: server, query: spec.query)
+            self.authoritiesFile = spec.caFile
+            if let file = spec.tokenFile { self.credentials = .token(file: file) }
+            if let basic = spec.basicAuth {
+                self.credentials = .password(user: basic.username, file: basic.passwordFile)
+            }
         }
     }
 
@@ -145,6 +167,9 @@ package struct ScalingPlan: Sendable, Equatable {
 
     package func index(of model: String) -> Int? { self.indices[model] }
 
+    /// The model that scales a group.
+    package func index(ofGroup group: String) -> Int? { self.owners[group]?.model }
+
     /// Which variant's number decides over a group's replicas.
     package func owner(ofGroup group: String) -> (model: Model, variant: Int)? {
         self.owners[group].map { (self.models[$0.model], $0.variant) }
@@ -197,7 +222,7 @@ package struct ScalingPlan: Sendable, Equatable {
             setups.append(setup)
         }
         if variants.isEmpty { return nil }
-        return Model(
+        var model = Model(
             setup: ModelSetup(
                 name: resource.name,
                 policy: ScalingPolicy(policy.spec),
@@ -212,6 +237,8 @@ package struct ScalingPlan: Sendable, Equatable {
             slotsPerReplica: spec.concurrency.slots,
             balancesByPrefix: spec.loadBalancing.policy == .prefixAffinity
         )
+        model.exporters = policy.spec.exporters
+        return model
     }
 
     private static func setup(
@@ -289,8 +316,9 @@ extension ScalingGoal {
         case .requestRate(let value): self = .requestRate(value)
         case .tokenRate(let value): self = .tokenRate(value)
         case .kvCache(let share): self = .kvCache(share.fraction)
-        case .gpuUtilization(let share): self = .gpuUtilization(share.fraction)
-        case .prometheus(_, let query, let value): self = .metric(name: query, value: value)
+        case .gpuUtilization(let share, _): self = .gpuUtilization(share.fraction)
+        case .prometheus(let query, let value):
+            self = .metric(name: query.query, value: value)
         case .schedule(let cron, let duration, let replicas):
             guard let cron else { preconditionFailure("a schedule that was not checked") }
             self = .schedule(cron, duration: duration, replicas: replicas)
@@ -302,10 +330,16 @@ extension ScalingPolicySpec {
     /// What metric targets ask, in their order.
     package var queries: [ScalingPlan.MetricQuery] {
         self.targets.compactMap { target in
-            guard case .prometheus(let server, let query, _) = target, let server else {
-                return nil
-            }
-            return ScalingPlan.MetricQuery(server: server, query: query)
+            guard case .prometheus(let query, _) = target else { return nil }
+            return ScalingPlan.MetricQuery(query)
+        }
+    }
+
+    /// The DCGM exporters of GPU targets.
+    package var exporters: [EndpointURL] {
+        self.targets.compactMap { target in
+            guard case .gpuUtilization(_, let exporter) = target else { return nil }
+            return exporter
         }
     }
 }

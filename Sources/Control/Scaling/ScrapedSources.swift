@@ -11,11 +11,9 @@ import Signals
 ///
 /// Asked are those alone that a policy needs: model servers where a target is about the KV cache or
 /// the GPUs or requests go by prefix (then the fullness of a cache decides who is stopped), the
-/// exporter of this machine where a target is about the GPUs, Prometheus where one is a query.
+/// exporters named where a target is about the GPUs, Prometheus where one is a query.
 /// Readings that are not there are unknown; what fails is told once in the log.
 final class ScrapedSources: ScalingSources {
-    /// Where the DCGM exporter of this machine answers, by its own default.
-    static let exporterURL = "http://127.0.0.1:9400/metrics"
     /// The name of a replica's further port for metrics, where they are not beside the model.
     static let metricsPort = "metrics"
 
@@ -23,7 +21,8 @@ final class ScrapedSources: ScalingSources {
     private unowned let fleet: any ScalingFleet
     /// Groups whose replicas are asked.
     private var groups: [String] = []
-    private var usesExporter = false
+    /// Exporters by the group whose GPUs they may speak of.
+    private var exporters: [String: [String]] = [:]
     private var queries: [QueryTarget] = []
     private var targets = MetricTargets()
 
@@ -49,13 +48,16 @@ final class ScrapedSources: ScalingSources {
 
     func follow(_ plan: ScalingPlan) {
         self.groups = []
-        self.usesExporter = false
+        self.exporters = [:]
         var queries: [QueryTarget] = []
         for model in plan.models {
             let goals = model.setup.policy.targets
             let usesGPUs = goals.contains { if case .gpuUtilization = $0 { true } else { false } }
             let usesCache = goals.contains { if case .kvCache = $0 { true } else { false } }
-            self.usesExporter = self.usesExporter || usesGPUs
+            if usesGPUs {
+                let urls = model.exporters.map { "\($0)" }
+                for variant in model.variants { self.exporters[variant.group] = urls }
+            }
             queries += model.queries.map(Self.target)
             guard usesGPUs || usesCache || model.balancesByPrefix else { continue }
             self.groups += model.variants.map(\.group)
@@ -71,9 +73,8 @@ final class ScrapedSources: ScalingSources {
                 if let target = Self.target(replica) { targets.servers.append(target) }
             }
         }
-        if self.usesExporter {
-            targets.exporters = [ExporterTarget(id: "dcgm", url: Self.exporterURL)]
-        }
+        let urls = Set(self.exporters.values.joined())
+        targets.exporters = urls.sorted().map { ExporterTarget(id: $0, url: $0) }
         if targets == self.targets { return }
         self.targets = targets
         self.sources.update(targets: targets)
@@ -92,7 +93,15 @@ final class ScrapedSources: ScalingSources {
     private static func target(_ query: ScalingPlan.MetricQuery) -> QueryTarget {
         var server = "\(query.server)"
         if server.hasSuffix("/") { server.removeLast() }
-        return QueryTarget(server: server, query: query.query)
+        var target = QueryTarget(server: server, query: query.query)
+        target.authoritiesFile = query.authoritiesFile
+        switch query.credentials {
+        case nil: break
+        case .token(let file): target.credentials = .token(file: file)
+        case .password(let user, let file):
+            target.credentials = .password(user: user, file: file)
+        }
+        return target
     }
 
     // MARK: Readings
@@ -119,16 +128,19 @@ final class ScrapedSources: ScalingSources {
         }
     }
 
-    /// What the servers say themselves, else the mean of this machine's GPUs.
+    /// What the servers say themselves, else the mean of the GPUs that the exporters know.
     func gpuUtilization(ofGroup group: String, at now: Instant) -> Reading? {
-        guard self.usesExporter else { return nil }
+        guard let urls = self.exporters[group] else { return nil }
         let own = self.readings(group, at: now).compactMap { reading in
             reading.metrics?.gpuUse.map { (use: $0, age: reading.ageSeconds) }
         }
         if !own.isEmpty { return Self.mean(own) }
-        let exporters = self.sources.readings(at: now).exporters.values
-        let uses = exporters.flatMap { reading in
-            reading.gpus.compactMap { gpu in gpu.use.map { (use: $0, age: reading.ageSeconds) } }
+        var uses: [(use: Double, age: Double)] = []
+        for url in urls {
+            guard let reading = self.sources.exporter(url, at: now) else { continue }
+            uses += reading.gpus.compactMap { gpu in
+                gpu.use.map { (use: $0, age: reading.ageSeconds) }
+            }
         }
         return uses.isEmpty ? nil : Self.mean(uses)
     }
