@@ -24,7 +24,12 @@ package indirect enum Projection: Sendable, Hashable {
     /// Keeps exactly the members at these paths, such as `status.phase`. A part in brackets is
     /// taken as it stands: `metadata.annotations[example.com/key]`.
     package static func paths(_ paths: [String]) -> Projection {
-        paths.reduce(.only([:])) { $0.adding(Self.parts(of: $1)[...]) }
+        Projection.only([:]).adding(paths)
+    }
+
+    /// The same, and what is at these paths. Only for what names what it keeps.
+    func adding(_ paths: [String]) -> Projection {
+        paths.reduce(self) { $0.adding(Self.parts(of: $1)[...]) }
     }
 
     /// What is kept of a member, nil where it is left out.
