@@ -2,10 +2,14 @@ import Core
 
 // Design note
 //
-// The client of a cluster's API server: typed calls and watches.
+// The client of a cluster's API server: typed calls, watches that keep a copy of what they are
+// about, leases that choose a leader, events for people.
 //
 //   ClusterAccess ◂── kubeconfig, service account          where the server is, and who we are
 //   KubernetesClient ──APICall──▸ ActiveCall ──▸ CurlClient  one call: limit, credential, tries
+//   Informer ──has──▸ Reflector (decides), ObjectStore (keeps)   ──list, watch──▸ KubernetesClient
+//   LeaderElector ──has──▸ LeaderElection (decides)              ──get, put─────▸ KubernetesClient
+//   EventRecorder ──has──▸ EventSeries (decides)                 ──post, patch──▸ KubernetesClient
 //
 // Everything belongs to one event loop's thread; nothing waits. What decides is a value that is
 // told the time and random numbers, and tested without a socket.
@@ -18,5 +22,6 @@ import Core
 // Versions of objects are compared for equality only, unless `isAtLeast` is asked for. Objects are
 // trees of JSON, cut down by a `Projection` while they are read, or values made of that.
 //
-// Limits: `RequestLimits`, `ClientOptions`, `APICall`, `JSONValue.valuesMax`. Not done: protobuf, discovery, OpenAPI, watching one
+// Limits: `RequestLimits`, `ClientOptions`, `APICall`, `ReflectorOptions`, `WriteTracker`,
+// `EventOptions`, `JSONValue.valuesMax`. Not done: protobuf, discovery, OpenAPI, watching one
 // object by hand.

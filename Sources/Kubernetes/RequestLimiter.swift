@@ -42,4 +42,9 @@ struct TokenBucket: Sendable {
         let wait = (1 - self.tokens) / self.perSecond
         return .nanoseconds(Int64(min(wait, 1e6) * 1e9) + 1)
     }
+
+    /// Whether no token is missing.
+    func isFull(now: Instant) -> Bool {
+        self.tokens + now.seconds(since: self.updated) * self.perSecond >= self.burst
+    }
 }
