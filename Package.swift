@@ -100,6 +100,14 @@ let package = Package(
         ),
         .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
         .target(
+            name: "Kubernetes",
+            dependencies: [
+                "Core", "EventLoop", "HTTPService", "Curl", "CPlatform",
+                .product(name: "Yams", package: "Yams"),
+            ],
+            swiftSettings: base
+        ),
+        .target(
             name: "Scraping",
             dependencies: ["Core", "Signals", "EventLoop", "HTTPService", "Curl"],
             swiftSettings: base
@@ -226,6 +234,10 @@ let package = Package(
         test(
             "CurlTests",
             ["Curl", "HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
+        ),
+        test(
+            "KubernetesTests",
+            ["Kubernetes", "Curl", "HTTPService", "EventLoop", "HTTP", "Core", "LoopTestSupport"]
         ),
         test(
             "ScrapingTests",

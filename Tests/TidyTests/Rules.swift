@@ -164,7 +164,7 @@ enum Rules {
     static let modules = [
         "Core", "HTTP", "Traffic", "Autoscaling", "Rollouts", "Signals", "Workload",
         "Simulation", "Configuration", "EventLoop", "Telemetry", "HTTPService", "Curl",
-        "Scraping", "Reports", "Proxy", "Clusters", "Control", "Admin", "LoadTest",
+        "Kubernetes", "Scraping", "Reports", "Proxy", "Clusters", "Control", "Admin", "LoadTest",
         "ModelSimulator", "weir",
     ]
     static let pureModules: Set<String> = [
