@@ -66,6 +66,11 @@ let package = Package(
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
         .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
+        .target(
+            name: "Orchestration",
+            dependencies: ["Core", "Autoscaling"],
+            swiftSettings: pure
+        ),
         .target(name: "Rollouts", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Workload", dependencies: ["Core"], swiftSettings: pure),
@@ -200,6 +205,7 @@ let package = Package(
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("AutoscalingTests", ["Autoscaling", "Core"]),
+        test("OrchestrationTests", ["Orchestration", "Autoscaling", "Core"]),
         .target(
             name: "RolloutTrials",
             dependencies: ["Rollouts", "Core"],
