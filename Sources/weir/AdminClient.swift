@@ -33,6 +33,8 @@ struct AdminOptions: ParsableArguments {
 /// What a running Weir could not be asked, or refused: said to people.
 struct AdminClientError: Error, CustomStringConvertible {
     let description: String
+    /// Nobody answered: a Weir that restarts may a moment later.
+    var isSilence = false
 }
 
 /// Asks the admin API of a running Weir.
@@ -45,8 +47,19 @@ struct AdminClient {
 
     /// Sends JSON. `token` is needed where the admin address is not loopback.
     func put(_ path: String, json: String, token: String?) throws -> JSONValue {
+        try self.write(.put, path, json, token)
+    }
+
+    /// The same, for what is done and not set.
+    func post(_ path: String, json: String, token: String?) throws -> JSONValue {
+        try self.write(.post, path, json, token)
+    }
+
+    private func write(_ method: HTTPMethod, _ path: String, _ json: String, _ token: String?)
+        throws -> JSONValue
+    {
         var request = FetchRequest(address: self.address, target: path)
-        request.method = .put
+        request.method = method
         request.fields = [("Content-Type", "application/json")]
         if let token { request.fields.append(("Authorization", "Bearer \(token)")) }
         request.body = Array(json.utf8)
@@ -58,7 +71,7 @@ struct AdminClient {
         do throws(FetchError) {
             response = try HTTPFetch.wait(for: request)
         } catch {
-            throw AdminClientError(description: self.advice(error))
+            throw AdminClientError(description: self.advice(error), isSilence: error.isSilence)
         }
         let document = try? JSONValue(response.body)
         guard (200..<300).contains(response.status) else {
@@ -87,6 +100,15 @@ struct AdminClient {
         case .invalidRequest: "this cannot be asked: \(error)"
         case .timedOut, .invalidResponse, .truncated, .tooLarge, .cancelled:
             "\(self.address) did not answer properly (\(error)): is this Weir's admin address?"
+        }
+    }
+}
+
+extension FetchError {
+    fileprivate var isSilence: Bool {
+        switch self {
+        case .cannotConnect, .connectionFailed, .timedOut, .truncated: true
+        case .invalidRequest, .invalidResponse, .tooLarge, .cancelled: false
         }
     }
 }

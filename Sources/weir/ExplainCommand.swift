@@ -4,9 +4,9 @@ import EventLoop
 /// `weir explain`: why a model has the replicas and the weights it has.
 struct Explain: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say why a model has as many replicas as it has.",
+        abstract: "Say why a model has the replicas and the weights it has.",
         discussion: """
-            Shows what was measured, what each target of the ScalingPolicy recommends, which \
+            Shows the shares of the variants and what a rollout makes of them; what was measured, what each target of the ScalingPolicy recommends, which \
             limits changed that, and what was decided; then the last changes.
 
             Examples:
@@ -63,7 +63,7 @@ struct Explanation {
     }
 
     var text: String {
-        var blocks = [self.headline]
+        var blocks = [self.headline, self.weights]
         if self.document["scaled"] == .bool(true) {
             blocks += self.document["variants"].elements.map(Self.variant)
         }
@@ -84,6 +84,15 @@ struct Explanation {
         let dryRun =
             self.document["dryRun"] == .bool(true) ? " (dry run: nothing is written)" : ""
         return "\(name) is scaled by ScalingPolicy \(self.document["policy"].cell)\(dryRun)."
+    }
+
+    /// The shares, and why they are so.
+    private var weights: String {
+        let shares = self.document["variants"].elements.map {
+            "\($0["name"].cell) \($0["weight"].cell)"
+        }
+        return "Weights: \(shares.joined(separator: ", ")).\n"
+            + "  Because: \(self.document["whyWeights"].cell)."
     }
 
     // MARK: A variant

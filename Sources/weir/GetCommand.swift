@@ -5,12 +5,13 @@ import Glibc
 /// `weir get`: tables from a running Weir.
 struct Get: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show models, replicas, deployments or decisions of a running Weir.",
+        abstract: "Show models, replicas, deployments, rollouts or decisions of a running Weir.",
         discussion: """
             Examples:
               weir get models
               weir get replicas --watch
               weir get decisions
+              weir get rollouts
               weir get replicas -o json --admin 127.0.0.1:9901
             """
     )
@@ -20,6 +21,7 @@ struct Get: ParsableCommand {
         case replicas
         case deployments
         case decisions
+        case rollouts
     }
 
     enum Format: String, ExpressibleByArgument, CaseIterable {
@@ -28,7 +30,7 @@ struct Get: ParsableCommand {
         case yaml
     }
 
-    @Argument(help: "What to show: models, replicas, deployments or decisions.")
+    @Argument(help: "What to show: models, replicas, deployments, rollouts or decisions.")
     var resource: Resource
 
     @Option(name: .shortAndLong, help: "How to print: table, json or yaml.")
@@ -82,7 +84,7 @@ struct Get: ParsableCommand {
         Output.line(isPicture ? "\u{1B}[H\u{1B}[J\(text)" : text)
     }
 
-    private static func wait(_ duration: Duration) throws(SystemError) {
+    static func wait(_ duration: Duration) throws(SystemError) {
         let loop = try EventLoop()
         var isOver = false
         loop.schedule(after: duration) { isOver = true }
@@ -97,6 +99,7 @@ struct Get: ParsableCommand {
         case .replicas: Self.replicas(document)
         case .deployments: Self.deployments(document)
         case .decisions: DecisionTable.table(document["decisions"].elements)
+        case .rollouts: RolloutText.rollouts(document["rollouts"].elements)
         }
     }
 
