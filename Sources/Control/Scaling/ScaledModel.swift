@@ -53,7 +53,11 @@ final class ScaledModel {
         self.counts = Array(repeating: nil, count: count)
         self.drains = Array(repeating: [], count: count)
         for (index, variant) in model.variants.enumerated() {
-            let drains = memory?.groups[variant.group]?.drainSeconds ?? []
+            let known = memory?.groups[variant.group]
+            if let capacity = known?.capacity, let age = memory?.ageSeconds {
+                self.autoscaler.recall(capacity, secondsAgo: age, variant: index)
+            }
+            let drains = known?.drainSeconds ?? []
             let starts = fleet.group(variant.group)?.coldStarts.samples ?? []
             self.drains[index] = drains
             if drains.isEmpty && starts.isEmpty { continue }

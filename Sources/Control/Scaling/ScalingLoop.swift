@@ -453,13 +453,21 @@ package final class ScalingLoop {
     }
 
     /// What the next run should know.
-    package func remember(wallSeconds: Double) -> ScalingMemory {
+    /// - Parameter before: what was kept last, where capacities change too little to be taken anew.
+    package func remember(
+        wallSeconds: Double,
+        capacitiesOf before: ScalingMemory? = nil
+    ) -> ScalingMemory {
         var memory = ScalingMemory(savedAt: wallSeconds)
         for entry in self.models {
             for (index, variant) in entry.plan.variants.enumerated() {
+                let capacity =
+                    before.map { $0.groups[variant.group]?.capacity }
+                    ?? entry.autoscaler.learned(variant: index)
                 memory.groups[variant.group] = ScalingMemory.Group(
                     replicas: self.fleet.group(variant.group)?.desired ?? 0,
-                    drainSeconds: entry.drains[index]
+                    drainSeconds: entry.drains[index],
+                    capacity: capacity
                 )
             }
         }
