@@ -142,6 +142,17 @@ import Testing
         }
     }
 
+    @Test func modelsThatRestAreLookedAtInTurns() {
+        let names = (0..<(3 * ScalingLoop.restTicks)).map { "m\($0)" }
+        let rig = ScalingRig(Plans.plan(names.map { Plans.model($0) }))
+        for _ in 0..<20 { rig.tick() }
+        for _ in 0..<20 {
+            let before = rig.loop.looks
+            rig.tick()
+            #expect(rig.loop.looks - before == 3)
+        }
+    }
+
     @Test func anIdleModelIsLookedAtNowAndThen() {
         let rig = ScalingRig(Plans.plan([Plans.model("river")]))
         for _ in 0..<20 { rig.tick() }

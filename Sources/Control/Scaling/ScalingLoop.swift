@@ -178,7 +178,10 @@ package final class ScalingLoop {
                     wallClock,
                     at: now
                 )
-            self.restsUntil[index] = mayRest ? self.ticks + Self.restTicks : 0
+            // Each has its turn, so that those who rest are not all looked at in one tick.
+            let turns = (index - self.ticks) % Self.restTicks
+            let rest = turns > 0 ? turns : turns + Self.restTicks
+            self.restsUntil[index] = mayRest ? self.ticks + rest : 0
         }
     }
 
