@@ -35,7 +35,10 @@ bench-control: ## how long one tick of the autoscaler takes over 10 000 models
 	@mkdir -p .cache
 	@WEIR_BENCHMARKS=1 swift build -c release --product control-tick >.cache/bench-control.log 2>&1 || \
 	    { tail -n 40 .cache/bench-control.log; exit 1; }
-	@.build/release/control-tick
+	@cc -shared -fPIC -O2 -o .cache/allocations.so Tests/EndToEnd/allocations.c
+	@truncate -s 0 .cache/allocations.count && truncate -s 4096 .cache/allocations.count
+	@WEIR_ALLOCATIONS=.cache/allocations.count LD_PRELOAD=$(CURDIR)/.cache/allocations.so \
+	    .build/release/control-tick
 
 test: ## set up, check the style, run every test
 	@scripts/test all

@@ -17,7 +17,7 @@ struct LoadCurve: Sendable {
     var good: [Float]
     /// Times divided by their bin's mean, in `TimeHistogram`'s buckets.
     var shape: [Float]
-    private(set) var total: Float = 0
+    var total: Float = 0
 
     init() {
         self.counts = Array(repeating: 0, count: Self.binCount)

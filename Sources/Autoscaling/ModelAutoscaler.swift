@@ -134,6 +134,9 @@ package struct ModelAutoscaler: Sendable {
         return decision
     }
 
+    /// Counts a decision that was not made, as the one before it stands.
+    mutating func skipDecision() { self.decisions += 1 }
+
     /// `propose` and `conclude` for a model without a budget.
     package mutating func decide(at now: Instant, wallClock: WallClock? = nil) -> ScalingDecision {
         _ = self.propose(at: now, wallClock: wallClock)

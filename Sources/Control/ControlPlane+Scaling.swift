@@ -14,12 +14,16 @@ final class ScalingDriver {
     static let patience = Duration.milliseconds(400)
     /// How often what the next run should know is written down, where it has changed.
     static let savePeriod = Duration.seconds(10)
+    /// How often learned capacities are among that.
+    private static let learnPeriodSeconds = 60.0
 
     let scaling: ScalingLoop
     private unowned let control: ControlPlane
     private let memoryPath: String?
     private(set) var memory: ScalingMemory?
     private var saved: ScalingMemory?
+    /// When capacities were written down last, since 1970.
+    private var learnedAt = EventLoop.readWallClock()
     private var sources: ScrapedSources?
     private var timer: LoopTimer?
     private var saveTimer: LoopTimer?
@@ -70,7 +74,7 @@ final class ScalingDriver {
     /// Ends the ticking; what is known is written down.
     func stop() {
         if self.timer == nil { return }
-        self.save()
+        self.save(isLast: true)
         self.timer?.cancel()
         self.saveTimer?.cancel()
         self.patienceTimer?.cancel()
@@ -137,7 +141,9 @@ final class ScalingDriver {
             return self.warn(path, "it cannot be read")
         }
         do throws(ScalingMemory.Damage) {
-            self.memory = try ScalingMemory(bytes)
+            var memory = try ScalingMemory(bytes)
+            memory.ageSeconds = max(0, EventLoop.readWallClock() - memory.savedAt)
+            self.memory = memory
         } catch {
             self.warn(path, error.description)
         }
@@ -150,9 +156,17 @@ final class ScalingDriver {
         )
     }
 
-    private func save() {
+    /// - Parameter isLast: nothing is left to a later time.
+    private func save(isLast: Bool = false) {
         guard let path = self.memoryPath else { return }
-        let memory = self.scaling.remember(wallSeconds: EventLoop.readWallClock())
+        let now = EventLoop.readWallClock()
+        // What replicas can do changes all the time, and little.
+        let isDue = isLast || now - self.learnedAt >= Self.learnPeriodSeconds
+        if isDue { self.learnedAt = now }
+        let memory = self.scaling.remember(
+            wallSeconds: now,
+            capacitiesOf: isDue ? nil : self.saved ?? self.memory
+        )
         // An old number of replicas is not taken up, so it has to be written again while it holds.
         let isFresh =
             memory.savedAt - (self.saved?.savedAt ?? 0) < ScalingMemory.replicasHoldSeconds / 10

@@ -267,7 +267,29 @@ import Testing
         var memory = ScalingMemory(savedAt: 1_800_000_000)
         memory.groups["river-main"] = .init(replicas: 3, drainSeconds: [0.5, 12])
         memory.groups["lake"] = .init(replicas: 0)
+        var capacity = LearnedCapacity()
+        capacity.latencyLimit = 0.5
+        capacity.latency.bins = [
+            .init(index: 3, count: 120.5, sum: 30.25, good: 119),
+            .init(index: 51, count: 1, sum: 9, good: 0),
+        ]
+        capacity.latency.shape = [.init(index: 41, count: 121.5)]
+        memory.groups["river-main"]?.capacity = capacity
         return memory
+    }
+
+    private static func curve(_ bins: String) -> String {
+        #"{"version": 1, "savedAt": 1, "groups": {"a": {"capacity": {"latency": {"bins": "#
+            + bins + "}}}}}"
+    }
+
+    @Test func whatIsNotKnownIsPassedOver() throws {
+        let text = Self.curve(#"[[1, 2, 3, 1]], "more": [1]"#).replacing(
+            #""savedAt""#,
+            with: #""later": {"a": null}, "savedAt""#
+        )
+        let memory = try ScalingMemory(Array(text.utf8))
+        #expect(memory.groups["a"]?.capacity?.latency.bins.map(\.count) == [2])
     }
 
     @Test func readsBackWhatItWrote() throws {
@@ -288,6 +310,14 @@ import Testing
         #"{"version": 1, "savedAt": 1, "groups": {"a": {"replicas": 1.5}}}"#,
         #"{"version": 1, "savedAt": 1, "groups": {"a": {"drainSeconds": [-1]}}}"#,
         #"{"version": 1, "savedAt": 1, "groups": {"a": 5}}"#,
+        #"{"version": 1, "savedAt": 1, "groups": {"a": {"capacity": 1}}}"#,
+        Self.curve("[[52, 1, 1, 1]]"), Self.curve("[[-1, 1, 1, 1]]"),
+        Self.curve("[[1e9, 1, 1, 1]]"),
+        Self.curve("[[1, 1, 1, 2]]"), Self.curve("[[1, -1, 1, -1]]"), Self.curve("[[1, 1, 1]]"),
+        Self.curve("[[1, 1, 1, 1, 1]]"), Self.curve("[[1, 1e300, 1, 1]]"), Self.curve("[1]"),
+        Self.curve(
+            "[" + Array(repeating: "[1, 1, 1, 1]", count: 53).joined(separator: ",") + "]"
+        ),
         #"{"version": 1, "savedAt": 1, "groups": {}"#,
     ])
     func damageIsSaidAndNeverTaken(text: String) {

@@ -11,7 +11,7 @@ import Testing
     private func ledger(_ limit: Duration? = nil) -> LoadLedger {
         var ledger = LoadLedger()
         let objectives = Objectives(latency: limit.map { TimeObjective(quantile: 0.9, below: $0) })
-        ledger.follow(["river": ObjectiveLimits(objectives)])
+        ledger.follow([("river", ObjectiveLimits(objectives))])
         ledger.take(WorkerLoad(worker: 0, at: self.start, models: []))
         return ledger
     }
@@ -111,7 +111,7 @@ import Testing
         worker.serve("lake", "main", 5)
         ledger.take(worker.load(at: self.start + .seconds(1)))
         #expect(ledger.delta(of: "lake").arrivals == 0)
-        ledger.follow(["lake": ObjectiveLimits()])
+        ledger.follow([("lake", ObjectiveLimits())])
         worker.serve("lake", "main", 2)
         ledger.take(worker.load(at: self.start + .seconds(2)))
         #expect(ledger.delta(of: "lake").arrivals == 2, "from when it was followed")
@@ -125,7 +125,7 @@ import Testing
         worker.models["lake"]?.variants[0].inFlight = 4
         worker.queue("lake", 3)
         ledger.take(worker.load(at: self.start + .seconds(1)))
-        ledger.follow(["lake": ObjectiveLimits()])
+        ledger.follow([("lake", ObjectiveLimits())])
         #expect(ledger.delta(of: "lake").queued == 3)
         ledger.take(worker.load(at: self.start + .seconds(2)))
         let delta = ledger.delta(of: "lake")
@@ -201,7 +201,7 @@ import Testing
         #expect(self.text(back) == self.text(document))
         var ledgers = [LoadLedger(), LoadLedger()]
         for (index, source) in [document, back].enumerated() {
-            ledgers[index].follow(["ri\"ver": ObjectiveLimits()])
+            ledgers[index].follow([("ri\"ver", ObjectiveLimits())])
             ledgers[index].take(WorkerLoad(worker: 3, at: .zero, models: []))
             ledgers[index].take(source.load(source: 3))
         }
@@ -246,7 +246,7 @@ import Testing
             """
         let document = try LoadDocument(Array(text.utf8))
         var ledger = LoadLedger()
-        ledger.follow(["river": ObjectiveLimits()])
+        ledger.follow([("river", ObjectiveLimits())])
         for source in 0..<8 {
             ledger.take(WorkerLoad(worker: source, at: .zero, models: []))
             ledger.take(document.load(source: source))

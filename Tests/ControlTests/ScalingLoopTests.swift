@@ -187,4 +187,64 @@ import Testing
         let again = next.loop.remember(wallSeconds: 1_800_000_001)
         #expect(again.groups["river-main"]?.drainSeconds == [4])
     }
+
+    private static func objective(_ milliseconds: Int) -> ScalingPlan {
+        var model = Plans.model("river")
+        model.setup.policy.targets = [.objective]
+        model.setup.objectives = Objectives(
+            latency: TimeObjective(quantile: 0.95, below: .milliseconds(milliseconds))
+        )
+        return Plans.plan([model])
+    }
+
+    private func isLearning(_ rig: ScalingRig) throws -> Bool {
+        let decision = try #require(rig.loop.latest(of: "river")?.variants.first)
+        if case .objectiveLearning = try #require(decision.recommendations.first).reason {
+            return true
+        }
+        return false
+    }
+
+    /// - Returns: what a run knows that served requests for some minutes.
+    private func experience() throws -> ScalingMemory {
+        let rig = ScalingRig(Self.objective(500), replicas: 2)
+        for _ in 0..<200 {
+            rig.tick { $0.serve("river", "main", 10, seconds: 0.2) }
+            rig.settle()
+        }
+        #expect(try !self.isLearning(rig))
+        let text = rig.loop.remember(wallSeconds: 1_800_000_000).text
+        return try ScalingMemory(Array(text.utf8))
+    }
+
+    @Test func whatReplicasCanDoIsKnownAfterARestart() throws {
+        let next = ScalingRig(Self.objective(500), replicas: 2, memory: try self.experience())
+        next.tick { $0.serve("river", "main", 10, seconds: 0.2) }
+        #expect(try !self.isLearning(next))
+        let fresh = ScalingRig(Self.objective(500), replicas: 2)
+        fresh.tick { $0.serve("river", "main", 10, seconds: 0.2) }
+        #expect(try self.isLearning(fresh))
+    }
+
+    @Test func whatIsOldOrOfAnotherObjectiveIsLearnedAnew() throws {
+        var memory = try self.experience()
+        let other = ScalingRig(Self.objective(300), replicas: 2, memory: memory)
+        other.tick { $0.serve("river", "main", 10, seconds: 0.2) }
+        #expect(try self.isLearning(other))
+        // Two hundred half-lives.
+        memory.ageSeconds = 360_000
+        let late = ScalingRig(Self.objective(500), replicas: 2, memory: memory)
+        late.tick { $0.serve("river", "main", 10, seconds: 0.2) }
+        #expect(try self.isLearning(late))
+    }
+
+    @Test func capacitiesThatAreNotDueStayAsTheyWere() throws {
+        let memory = try self.experience()
+        let next = ScalingRig(Self.objective(500), replicas: 2, memory: memory)
+        for _ in 0..<20 { next.tick { $0.serve("river", "main", 10, seconds: 0.2) } }
+        let later = next.loop.remember(wallSeconds: 1_800_000_020, capacitiesOf: memory)
+        #expect(later.groups["river-main"]?.capacity == memory.groups["river-main"]?.capacity)
+        let anew = next.loop.remember(wallSeconds: 1_800_000_020)
+        #expect(anew.groups["river-main"]?.capacity != memory.groups["river-main"]?.capacity)
+    }
 }

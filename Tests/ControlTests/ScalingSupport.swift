@@ -13,9 +13,13 @@ final class FakeFleet: ScalingFleet {
     var groups: [String: GroupStatus] = [:]
     /// Every number that was written, in order.
     private(set) var writes: [(group: String, count: Int)] = []
+    /// Told of what changes, as by a cluster.
+    var onChange: (ReplicaChange) -> Void = { _ in }
     /// Refuses everything, as a cluster that is shutting down.
     var refusal: String?
     private var serial: UInt64 = 0
+    /// When replicas begin what they do.
+    var now = Instant.zero
 
     init(_ names: [String] = [], replicas: Int = 0) {
         for name in names {
@@ -43,6 +47,11 @@ final class FakeFleet: ScalingFleet {
 
     /// Gives the group so many replicas, `ready` of them ready and the others starting.
     func have(_ count: Int, ready: Int, in group: String) {
+        let before = self.groups[group]?.replicas ?? []
+        defer {
+            for replica in before { self.onChange(.removed(replica.id)) }
+            for replica in self.groups[group]?.replicas ?? [] { self.onChange(.updated(replica)) }
+        }
         self.groups[group]?.desired = count
         self.groups[group]?.replicas = (0..<count).map { index in
             self.serial += 1
@@ -50,7 +59,8 @@ final class FakeFleet: ScalingFleet {
                 group,
                 index,
                 serial: self.serial,
-                state: index < ready ? .ready : .starting
+                state: index < ready ? .ready : .starting,
+                since: self.now
             )
         }
     }
@@ -88,6 +98,16 @@ struct FakeWorker {
 
     func load(at now: Instant) -> WorkerLoad {
         WorkerLoad(worker: self.number, at: now, models: Array(self.models.values))
+    }
+
+    /// As a worker reports: the models alone that changed since the last report, or have requests
+    /// under way.
+    func changes(since reported: Self, at now: Instant) -> WorkerLoad {
+        let changed = self.models.values.filter { model in
+            model.arrivals != reported.models[model.name]?.arrivals || model.queue.count > 0
+                || model.variants.contains { $0.inFlight > 0 }
+        }
+        return WorkerLoad(worker: self.number, at: now, models: changed)
     }
 
     /// `count` requests came for a variant, took `seconds` each, and are over.
@@ -185,6 +205,8 @@ final class ScalingRig {
     let fleet: FakeFleet
     let loop: ScalingLoop
     var worker = FakeWorker()
+    /// The worker as it was when it reported last.
+    private var reported = FakeWorker()
     private(set) var now = Instant(nanoseconds: 1_000_000_000_000)
 
     init(_ plan: ScalingPlan, replicas: Int = 0, memory: ScalingMemory? = nil) {
@@ -194,6 +216,7 @@ final class ScalingRig {
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         )
         self.loop.adopt(plan, memory: memory, at: self.now)
+        self.fleet.onChange = { [unowned self] in self.loop.note($0, at: self.now) }
         // The first report is where counting starts.
         self.loop.take(self.worker.load(at: self.now))
     }
@@ -210,8 +233,12 @@ final class ScalingRig {
         _ act: (inout FakeWorker) -> Void = { _ in }
     ) {
         self.now = self.now + .seconds(1)
+        self.fleet.now = self.now
         act(&self.worker)
-        if hears, collects { self.loop.take(self.worker.load(at: self.now)) }
+        if hears, collects {
+            self.loop.take(self.worker.changes(since: self.reported, at: self.now))
+            self.reported = self.worker
+        }
         self.loop.tick(at: self.now, wallClock: self.wallClock, isGatewayHeard: hears)
     }
 
@@ -219,9 +246,13 @@ final class ScalingRig {
         self.loop.wake(model, pinnedTo: variant, wallClock: self.wallClock, at: self.now)
     }
 
+    private static func isSettled(_ group: GroupStatus) -> Bool {
+        group.replicas.count == group.desired && group.replicas.allSatisfy { $0.state == .ready }
+    }
+
     /// All replicas that were asked for are ready at once.
     func settle() {
-        for (name, group) in self.fleet.groups {
+        for (name, group) in self.fleet.groups where !Self.isSettled(group) {
             self.fleet.have(group.desired, ready: group.desired, in: name)
         }
     }

@@ -9,7 +9,8 @@ import Proxy
 
 // How long one tick of the autoscaler takes: gathering the counters of two workers, deciding for
 // every model, writing what changed. Processor time of this thread: the fastest, the median and the
-// slowest of many ticks.
+// slowest of many ticks. Where WEIR_ALLOCATIONS names the file in which Tests/EndToEnd/allocations.c
+// counts, loaded before the C library, also the blocks asked for in a tick.
 
 /// Groups that are there in the number asked for, at once.
 final class InstantFleet: ScalingFleet {
@@ -45,6 +46,28 @@ final class InstantFleet: ScalingFleet {
     }
 }
 
+/// Blocks that this thread has asked for, as long as somebody counts them.
+struct AllocationCounter {
+    private let counter: UnsafePointer<UInt64>?
+
+    init() {
+        // The counter counts threads of workers: this one works for now.
+        prctl(PR_SET_NAME, "weir-worker-0")
+        guard let path = getenv("WEIR_ALLOCATIONS") else {
+            self.counter = nil
+            return
+        }
+        let file = open(path, O_RDONLY)
+        let page = mmap(nil, 8, PROT_READ, MAP_SHARED, file, 0)
+        close(file)
+        self.counter =
+            page == MAP_FAILED
+            ? nil : page.map { UnsafePointer($0.assumingMemoryBound(to: UInt64.self)) }
+    }
+
+    var count: UInt64? { self.counter?.pointee }
+}
+
 struct Bench {
     static let models = 10_000
     static let ticks = 60
@@ -55,6 +78,9 @@ struct Bench {
     private var statistics: [[ModelStatistics]]
     private var random = RandomSource(seed: 1)
     private var now = Instant(nanoseconds: 1_000_000_000_000)
+    private let allocations = AllocationCounter()
+    /// Blocks asked for in each tick.
+    private(set) var blocks: [UInt64] = []
 
     /// - Parameter busy: how many models have requests in every second.
     init(busy: Int) {
@@ -128,6 +154,7 @@ struct Bench {
                     UInt64(count)
             }
         }
+        let before = self.allocations.count
         let begin = Self.processorSeconds()
         for worker in self.statistics.indices {
             self.loop.take(
@@ -135,10 +162,18 @@ struct Bench {
             )
         }
         self.loop.tick(at: self.now, wallClock: WallClock(secondsSince1970: 1_800_000_000))
-        return Self.processorSeconds() - begin
+        let seconds = Self.processorSeconds() - begin
+        if let before, let after = self.allocations.count { self.blocks.append(after - before) }
+        return seconds
     }
 
     var writes: Int { self.fleet.writes }
+
+    mutating func forgetBlocks() { self.blocks = [] }
+
+    var medianBlocks: UInt64? {
+        self.blocks.isEmpty ? nil : self.blocks.sorted()[self.blocks.count / 2]
+    }
 
     private static func processorSeconds() -> Double {
         var time = timespec()
@@ -152,11 +187,13 @@ func milliseconds(_ seconds: Double) -> String { "\((seconds * 10_000).rounded()
 for busy in [0, 100, 1_000, Bench.models] {
     var bench = Bench(busy: busy)
     for _ in 0..<10 { _ = bench.tick() }
+    bench.forgetBlocks()
     let times = (0..<Bench.ticks).map { _ in bench.tick() }.sorted()
     print(
         "\(Bench.models) models, \(busy) busy: \(milliseconds(times[0])) fastest, "
             + "\(milliseconds(times[times.count / 2])) median, "
             + "\(milliseconds(times[times.count - 1])) slowest; "
+            + "\(bench.medianBlocks.map { "\($0) blocks asked for in the median, " } ?? "")"
             + "\(bench.writes) changes"
     )
 }

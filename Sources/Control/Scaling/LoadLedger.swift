@@ -56,60 +56,119 @@ package struct ObjectiveLimits: Sendable, Equatable {
 /// A report that comes late or not at all loses nothing: the next one has counted on. A source's
 /// first report is where counting starts; a model that begins anew (another epoch, or counters that
 /// have fallen) counts from zero. Only the models that are followed are worked out.
+///
+/// Models that are followed have places, in the order in which they were given: what is kept of
+/// them is in arrays by place and is changed where it stands.
 package struct LoadLedger {
-    private struct Source {
-        var models: [String: ModelStatistics] = [:]
+    /// What one source said last.
+    private final class Source {
+        /// By place; nil: nothing yet.
+        var followed: [ModelStatistics?]
+        var others: [String: ModelStatistics] = [:]
+
+        init(places: Int) {
+            self.followed = Array(repeating: nil, count: places)
+        }
     }
 
     private var sources: [Int: Source] = [:]
-    private var followed: [String: ObjectiveLimits] = [:]
-    private var pending: [String: ModelDelta] = [:]
+    private var names: [String] = []
+    private var places: [String: Int] = [:]
+    /// By place, as is what follows.
+    private var limits: [ObjectiveLimits] = []
+    private var pending: [ModelDelta] = []
+    private var isTouched: [Bool] = []
 
     package init() {}
 
     /// Follows these models and no others; what is known of them stays. One that was not followed
     /// before begins with what is under way: its end will be reported, its beginning was.
-    package mutating func follow(_ models: [String: ObjectiveLimits]) {
-        for name in self.pending.keys where models[name] == nil { self.pending[name] = nil }
-        for name in models.keys where self.pending[name] == nil {
+    package mutating func follow(_ models: [(name: String, limits: ObjectiveLimits)]) {
+        let before = self.places
+        let pending = self.pending
+        self.names = models.map(\.name)
+        self.places = Dictionary(zip(self.names, self.names.indices)) { first, _ in first }
+        self.limits = models.map(\.limits)
+        self.pending = Array(repeating: ModelDelta(), count: models.count)
+        self.isTouched = Array(repeating: true, count: models.count)
+        for source in self.sources.values { self.move(source, before) }
+        for (place, name) in self.names.enumerated() {
+            if let old = before[name] {
+                self.pending[place] = pending[old]
+                continue
+            }
             for source in self.sources.values {
-                guard let model = source.models[name] else { continue }
-                self.pending[name, default: ModelDelta()].addGauges(model, before: nil)
+                guard let model = source.followed[place] else { continue }
+                self.pending[place].addGauges(model, before: nil)
             }
         }
-        self.followed = models
+    }
+
+    private func move(_ source: Source, _ before: [String: Int]) {
+        let old = source.followed
+        for (name, place) in before where self.places[name] == nil {
+            if let model = old[place] { source.others[name] = model }
+        }
+        source.followed = self.names.map { name in
+            before[name].map { old[$0] } ?? source.others.removeValue(forKey: name)
+        }
     }
 
     /// Forgets models that exist no more.
     package mutating func forget(except names: (String) -> Bool) {
-        for source in self.sources.keys {
-            for name in self.sources[source]?.models.keys.filter({ !names($0) }) ?? [] {
-                self.sources[source]?.models[name] = nil
-            }
+        for source in self.sources.values {
+            source.others = source.others.filter { names($0.key) }
         }
     }
 
     package mutating func take(_ load: WorkerLoad) {
-        guard self.sources[load.worker] != nil else {
-            let models = Dictionary(load.models.map { ($0.name, $0) }) { $1 }
-            self.sources[load.worker] = Source(models: models)
-            for model in load.models where self.followed[model.name] != nil {
-                self.pending[model.name, default: ModelDelta()].addGauges(model, before: nil)
-            }
-            return
-        }
+        let known = self.sources[load.worker]
+        let source = known ?? Source(places: self.names.count)
+        if known == nil { self.sources[load.worker] = source }
         for model in load.models {
-            let before = self.sources[load.worker]?.models.updateValue(model, forKey: model.name)
-            guard let limits = self.followed[model.name] else { continue }
-            self.pending[model.name, default: ModelDelta()].add(model, before: before, limits)
+            guard let place = self.places[model.name] else {
+                source.others[model.name] = model
+                continue
+            }
+            self.isTouched[place] = true
+            if known == nil {
+                self.pending[place].addGauges(model, before: nil)
+            } else {
+                self.pending[place].add(
+                    model,
+                    before: source.followed[place],
+                    self.limits[place]
+                )
+            }
+            source.followed[place] = model
         }
     }
 
     /// What is new of a model since this was called last. What is under way now stays known.
     package mutating func delta(of model: String) -> ModelDelta {
-        guard let delta = self.pending[model] else { return ModelDelta() }
-        self.pending[model]?.forgetCounts()
+        guard let place = self.places[model] else { return ModelDelta() }
+        let delta = self.pending[place]
+        self.settle(place)
         return delta
+    }
+
+    // MARK: By place
+
+    /// Whether anything was said of the model since it was settled last.
+    package func isTouched(_ place: Int) -> Bool { self.isTouched[place] }
+
+    /// Calls `body` with what is new of a model since it was settled.
+    package func withDelta<Result>(
+        _ place: Int,
+        _ body: (borrowing ModelDelta) -> Result
+    ) -> Result {
+        body(self.pending[place])
+    }
+
+    /// Begins to count anew; what is under way stays known.
+    package mutating func settle(_ place: Int) {
+        self.isTouched[place] = false
+        self.pending[place].forgetCounts()
     }
 }
 
@@ -122,8 +181,9 @@ extension ModelDelta {
     ) {
         self.addGauges(now, before: before)
         // Begun anew: everything it has counted is new.
-        let before = before.flatMap {
-            $0.epoch == now.epoch && $0.arrivals <= now.arrivals ? $0 : nil
+        var before = before
+        if let known = before, known.epoch != now.epoch || known.arrivals > now.arrivals {
+            before = nil
         }
         self.arrivals += now.arrivals - (before?.arrivals ?? 0)
         self.refused += since(Self.refused(now), before.map(Self.refused))
@@ -149,15 +209,11 @@ extension ModelDelta {
     }
 
     mutating func forgetCounts() {
-        var empty = ModelDelta()
-        empty.queued = self.queued
-        empty.variants = self.variants.map { variant in
-            var kept = VariantDelta(name: variant.name)
-            kept.inFlight = variant.inFlight
-            kept.queued = variant.queued
-            return kept
-        }
-        self = empty
+        self.arrivals = 0
+        self.refused = 0
+        self.queuedSeconds = 0
+        self.queueWait.clear()
+        for index in self.variants.indices { self.variants[index].forgetCounts() }
     }
 
     private mutating func index(of name: String) -> Int {
@@ -173,6 +229,18 @@ extension ModelDelta {
 }
 
 extension VariantDelta {
+    mutating func forgetCounts() {
+        self.pinned = 0
+        self.dispatched = 0
+        self.completions = 0
+        self.inFlightSeconds = 0
+        self.queuedSeconds = 0
+        self.latency.clear()
+        self.timeToFirstToken.clear()
+        self.tokensIn = 0
+        self.tokensOut = 0
+    }
+
     mutating func add(
         _ now: VariantStatistics,
         before: VariantStatistics?,
@@ -223,12 +291,19 @@ private func seconds(_ now: UInt64, _ before: UInt64?) -> Double {
 }
 
 extension TimeSample {
+    /// Without copying what is empty already.
+    mutating func clear() {
+        if self.count > 0 { self = TimeSample() }
+        self.within = nil
+    }
+
     /// Adds what was recorded since `earlier`; `limit` is in nanoseconds.
     mutating func add(
         _ histogram: LatencyHistogram,
         since earlier: LatencyHistogram?,
         limit: UInt64?
     ) {
+        if histogram.count == earlier?.count ?? 0 { return }
         var within: UInt64 = 0
         var recorded = TimeHistogram()
         histogram.forEachBucket(since: earlier) { nanoseconds, times in

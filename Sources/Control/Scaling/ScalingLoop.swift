@@ -7,6 +7,9 @@
 //     model servers, Prometheus ──▶ ScalingSources ┘                          │
 //                                         ScalingHistory, explanation, memory ┘
 //
+// A model to which nothing happens rests: it is left out of up to `restTicks` - 1 ticks, and makes up
+// for them when a request, a change of a replica or the end of its rest comes.
+//
 // It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on
 // is behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
 //
@@ -46,21 +49,22 @@ package protocol ScalingSources: AnyObject {
 
 /// See the design note at the top of this file.
 package final class ScalingLoop {
-    private struct Entry {
-        var plan: ScalingPlan.Model
-        var autoscaler: ModelAutoscaler
-        var gather: VariantGather
-        var latest: ScalingDecision?
-        /// What was wanted last, by variant of the plan: in a dry run nothing else knows.
-        var wanted: [Int?]
-        var counts: [ReplicaCounts?]
-        /// Seconds, the last of each variant, for the memory.
-        var drains: [[Double]]
-    }
+    /// Models that rest are looked at so often.
+    package static let restTicks = 8
 
     package private(set) var plan = ScalingPlan()
     package private(set) var history = ScalingHistory()
-    private var entries: [Entry] = []
+    /// In the order of the plan, which is that of the ledger's places.
+    private var models: [ScaledModel] = []
+    /// The first tick at which each model is not to rest; 0: at once.
+    private var restsUntil: [Int] = []
+    private var ticks = 0
+    /// The last ticks, oldest first: what a model that rested catches up on.
+    private var recent: [ScaledModel.Tick] = []
+    /// For tests alone: decides about every model at every tick.
+    package var testOnly_neverRests = false
+    /// Models that were decided about since the start.
+    package private(set) var looks: UInt64 = 0
     private var ledger = LoadLedger()
     private var replicas = ReplicaLedger()
     private unowned let fleet: any ScalingFleet
@@ -81,18 +85,23 @@ package final class ScalingLoop {
     /// Takes over a plan. What was learned stays with models and variants of the same name.
     /// - Parameter memory: what an earlier run knew.
     package func adopt(_ plan: ScalingPlan, memory: ScalingMemory? = nil, at now: Instant) {
-        var old: [String: Entry] = [:]
-        for entry in self.entries { old[entry.plan.name] = entry }
-        self.entries = plan.models.map { model in
-            guard let known = old[model.name] else {
-                return self.newEntry(model, memory, at: now)
-            }
-            return Self.changed(known, to: model, at: now)
+        var old: [String: ScaledModel] = [:]
+        for (index, model) in self.models.enumerated() {
+            self.catchUp(index)
+            old[model.plan.name] = model
         }
+        self.models = plan.models.map { entry in
+            guard let known = old[entry.name] else {
+                return ScaledModel(entry, memory, self.fleet, at: now)
+            }
+            known.adopt(entry, at: now)
+            return known
+        }
+        self.restsUntil = Array(repeating: 0, count: plan.models.count)
         self.plan = plan
-        var limits: [String: ObjectiveLimits] = [:]
-        for model in plan.models { limits[model.name] = ObjectiveLimits(model.setup.objectives) }
-        self.ledger.follow(limits)
+        self.ledger.follow(
+            plan.models.map { ($0.name, ObjectiveLimits($0.setup.objectives)) }
+        )
         self.replicas.follow(Set(plan.models.flatMap { $0.variants.map(\.group) }))
         self.history.forget { plan.index(of: $0) != nil }
         self.sources?.follow(plan)
@@ -103,66 +112,13 @@ package final class ScalingLoop {
         self.ledger.forget { names.contains($0) }
     }
 
-    private func newEntry(
-        _ model: ScalingPlan.Model,
-        _ memory: ScalingMemory?,
-        at now: Instant
-    ) -> Entry {
-        var entry = Entry(
-            plan: model,
-            autoscaler: ModelAutoscaler(model.setup, at: now),
-            gather: VariantGather(variants: model.variants.count),
-            wanted: Array(repeating: nil, count: model.variants.count),
-            counts: Array(repeating: nil, count: model.variants.count),
-            drains: Array(repeating: [], count: model.variants.count)
-        )
-        for (index, variant) in model.variants.enumerated() {
-            let drains = memory?.groups[variant.group]?.drainSeconds ?? []
-            let starts = self.fleet.group(variant.group)?.coldStarts.samples ?? []
-            entry.drains[index] = drains
-            if drains.isEmpty && starts.isEmpty { continue }
-            entry.autoscaler.observe(
-                VariantObservation(
-                    seconds: 1,
-                    coldStartSeconds: starts.map(\.secondsAsDouble),
-                    drainSeconds: drains
-                ),
-                variant: index,
-                at: now
-            )
-        }
-        return entry
-    }
-
-    private static func changed(
-        _ entry: Entry,
-        to model: ScalingPlan.Model,
-        at now: Instant
-    ) -> Entry {
-        var entry = entry
-        if entry.plan == model { return entry }
-        if entry.plan.setup != model.setup { entry.autoscaler.reconfigure(model.setup, at: now) }
-        let names = entry.plan.variants.map(\.name)
-        let old = entry
-        if names != model.variants.map(\.name) {
-            let places = model.variants.map { names.firstIndex(of: $0.name) }
-            entry.gather = VariantGather(variants: model.variants.count)
-            entry.wanted = places.map { $0.flatMap { old.wanted[$0] } }
-            entry.counts = places.map { $0.flatMap { old.counts[$0] } }
-            entry.drains = places.map { $0.map { old.drains[$0] } ?? [] }
-            // Its indices are those of other variants.
-            entry.latest = nil
-        }
-        entry.plan = model
-        return entry
-    }
-
     // MARK: What comes in
 
     package func take(_ load: WorkerLoad) { self.ledger.take(load) }
 
     package func note(_ change: ReplicaChange, at now: Instant) {
         self.replicas.note(change, at: now)
+        if let index = self.plan.index(ofGroup: change.id.group) { self.restsUntil[index] = 0 }
     }
 
     // MARK: The tick
@@ -178,81 +134,83 @@ package final class ScalingLoop {
     ) {
         let seconds = self.tickedAt.map { max(0.001, now.seconds(since: $0)) } ?? 1
         self.tickedAt = now
+        self.ticks += 1
         self.sources?.refresh()
-        for index in self.entries.indices {
-            let samples = self.gather(index, isGatewayHeard: isGatewayHeard, at: now)
-            for variant in self.entries[index].plan.variants.indices {
-                self.observe(
-                    index,
-                    variant,
-                    samples?[variant],
-                    seconds: seconds,
-                    missing: missing,
-                    at: now
-                )
+        let isWhole = isGatewayHeard && missing == 0 && !self.testOnly_neverRests
+        var awake: [Int] = []
+        awake.reserveCapacity(self.models.count)
+        for index in self.models.indices {
+            if isWhole, self.restsUntil[index] > self.ticks, !self.ledger.isTouched(index) {
+                continue
             }
-            if let samples { self.wakeSleeping(index, samples, wallClock, at: now) }
+            self.catchUp(index)
+            awake.append(index)
+            let observed = ScaledModel.Observed(
+                seconds: seconds,
+                missing: missing,
+                isGatewayHeard: isGatewayHeard,
+                now: now
+            )
+            self.observe(index, observed, wallClock)
         }
-        self.decide(wallClock, at: now)
+        self.recent.append(ScaledModel.Tick(number: self.ticks, at: now, seconds: seconds))
+        if self.recent.count > Self.restTicks { self.recent.removeFirst() }
+        self.looks += UInt64(awake.count)
+        self.decide(awake, wallClock, at: now)
+        self.layToRest(awake, wallClock, at: now)
     }
 
-    private func gather(_ index: Int, isGatewayHeard: Bool, at now: Instant) -> [GatewaySample]? {
-        let model = self.entries[index].plan
-        for (variant, entry) in model.variants.enumerated() {
-            self.entries[index].counts[variant] = self.fleet.group(entry.group).map {
-                self.replicas.counts($0, at: now)
-            }
+    /// Makes up for the ticks in which a model rested.
+    private func catchUp(_ index: Int) {
+        let model = self.models[index]
+        guard model.lookedAt > 0, let newest = self.recent.last, newest.number > model.lookedAt
+        else { return }
+        model.rest(self.recent)
+    }
+
+    private func layToRest(_ awake: [Int], _ wallClock: WallClock?, at now: Instant) {
+        for index in awake {
+            self.models[index].lookedAt = self.ticks
+            let mayRest =
+                !self.testOnly_neverRests
+                && self.models[index].mayRest(
+                    forSeconds: Self.restTicks + 1,
+                    wallClock,
+                    at: now
+                )
+            // Each has its turn, so that those who rest are not all looked at in one tick.
+            let turns = (index - self.ticks) % Self.restTicks
+            let rest = turns > 0 ? turns : turns + Self.restTicks
+            self.restsUntil[index] = mayRest ? self.ticks + rest : 0
         }
-        guard isGatewayHeard else { return nil }
-        let delta = self.ledger.delta(of: model.name)
-        return self.entries[index].gather.samples(
-            model,
-            delta,
-            replicas: self.entries[index].counts,
-            oldestQueuedSeconds: self.oldestQueuedSeconds(model.name)
-        )
     }
 
     private func observe(
         _ index: Int,
-        _ variant: Int,
-        _ sample: GatewaySample?,
-        seconds: Double,
-        missing: Int,
-        at now: Instant
+        _ observed: ScaledModel.Observed,
+        _ wallClock: WallClock?
     ) {
-        let model = self.entries[index].plan
-        let group = model.variants[variant].group
-        var observation = VariantObservation(seconds: seconds)
-        observation.gateway = sample
-        observation.gatewaysMissing = missing
-        observation.replicas = self.entries[index].counts[variant]
-        observation.coldStartSeconds = self.replicas.takeStarts(of: group)
-        observation.drainSeconds = self.replicas.takeDrains(of: group)
-        observation.slotsPerReplica = model.slotsPerReplica
-        if let sources = self.sources {
-            observation.servers = sources.servers(ofGroup: group, at: now)
-            observation.gpuUtilization = sources.gpuUtilization(ofGroup: group, at: now)
-            observation.metrics = sources.metrics(of: model, at: now)
+        let model = self.models[index]
+        model.look(at: self.fleet, self.replicas, observed.now)
+        if observed.isGatewayHeard {
+            let oldest = self.oldestQueuedSeconds(model.plan.name)
+            self.ledger.withDelta(index) { model.gather($0, oldestQueuedSeconds: oldest) }
+            self.ledger.settle(index)
+        } else {
+            model.samples.removeAll(keepingCapacity: true)
         }
-        if !observation.drainSeconds.isEmpty {
-            let kept = self.entries[index].drains[variant] + observation.drainSeconds
-            self.entries[index].drains[variant] = kept.suffix(ScalingMemory.drainsMax)
-        }
-        self.entries[index].autoscaler.observe(observation, variant: variant, at: now)
+        model.observe(observed, &self.replicas, self.sources)
+        if observed.isGatewayHeard { self.wakeSleeping(index, wallClock, at: observed.now) }
     }
 
     /// A variant that has weight and no replica while others serve: it is started, so that it gets
     /// the share it is to have. Until it is ready the others have its requests.
-    private func wakeSleeping(
-        _ index: Int,
-        _ samples: [GatewaySample],
-        _ wallClock: WallClock?,
-        at now: Instant
-    ) {
-        for (variant, entry) in self.entries[index].plan.variants.enumerated()
-        where entry.weight > 0 && samples[variant].arrivals + samples[variant].queued > 0 {
-            guard let counts = self.entries[index].counts[variant],
+    private func wakeSleeping(_ index: Int, _ wallClock: WallClock?, at now: Instant) {
+        let model = self.models[index]
+        for variant in model.samples.indices {
+            let sample = model.samples[variant]
+            guard model.plan.variants[variant].weight > 0, sample.arrivals + sample.queued > 0,
+                let counts = model.counts[variant],
                 counts.ready + counts.starting + counts.stuck == 0
             else { continue }
             self.start(
@@ -265,38 +223,38 @@ package final class ScalingLoop {
         }
     }
 
-    private func decide(_ wallClock: WallClock?, at now: Instant) {
+    private func decide(_ awake: [Int], _ wallClock: WallClock?, at now: Instant) {
         var claims: [[BudgetAllocator.Claim]] = self.plan.budgets.map { budget in
             self.fixedClaims(budget, at: now)
         }
-        var places: [(entry: Int, budget: Int, first: Int)] = []
-        for index in self.entries.indices {
-            let proposals = self.entries[index].autoscaler.propose(at: now, wallClock: wallClock)
-            guard let share = self.entries[index].plan.budget else {
+        var places: [(model: Int, budget: Int, first: Int)] = []
+        for index in awake {
+            let model = self.models[index]
+            let proposals = model.autoscaler.propose(at: now, wallClock: wallClock)
+            guard let share = model.plan.budget else {
                 self.conclude(index, grants: [], wallClock, at: now)
                 continue
             }
             places.append((index, share.index, claims[share.index].count))
-            claims[share.index] += self.claims(index, proposals, share)
+            claims[share.index] += self.claims(model, proposals, share)
         }
         if places.isEmpty { return }
         let grants = zip(self.plan.budgets, claims).map { budget, claims in
             BudgetAllocator(total: budget.total).grants(for: claims)
         }
         for place in places {
-            let count = self.entries[place.entry].plan.variants.count
+            let count = self.models[place.model].plan.variants.count
             let own = grants[place.budget][place.first..<(place.first + count)]
-            self.conclude(place.entry, grants: own.map { $0 }, wallClock, at: now)
+            self.conclude(place.model, grants: own.map { $0 }, wallClock, at: now)
         }
     }
 
     private func claims(
-        _ index: Int,
+        _ entry: ScaledModel,
         _ proposals: [Proposal],
         _ share: ScalingPlan.Share
     ) -> [BudgetAllocator.Claim] {
-        let entry = self.entries[index]
-        return proposals.indices.map { variant in
+        proposals.indices.map { variant in
             let counts = entry.counts[variant]
             let draining = counts?.draining ?? 0
             // What drains and can be taken back needs no units that are free.
@@ -336,8 +294,8 @@ package final class ScalingLoop {
         _ wallClock: WallClock?,
         at now: Instant
     ) {
-        let decision = self.entries[index].autoscaler.conclude(grants: grants, at: now)
-        self.entries[index].latest = decision
+        let decision = self.models[index].autoscaler.conclude(grants: grants, at: now)
+        self.models[index].latest = decision
         for variant in decision.variants.indices { self.act(index, variant, decision, wallClock) }
     }
 
@@ -350,13 +308,13 @@ package final class ScalingLoop {
         let own = decision.variants[variant]
         let isDryRun = own.isDryRun
         guard isDryRun ? own.outcome != .hold : own.replicasToSet != nil else { return }
-        let group = self.entries[index].plan.variants[variant].group
+        let group = self.models[index].plan.variants[variant].group
         let present = self.fleet.group(group)?.desired
-        let before = isDryRun ? self.entries[index].wanted[variant] ?? present : present
-        self.entries[index].wanted[variant] = own.desired
+        let before = isDryRun ? self.models[index].wanted[variant] ?? present : present
+        self.models[index].wanted[variant] = own.desired
         guard let before, before != own.desired else { return }
         let change = ScalingChange(
-            model: self.entries[index].plan.name,
+            model: self.models[index].plan.name,
             variant: own.variant,
             group: group,
             from: before,
@@ -408,12 +366,15 @@ package final class ScalingLoop {
         at now: Instant
     ) -> Bool {
         guard let index = self.plan.index(of: model) else { return false }
-        for (variant, entry) in self.entries[index].plan.variants.enumerated()
+        self.catchUp(index)
+        self.models[index].lookedAt = self.ticks
+        self.restsUntil[index] = 0
+        for (variant, entry) in self.models[index].plan.variants.enumerated()
         where pinned.map({ $0 == entry.name }) ?? (entry.weight > 0) {
             guard let group = self.fleet.group(entry.group) else { continue }
             if group.desired > 0 {
                 // It comes between two ticks: the next decision is not to take the replica for idle.
-                _ = self.entries[index].autoscaler.requestArrived(variant: variant, at: now)
+                _ = self.models[index].autoscaler.requestArrived(variant: variant, at: now)
                 continue
             }
             self.start(
@@ -424,7 +385,7 @@ package final class ScalingLoop {
                 at: now
             )
         }
-        return !self.entries[index].plan.setup.policy.isDryRun
+        return !self.models[index].plan.setup.policy.isDryRun
     }
 
     private func start(
@@ -434,15 +395,15 @@ package final class ScalingLoop {
         _ wallClock: WallClock?,
         at now: Instant
     ) {
-        let model = self.entries[index].plan
+        let model = self.models[index].plan
         guard self.hasRoom(model, variant, at: now) else { return }
-        let answer = self.entries[index].autoscaler.requestArrived(variant: variant, at: now)
+        let answer = self.models[index].autoscaler.requestArrived(variant: variant, at: now)
         guard case .start(let count) = answer else { return }
         let group = model.variants[variant].group
         let isDryRun = model.setup.policy.isDryRun
         let before = self.fleet.group(group)?.desired ?? 0
-        let known = isDryRun ? self.entries[index].wanted[variant] ?? before : before
-        self.entries[index].wanted[variant] = count
+        let known = isDryRun ? self.models[index].wanted[variant] ?? before : before
+        self.models[index].wanted[variant] = count
         if known >= count { return }
         self.make(
             ScalingChange(
@@ -483,25 +444,33 @@ package final class ScalingLoop {
 
     /// The latest decision about a model; nil before the first, or where it is not scaled.
     package func latest(of model: String) -> ScalingDecision? {
-        self.plan.index(of: model).flatMap { self.entries[$0].latest }
+        self.plan.index(of: model).flatMap { self.models[$0].latest }
     }
 
     /// What is wanted of a variant now; nil where nothing was decided.
     package func wanted(model: String, variant: String) -> Int? {
         guard let index = self.plan.index(of: model),
-            let place = self.entries[index].plan.variants.firstIndex(where: { $0.name == variant })
+            let place = self.models[index].plan.variants.firstIndex(where: { $0.name == variant })
         else { return nil }
-        return self.entries[index].wanted[place]
+        return self.models[index].wanted[place]
     }
 
     /// What the next run should know.
-    package func remember(wallSeconds: Double) -> ScalingMemory {
+    /// - Parameter before: what was kept last, where capacities change too little to be taken anew.
+    package func remember(
+        wallSeconds: Double,
+        capacitiesOf before: ScalingMemory? = nil
+    ) -> ScalingMemory {
         var memory = ScalingMemory(savedAt: wallSeconds)
-        for entry in self.entries {
+        for entry in self.models {
             for (index, variant) in entry.plan.variants.enumerated() {
+                let capacity =
+                    before.map { $0.groups[variant.group]?.capacity }
+                    ?? entry.autoscaler.learned(variant: index)
                 memory.groups[variant.group] = ScalingMemory.Group(
                     replicas: self.fleet.group(variant.group)?.desired ?? 0,
-                    drainSeconds: entry.drains[index]
+                    drainSeconds: entry.drains[index],
+                    capacity: capacity
                 )
             }
         }

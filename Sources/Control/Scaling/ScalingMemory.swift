@@ -1,8 +1,9 @@
+import Autoscaling
 import Core
 import HTTPService
 
-/// What a later run of Weir should know of scaling: how many replicas there were, and how long
-/// drains took. Cold starts are kept by the clusters.
+/// What a later run of Weir should know of scaling: how many replicas there were, how long drains
+/// took, and what replicas were found to do. Cold starts are kept by the clusters.
 ///
 /// Replicas are taken up again only for a short time after they were written down: what was right
 /// an hour ago is no better than what the configuration says.
@@ -10,10 +11,17 @@ package struct ScalingMemory: Sendable, Equatable {
     package struct Group: Sendable, Equatable {
         package var replicas: Int
         package var drainSeconds: [Double]
+        /// Nil: too little was learned to be of use.
+        package var capacity: LearnedCapacity?
 
-        package init(replicas: Int, drainSeconds: [Double] = []) {
+        package init(
+            replicas: Int,
+            drainSeconds: [Double] = [],
+            capacity: LearnedCapacity? = nil
+        ) {
             self.replicas = replicas
             self.drainSeconds = drainSeconds
+            self.capacity = capacity
         }
     }
 
@@ -31,6 +39,8 @@ package struct ScalingMemory: Sendable, Equatable {
 
     /// Seconds since 1970.
     package var savedAt: Double
+    /// How old it was when it was read, in seconds.
+    package var ageSeconds = 0.0
     package var groups: [String: Group] = [:]
 
     package init(savedAt: Double) {
@@ -69,6 +79,10 @@ package struct ScalingMemory: Sendable, Equatable {
                                 for seconds in group.drainSeconds { writer.number(seconds) }
                             }
                         )
+                        if let capacity = group.capacity {
+                            $0.key("capacity")
+                            capacity.write(to: &$0)
+                        }
                     }
                 }
             }
@@ -118,27 +132,36 @@ package struct ScalingMemory: Sendable, Equatable {
             guard groups.count < Self.groupsMax else {
                 throw cursor.error("there are more than \(Self.groupsMax) groups")
             }
-            var group = Group(replicas: 0)
-            try cursor.object(bytes) { (cursor, member) throws(JSONError) in
-                switch Self.text(text, member) {
-                case "replicas": group.replicas = try cursor.integer(bytes)
-                case "drainSeconds":
-                    try cursor.array(bytes) { (cursor) throws(JSONError) in
-                        let seconds = try cursor.number(bytes)
-                        guard seconds.isFinite, seconds >= 0 else {
-                            throw cursor.error("a drain of \(seconds) seconds")
-                        }
-                        if group.drainSeconds.count < Self.drainsMax {
-                            group.drainSeconds.append(seconds)
-                        }
-                    }
-                default: _ = try cursor.skip(bytes)
-                }
-            }
-            guard group.replicas >= 0 else { throw cursor.error("\(group.replicas) replicas") }
-            groups[Self.text(text, key)] = group
+            groups[Self.text(text, key)] = try Self.group(&cursor, text)
         }
         return groups
+    }
+
+    private static func group(
+        _ cursor: inout JSONCursor,
+        _ text: [UInt8]
+    ) throws(JSONError) -> Group {
+        let bytes = text.span.bytes
+        var group = Group(replicas: 0)
+        try cursor.object(bytes) { (cursor, member) throws(JSONError) in
+            switch Self.text(text, member) {
+            case "replicas": group.replicas = try cursor.integer(bytes)
+            case "capacity": group.capacity = try LearnedCapacity(&cursor, text)
+            case "drainSeconds":
+                try cursor.array(bytes) { (cursor) throws(JSONError) in
+                    let seconds = try cursor.number(bytes)
+                    guard seconds.isFinite, seconds >= 0 else {
+                        throw cursor.error("a drain of \(seconds) seconds")
+                    }
+                    if group.drainSeconds.count < Self.drainsMax {
+                        group.drainSeconds.append(seconds)
+                    }
+                }
+            default: _ = try cursor.skip(bytes)
+            }
+        }
+        guard group.replicas >= 0 else { throw cursor.error("\(group.replicas) replicas") }
+        return group
     }
 
     /// Names of groups need no escapes.
