@@ -63,6 +63,7 @@ class Api:
             raise status.ApiError(400, "resourceVersion should not be set on objects to be created")
         admission.namespace_is_open(self, resource, namespace, meta.get("name"))
         self._clean(resource, value, options)
+        meta = value["metadata"]
         self._fill(resource, value)
         if resource.has_status():
             value.pop("status", None)
@@ -117,19 +118,28 @@ class Api:
 
     def _clean(self, resource, value, options):
         """Takes away fields that the kind does not have, and says so as the client asked for."""
+        if options is SYSTEM:
+            return
         if resource.custom is not None:
             unknown = custom.prune(resource, value)
         else:
-            unknown = builtin.unknown_fields(value, resource.schema()) if resource.schema() else []
-            for path in unknown:
-                builtin.remove(value, path)
+            try:
+                clean, unknown = builtin.normalize(value, resource.schema())
+            except builtin.WrongType as error:
+                raise self._unreadable(resource, error) from None
+            value.clear()
+            value.update(clean)
         if unknown and options.field_validation == "Strict":
             listed = ", ".join(f'unknown field "{path}"' for path in unknown)
-            raise status.bad_request(
-                f"{resource.kind} in version \"{resource.storage_version}\" cannot be handled as a"
-                f" {resource.kind}: strict decoding error: {listed}")
+            raise self._unreadable(resource, f"strict decoding error: {listed}")
         if options.field_validation == "Warn":
             options.warnings += [f'unknown field "{path}"' for path in unknown]
+
+    @staticmethod
+    def _unreadable(resource, why):
+        return status.bad_request(
+            f'{resource.kind} in version "{resource.storage_version}" cannot be handled as a'
+            f" {resource.kind}: {why}")
 
     def _fill(self, resource, value):
         if resource.custom is not None:
@@ -138,9 +148,7 @@ class Api:
         try:
             strategies.default(resource, value)
         except (TypeError, AttributeError, KeyError) as error:
-            raise status.bad_request(
-                f"{resource.kind} in version \"{resource.storage_version}\" cannot be handled as a"
-                f" {resource.kind}: json: cannot unmarshal: {error}") from None
+            raise self._unreadable(resource, f"json: cannot unmarshal: {error}") from None
 
     def _initial_status(self, resource, value):
         if resource.key == ("", "namespaces"):
@@ -160,9 +168,7 @@ class Api:
             try:
                 problems += strategies.problems(resource, value, old)
             except (TypeError, AttributeError, KeyError) as error:
-                raise status.bad_request(
-                    f"{resource.kind} in version \"{resource.storage_version}\" cannot be handled"
-                    f" as a {resource.kind}: {error!r}") from None
+                raise self._unreadable(resource, repr(error)) from None
         problems += self.definitions.problems(resource, value, old)
         if problems:
             raise status.invalid(resource, value["metadata"].get("name", ""), problems)
@@ -187,9 +193,9 @@ class Api:
         return self._replace(resource, old, value, options, subresource)
 
     def _replace(self, resource, old, value, options, subresource, applied=None):
-        meta, before = value["metadata"], old["metadata"]
+        before = old["metadata"]
         name = before["name"]
-        self._same_object(resource, meta, before)
+        self._same_object(resource, value["metadata"], before)
         self._clean(resource, value, options)
         value = self._keep(resource, old, value, subresource)
         meta = value["metadata"]

@@ -7,6 +7,8 @@ import functools
 import pathlib
 import re
 
+from . import quantity
+
 SCALARS = {
     "string": {"type": "string"},
     "time": {"type": "string", "format": "date-time"},
@@ -116,30 +118,50 @@ def items(schema):
     return resolve(schema.get("items")) if schema else None
 
 
-def unknown_fields(value, schema, path=""):
-    """The paths in a built-in object that its type does not have."""
+class WrongType(Exception):
+    """A field whose JSON type is not its Go type."""
+
+    def __init__(self, path, seen, wanted):
+        super().__init__(f"json: cannot unmarshal {seen} into Go struct field .{path} of type {wanted}")
+
+
+_GO = {"string": (str, "string"), "boolean": (bool, "bool"), "integer": (int, "int32"),
+       "number": ((int, float), "float64"), "object": (dict, "struct"), "array": (list, "slice")}
+_SEEN = {str: "string", bool: "bool", int: "number", float: "number", dict: "object", list: "array"}
+
+
+def normalize(value, schema, path="", unknown=None):
+    """A built-in object as Go would write it again after reading it, and the paths of the fields
+    that its type does not have (they are gone, as nulls are). Raises `WrongType`."""
+    unknown = [] if unknown is None else unknown
     schema = resolve(schema)
     if not schema or schema.get("x-kubernetes-preserve-unknown-fields"):
-        return []
-    found = []
-    if isinstance(value, dict) and schema.get("type") == "object":
-        for name, inner in value.items():
-            place = f"{path}.{name}" if path else name
-            known = child(schema, name)
-            if known is None:
-                if schema.get("properties") or "additionalProperties" not in schema:
-                    found.append(place)
-            else:
-                found += unknown_fields(inner, known, place)
-    elif isinstance(value, list) and "items" in schema:
-        for index, inner in enumerate(value):
-            found += unknown_fields(inner, schema["items"], f"{path}[{index}]")
-    return found
-
-
-def remove(value, path):
-    """Takes away the field that `unknown_fields` named."""
-    *parents, last = re.findall(r"[^.\[\]]+", path)
-    for part in parents:
-        value = value[int(part)] if isinstance(value, list) else value[part]
-    value.pop(last, None)
+        return value, unknown
+    if schema.get("format") == "quantity" and not isinstance(value, (dict, list, bool)):
+        try:
+            return quantity.canonical(value), unknown
+        except ValueError:
+            return value, unknown  # validation says what is wrong with it
+    if schema.get("x-kubernetes-int-or-string"):
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise WrongType(path, _SEEN[type(value)], "intstr.IntOrString")
+        return value, unknown
+    python, go = _GO[schema["type"]]
+    if isinstance(value, float) and value.is_integer() and python is int:
+        value = int(value)
+    if not isinstance(value, python) or (isinstance(value, bool) and python is not bool):
+        raise WrongType(path, _SEEN[type(value)], go)
+    if isinstance(value, list):
+        return [normalize(inner, schema["items"], f"{path}[{index}]", unknown)[0]
+                for index, inner in enumerate(value) if inner is not None], unknown
+    if not isinstance(value, dict):
+        return value, unknown
+    found = {}
+    for name, inner in value.items():
+        place = f"{path}.{name}" if path else name
+        known = child(schema, name)
+        if known is None:
+            unknown.append(place)
+        elif inner is not None:
+            found[name] = normalize(inner, known, place, unknown)[0]
+    return found, unknown

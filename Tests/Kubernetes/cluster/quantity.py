@@ -28,6 +28,30 @@ def show(value):
     return f"{int(value * 1000)}m"
 
 
+def canonical(text):
+    """A quantity as the server writes it: no fraction, and the largest suffix that allows that."""
+    value = parse(text)
+    suffix = _PATTERN.fullmatch(str(text))[3] or ""
+    if suffix in _BINARY and value == value.to_integral_value():
+        for name, power in reversed(_BINARY.items()):
+            if value and value % (1 << power) == 0:
+                return f"{int(value) >> power}{name}"
+        return str(int(value))
+    if not value:
+        return "0"
+    for name, power in sorted(_POWERS.items(), key=lambda item: -item[1]):
+        if power < 0:
+            continue
+        scaled = value.scaleb(-power)
+        if scaled == scaled.to_integral_value():
+            return f"{int(scaled)}{name}"
+    for name, power in (("", 0), ("m", -3), ("u", -6), ("n", -9)):
+        scaled = value.scaleb(-power)
+        if scaled == scaled.to_integral_value():
+            return f"{int(scaled)}{name}"
+    return f"{int(value.scaleb(9).to_integral_value(decimal.ROUND_CEILING))}n"
+
+
 def percent_or_count(value, total, round_up):
     """An int-or-percentage of a total, as the fields maxSurge and maxUnavailable have it."""
     if isinstance(value, str) and value.endswith("%"):

@@ -55,6 +55,8 @@ class Kind:
         self.watchers = set()
         # Events up to this version are gone.
         self.floor = 0
+        # The places of the objects by (namespace, label, value).
+        self.labels = collections.defaultdict(dict)
 
 
 class Store:
@@ -69,6 +71,15 @@ class Store:
 
     def get(self, key, namespace, name):
         return self.kinds[key].objects.get((namespace or "", name))
+
+    def select(self, key, namespace, labels):
+        """The objects of a namespace that have all these labels, of which there is at least one."""
+        index = self.kinds[key].labels
+        sets = [index.get((namespace, name, value), {}) for name, value in labels.items()]
+        smallest = min(sets, key=len)
+        found = self.kinds[key].objects
+        return [found[place] for place in list(smallest)
+                if labels.items() <= found[place]["metadata"]["labels"].items()]
 
     def objects(self, key, namespace=None):
         """The objects of a kind, in the order of namespace and name."""
@@ -111,13 +122,28 @@ class Store:
             listener(key, event)
 
     def _index(self, key, place, before, after):
-        """Keeps who is owned by whom, by the owners' uid."""
+        """Keeps who is owned by whom, by the owners' uid, and what has which label."""
+        self._index_labels(self.kinds[key].labels, place, before, after)
         for owner in (before or {}).get("metadata", {}).get("ownerReferences", ()):
             self.owners[owner["uid"]].pop((key, place), None)
             if not self.owners[owner["uid"]]:
                 del self.owners[owner["uid"]]
         for owner in (after or {}).get("metadata", {}).get("ownerReferences", ()):
             self.owners[owner["uid"]][(key, place)] = True
+
+    @staticmethod
+    def _index_labels(index, place, before, after):
+        old = ((before or {}).get("metadata", {}).get("labels") or {})
+        new = ((after or {}).get("metadata", {}).get("labels") or {})
+        if old == new:
+            return
+        for name, value in old.items():
+            entry = index[(place[0], name, value)]
+            entry.pop(place, None)
+            if not entry:
+                del index[(place[0], name, value)]
+        for name, value in new.items():
+            index[(place[0], name, value)][place] = True
 
     def dependents(self, uid):
         """(kind, object) of everything that names the owner."""

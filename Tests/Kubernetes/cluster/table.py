@@ -207,6 +207,8 @@ _COLUMNS = {
 def _builtin_columns(resource):
     columns = [{"name": "Name", "type": "string", "format": "name", "priority": 0,
                 "description": "", "cell": lambda v: v["metadata"]["name"]}]
+    if resource.plural == "events":
+        columns = []
     for entry in _COLUMNS.get(resource.plural, ["Age"]):
         if entry == "Age":
             entry = ("Age", lambda v: age(v["metadata"].get("creationTimestamp")))

@@ -26,8 +26,13 @@ class Controller:
     def find(self, plural, namespace, name, group=""):
         return self.store.get((group, plural), namespace, name)
 
-    def pods(self, namespace):
-        return self.store.objects(("", "pods"), namespace)
+    def pods(self, namespace, selector):
+        """The pods of a namespace that a LabelSelector picks."""
+        labels = (selector or {}).get("matchLabels")
+        found = self.store.select(("", "pods"), namespace, labels) if labels \
+            else self.store.objects(("", "pods"), namespace)
+        picks = matches(selector)
+        return [pod for pod in found if picks(pod["metadata"].get("labels"))]
 
     def event(self, value, kind, reason, note):
         record(self.cluster, value, kind, reason, note, self.name)

@@ -25,9 +25,8 @@ class Budgets(base.Controller):
         budget = self.store.get(BUDGETS, *key)
         if budget is None:
             return
-        picks = base.matches(budget["spec"].get("selector"))
-        pods = [p for p in self.pods(key[0]) if picks(p["metadata"].get("labels"))
-                and p["status"].get("phase") not in ("Succeeded", "Failed")]
+        pods = [p for p in self.pods(key[0], budget["spec"].get("selector"))
+                if p["status"].get("phase") not in ("Succeeded", "Failed")]
         expected = self._expected(pods)
         spec = budget["spec"]
         if spec.get("maxUnavailable") is not None:

@@ -154,10 +154,9 @@ class ReplicaSets(base.Controller):
     def _candidates(self, owner):
         dependents = [value for kind, value in self.store.dependents(owner["metadata"]["uid"])
                       if kind == ("", "pods")]
-        picks = base.matches(owner["spec"]["selector"])
-        orphans = [pod for pod in self.pods(owner["metadata"]["namespace"])
-                   if not pod["metadata"].get("ownerReferences")
-                   and picks(pod["metadata"].get("labels"))]
+        orphans = [pod for pod in self.pods(owner["metadata"]["namespace"],
+                                            owner["spec"]["selector"])
+                   if not pod["metadata"].get("ownerReferences")]
         return dependents + orphans
 
     def _replicate(self, owner, active):

@@ -56,10 +56,9 @@ class EndpointSlices(base.Controller):
             self.cluster.delete("endpointslices", key[0], leftover["metadata"]["name"], KEY[0])
 
     def _pods(self, service):
-        selector = service["spec"]["selector"].items()
-        return [pod for pod in self.pods(service["metadata"]["namespace"])
-                if selector <= (pod["metadata"].get("labels") or {}).items()
-                and pod["status"].get("podIP")
+        selector = {"matchLabels": service["spec"]["selector"]}
+        return [pod for pod in self.pods(service["metadata"]["namespace"], selector)
+                if pod["status"].get("podIP")
                 and pod["status"].get("phase") not in ("Succeeded", "Failed")]
 
     def _ports(self, service, pod):
