@@ -320,7 +320,8 @@ def _merge(live, applied, schema):
 
 def _prune(value, schema, gone, kept):
     """Takes the paths away that nobody holds any more, in place."""
-    for path in sorted(gone, key=len, reverse=True):
+    # An item goes as a whole before its fields do, by which it could not be found any more.
+    for path in sorted(gone, key=len):
         if any(other[:len(path)] == path for other in kept):
             continue
         _remove(value, schema, path)

@@ -104,7 +104,7 @@ class Server:
         application = web.Application(client_max_size=BODY_BYTES_MAX)
         application.router.add_route("*", "/{path:.*}", self.handle)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1,
-                                     handle_signals=False)
+                                     handle_signals=False, handler_cancellation=True)
         await self._runner.setup()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -128,7 +128,7 @@ class Server:
     def cut_streams(self):
         """Cuts the connections of all watches."""
         for transport in tuple(self.streams):
-            transport.abort()
+            abort(transport)
 
     @property
     def url(self):
@@ -153,7 +153,7 @@ class Server:
         except status.ApiError as error:
             response = _refusal(error)
         except Disconnect:
-            http.transport.abort()
+            abort(http.transport)
             return web.Response(status=500)
         if faults.get("split") and isinstance(response, web.Response):
             return await _split(http, response, faults["split"])
@@ -397,6 +397,12 @@ class Server:
             meta = {"resourceVersion": value["metadata"].get("resourceVersion", "")}
             shown = table.of(asked.resource, asked.version, [shown], meta, asked.query)
         return _json(shown, code, warnings + _deprecation(asked))
+
+
+def abort(transport):
+    """Cuts a connection, unless it is gone already."""
+    if transport is not None and not transport.is_closing():
+        transport.abort()
 
 
 def _has_subresource(resource, request):

@@ -139,7 +139,9 @@ class Stream:
         if end is None or self.sent < self.faults.get("after", 0):
             return
         if end == "cut":
-            self.asked.http.transport.abort()
+            transport = self.asked.http.transport
+            if transport is not None:
+                transport.abort()
         elif end == "gone":
             await response.write(self.error(status.too_old(self.version, self.store.version)))
         elif end == "stall":

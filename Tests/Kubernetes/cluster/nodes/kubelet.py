@@ -73,7 +73,7 @@ class Kubelet:
 
     def _look(self, value):
         name, uid = value["spec"].get("nodeName"), value["metadata"]["uid"]
-        if not name or name in self.down:
+        if not name or name in self.down or not self.cluster.store.get(("", "nodes"), "", name):
             return
         pod = self.pods.get(uid)
         if pod is None:
