@@ -1,0 +1,1 @@
+"""A Kubernetes cluster for tests: see README.md beside this package."""
