@@ -270,8 +270,11 @@ extension Exchange {
         let fresh = body.readable.extracting(self.scannedBytes..<body.count)
         self.scannedBytes = body.count
         var found = self.scanner.scan(fresh)
-        if self.isRequestEnded, found == .needMore || found == .found {
+        switch found {
+        case .needMore where self.isRequestEnded, .found where self.isRequestEnded:
             found = self.scanner.finish()
+        case .needMore, .found, .complete, .invalid:
+            break
         }
         switch found {
         case .found, .complete:
