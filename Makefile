@@ -3,7 +3,8 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-stop bench bench-micro bench-control \
-    bench-autoscaling bench-rollouts loadtest test test-sanitized fuzz lint format modules clean
+    bench-autoscaling bench-rollouts bench-instructions loadtest test test-sanitized fuzz lint \
+    format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -11,7 +12,7 @@ SEEDS ?= 1
 TRACES ?= loadtests/traces
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building, the demonstration and the tests need, if it is missing
 	@scripts/setup test
@@ -59,6 +60,9 @@ bench: ## Weir beside nginx, HAProxy and Envoy (ROUNDS=5, ONLY=small-post,sse): 
 bench-micro: ## time single decisions, and compare with what Benchmarks/thresholds.json recorded
 	@scripts/setup build
 	@Benchmarks/check
+
+bench-instructions: ## what a request and an event cost outside the kernel, counted (FUNCTIONS=20)
+	@scripts/bench instructions --only "$(ONLY)" --functions "$(or $(FUNCTIONS),0)"
 
 loadtest: ## what must hold under load: reloads, a killed replica, a stuck server, overflow (ONLY=reload)
 	@scripts/bench loadtest --only "$(ONLY)"

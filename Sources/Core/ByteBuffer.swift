@@ -162,6 +162,12 @@ public final class ByteBuffer {
         self.writerIndex &+= count
     }
 
+    /// Appends what is readable here to another buffer.
+    @inlinable
+    package func copy(to other: ByteBuffer) {
+        unsafe other.append(self.readablePointer, count: self.count)
+    }
+
     package func append(_ bytes: [UInt8]) {
         unsafe bytes.withUnsafeBytes { unsafe self.append($0.baseAddress, count: $0.count) }
     }

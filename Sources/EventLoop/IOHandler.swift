@@ -41,11 +41,15 @@ open class IOHandler {
     package final var isRegistered: Bool { self.event != nil }
 
     /// Starts watching. The descriptor stays the caller's: `deregister` does not close it.
+    ///
+    /// - Parameter outlivesTurn: the caller keeps a handler that it deregisters until the loop's turn
+    ///   is over, so that it need not be held for each call.
     package final func register(
         descriptor: Int32,
         on loop: EventLoop,
         interest: IOEvents,
-        edgeTriggered: Bool = false
+        edgeTriggered: Bool = false,
+        outlivesTurn: Bool = false
     ) {
         precondition(self.event == nil, "registered twice")
         self.descriptor = descriptor
@@ -57,19 +61,26 @@ open class IOHandler {
                 loop.eventBase,
                 descriptor,
                 flags,
-                { _, events, context in
-                    guard let context else { return }
-                    // The handler may drop its last owner inside `ready`; hold it for the call.
-                    let handler = Unmanaged<IOHandler>.fromOpaque(context).takeUnretainedValue()
-                    handler.ready(
-                        IOEvents(rawValue: events & Int16(EV_READ | EV_WRITE | EV_CLOSED))
-                    )
-                },
+                outlivesTurn ? Self.call : Self.holdAndCall,
                 context
             )
         else { preconditionFailure("out of memory for an event") }
         precondition(event_add(event, nil) == 0, "epoll refused descriptor \(descriptor)")
         self.event = event
+    }
+
+    private static let call: event_callback_fn = { _, events, context in
+        guard let context else { return }
+        Unmanaged<IOHandler>.fromOpaque(context)._withUnsafeGuaranteedRef {
+            $0.ready(IOEvents(rawValue: events & Int16(EV_READ | EV_WRITE | EV_CLOSED)))
+        }
+    }
+
+    /// The handler may drop its last owner inside `ready`.
+    private static let holdAndCall: event_callback_fn = { _, events, context in
+        guard let context else { return }
+        let handler = Unmanaged<IOHandler>.fromOpaque(context).takeUnretainedValue()
+        handler.ready(IOEvents(rawValue: events & Int16(EV_READ | EV_WRITE | EV_CLOSED)))
     }
 
     /// Stops watching; idempotent.

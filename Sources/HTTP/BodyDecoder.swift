@@ -25,7 +25,8 @@ package struct BodyLimits: Equatable, Sendable {
 /// What one call of `BodyDecoder.next` found. `consumed` counts bytes from the front of its input;
 /// the caller drops them and calls again with the rest.
 package enum BodyStep: Equatable, Sendable {
-    /// Content at these offsets of the input, never empty. Framing before it is consumed with it.
+    /// Content at these offsets of the input, never empty. Framing before it is consumed with it, and
+    /// the line end behind a chunk if it is there.
     case data(range: Range<Int>, consumed: Int)
     /// All of the input was framing and is consumed; more is needed.
     case needMore(consumed: Int)
@@ -176,9 +177,22 @@ package struct BodyDecoder: Sendable {
         self.remaining -= UInt64(count)
         self.bodyBytes += UInt64(count)
         if self.remaining == 0 {
-            if case .length = self.state { self.state = .done } else { self.state = .dataEnd }
+            if case .length = self.state {
+                self.state = .done
+            } else if Self.hasLineEnd(input, at: start + count) {
+                self.state = .size
+                return .data(range: start..<(start + count), consumed: start + count + 2)
+            } else {
+                self.state = .dataEnd
+            }
         }
         return .data(range: start..<(start + count), consumed: start + count)
+    }
+
+    @inline(__always)
+    private static func hasLineEnd(_ input: RawSpan, at index: Int) -> Bool {
+        index &+ 2 <= input.byteCount && input.byte(at: index) == ASCII.carriageReturn
+            && input.byte(at: index &+ 1) == ASCII.lineFeed
     }
 
     private mutating func takeAll(_ input: RawSpan) -> BodyStep {
@@ -203,6 +217,7 @@ extension BodyDecoder {
     private mutating func nextChunked(_ input: RawSpan) -> BodyStep {
         var index = 0
         while index < input.byteCount {
+            if case .size = self.state, self.sizeDigits == 0 { self.takeHeader(input, &index) }
             if case .data = self.state { return self.take(input, from: index) }
             if let error = self.step(input.byte(at: index)) { return self.fail(error) }
             index += 1
@@ -210,6 +225,26 @@ extension BodyDecoder {
         }
         return .needMore(consumed: index)
     }
+
+    /// Passes the header of a chunk that is here whole, without extensions and with a size of a few
+    /// digits. Anything else is left to the states, which know what is wrong with it.
+    private mutating func takeHeader(_ input: RawSpan, _ index: inout Int) {
+        var place = index
+        var size: UInt64 = 0
+        let end = min(input.byteCount, index &+ Self.quickDigitsMax)
+        while place < end, let digit = ASCII.hexValue(input.byte(at: place)) {
+            size = size &<< 4 | UInt64(digit)
+            place &+= 1
+        }
+        guard size > 0, size <= self.limits.maxBodyBytes - self.bodyBytes,
+            Self.hasLineEnd(input, at: place), place &+ 2 < input.byteCount
+        else { return }
+        self.remaining = size
+        self.state = .data
+        index = place &+ 2
+    }
+
+    private static let quickDigitsMax = 8
 
     /// One byte of framing.
     private mutating func step(_ byte: UInt8) -> BodyError? {

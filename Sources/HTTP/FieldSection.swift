@@ -40,6 +40,10 @@ struct FieldSection {
     private var nominated = FieldNameSet()
     private var nominatedOthers: [ByteRange] = []
     private var optionCount = 0
+    private var start = 0
+    private var memory = LineMemory()
+    /// The field reported last was recognised: its bytes were accepted before.
+    private(set) var isRecognised = false
 
     enum State { case lineStart, name, beforeValue, value, valueEnd, sectionEnd }
 
@@ -58,8 +62,8 @@ struct FieldSection {
         var upgrade = false
     }
 
-    /// Forgets everything but the memory for fields; the section will start at `position`.
-    mutating func reset(position: Int) {
+    /// Forgets everything but the memory for fields and the lines of the last head.
+    mutating func reset() {
         self.fields.removeAll(keepingCapacity: true)
         if !self.nominatedOthers.isEmpty { self.nominatedOthers.removeAll(keepingCapacity: true) }
         self.present = FieldNameSet()
@@ -68,15 +72,27 @@ struct FieldSection {
         self.options = ConnectionOptions()
         self.upgrade = nil
         self.state = .lineStart
-        self.position = position
         self.nominated = FieldNameSet()
         self.optionCount = 0
+        self.memory.restart()
+    }
+
+    /// The section, which was reset, starts at `position`.
+    @inline(__always)
+    mutating func begin(at position: Int) {
+        self.position = position
+        self.start = position
     }
 
     /// The first of `fields` with that name. Static, because a method would be called on a copy of
     /// the whole section.
     static func first(_ name: FieldName, of fields: [Field]) -> Field? {
-        for field in fields where field.name == name { return field }
+        // By the index: an iterator would hold the array.
+        var index = 0
+        while index < fields.count {
+            if fields[index].name == name { return fields[index] }
+            index &+= 1
+        }
         return nil
     }
 
@@ -91,12 +107,20 @@ struct FieldSection {
         while true {
             switch self.state {
             case .lineStart:
+                let known = self.takeKnownLines(
+                    bytes,
+                    end: end,
+                    maxFields: maxFields,
+                    minorVersion: minorVersion,
+                    wanted: wanted
+                )
+                if let known { return known }
                 if self.fields.count < maxFields, self.takeLine(bytes, end: end) {
                     if let error = self.finishField(bytes, minorVersion: minorVersion) {
                         return .invalid(error)
                     }
                     if !wanted.contains(self.name) { continue }
-                    if let field = self.fields.last { return .field(field) }
+                    if let field = self.lastField { return .field(field) }
                 }
                 guard self.position < end else { return .needMore }
                 if let error = self.startLine(bytes) { return .invalid(error) }
@@ -120,7 +144,7 @@ struct FieldSection {
                 if let error = self.finishField(bytes, minorVersion: minorVersion) {
                     return .invalid(error)
                 }
-                if wanted.contains(self.name), let field = self.fields.last {
+                if wanted.contains(self.name), let field = self.lastField {
                     return .field(field)
                 }
             case .sectionEnd:
@@ -128,6 +152,12 @@ struct FieldSection {
                 guard bytes.byte(at: self.position) == ASCII.lineFeed else {
                     return .invalid(.bareCarriageReturn)
                 }
+                self.memory.keep(
+                    self.fields,
+                    bytes,
+                    from: self.start,
+                    to: self.position &- 1
+                )
                 self.markNominated(bytes)
                 return .end(self.position + 1)
             }
@@ -141,6 +171,43 @@ extension FieldSection {
     /// A scan that reached its end: nil inside for a good one.
     private struct Scan {
         var error: HeadError?
+    }
+
+    /// The field just read.
+    private var lastField: Field? {
+        mutating get {
+            self.isRecognised = false
+            return self.fields.last
+        }
+    }
+
+    /// Takes the lines that an earlier head had in the same places, up to one that is `wanted`, or
+    /// wrong in this head. Nil before a line that is not known.
+    private mutating func takeKnownLines(
+        _ bytes: RawSpan,
+        end: Int,
+        maxFields: Int,
+        minorVersion: UInt8,
+        wanted: FieldNameSet
+    ) -> Step? {
+        while self.fields.count < maxFields {
+            guard
+                let field = self.memory.recognise(
+                    self.fields.count,
+                    bytes,
+                    at: &self.position,
+                    end: end
+                )
+            else { return nil }
+            if let error = self.add(field, bytes, minorVersion: minorVersion) {
+                return .invalid(error)
+            }
+            if wanted.contains(field.name) {
+                self.isRecognised = true
+                return .field(field)
+            }
+        }
+        return nil
     }
 
     /// The quick way through a line that is good and here to its end: eight bytes at a time, into
@@ -274,13 +341,23 @@ extension FieldSection {
         )
         self.position &+= 1
         self.state = .lineStart
-        if name != .other {
-            if FieldNameSet.framing.contains(name),
+        return self.add(field, bytes, minorVersion: minorVersion)
+    }
+
+    /// Takes a field into the head and gives it its meaning there.
+    @inline(__always)
+    private mutating func add(
+        _ field: Field,
+        _ bytes: RawSpan,
+        minorVersion: UInt8
+    ) -> HeadError? {
+        if field.name != .other {
+            if FieldNameSet.framing.contains(field.name),
                 let error = self.interpret(field, bytes, minorVersion: minorVersion)
             {
                 return error
             }
-            self.present.insert(name)
+            self.present.insert(field.name)
         }
         self.fields.append(field)
         return nil
@@ -352,6 +429,12 @@ extension FieldSection {
 
     /// RFC 9110, section 7.6.1.
     private mutating func readConnection(_ range: ByteRange, _ bytes: RawSpan) -> HeadError? {
+        // Nearly always it is this one alone.
+        if self.optionCount == 0, bytes.equalsIgnoringCase("keep-alive", range) {
+            self.optionCount = 1
+            self.options.keepAlive = true
+            return nil
+        }
         var start = range.lower
         while start <= range.upper {
             let comma = bytes.firstIndex(of: ASCII.comma, from: start, to: range.upper)

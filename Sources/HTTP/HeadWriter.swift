@@ -93,7 +93,9 @@ package enum HeadWriter {
     ) {
         var runStart = 0
         var runEnd = 0
-        for field in fields {
+        // By the index: an iterator would hold the array.
+        for index in fields.indices {
+            let field = fields[index]
             let isKept = !field.isHopByHop && !dropping.contains(field.name)
             if isKept && field.isCanonical {
                 // The line starts where the canonical one before it ended, or a new run begins.

@@ -54,6 +54,19 @@ package final class RequestHead {
     private var hasHost = false
     private var section = FieldSection()
     private var failure: RequestError?
+    private var lineMemory = FirstLineMemory<Line>()
+
+    /// What a request line says.
+    private struct Line {
+        var method: HTTPMethod
+        var methodRange: ByteRange
+        var targetRange: ByteRange
+        var targetForm: TargetForm
+        var pathRange: ByteRange
+        var queryRange: ByteRange?
+        var authorityRange: ByteRange?
+        var minorVersion: UInt8
+    }
 
     enum State {
         case start, leadingLineFeed, method, target, version, versionEnd, fields, complete, failed
@@ -87,7 +100,7 @@ package final class RequestHead {
         self.expectsContinue = false
         self.upgrade = nil
         self.byteCount = 0
-        self.section.reset(position: 0)
+        self.section.reset()
     }
 
     /// Reads as far as it can. `bytes` starts with the first byte of the request (or with the empty
@@ -97,7 +110,7 @@ package final class RequestHead {
         if let failure = self.failure { return .invalid(failure) }
         if self.state == .complete { return .complete(byteCount: self.byteCount) }
         let end = min(bytes.byteCount, limits.maxHeadBytes)
-        if self.state != .fields {
+        if self.state != .fields, !self.recogniseLine(bytes, end: end, limits: limits) {
             switch self.parseRequestLine(bytes, end: end, limits: limits) {
             case .proceed: break
             case .needMore: return self.wait(bytes, limits)
@@ -158,6 +171,46 @@ package final class RequestHead {
         case proceed
         case needMore
         case invalid(RequestError)
+    }
+
+    /// Takes the request line of the last head, if it is here again.
+    @inline(__always)
+    private func recogniseLine(_ bytes: RawSpan, end: Int, limits: HeadLimits) -> Bool {
+        guard self.state == .start, let (line, count) = self.lineMemory.recognise(bytes, end: end),
+            Int(line.targetRange.count) <= limits.maxTargetBytes
+        else { return false }
+        self.method = line.method
+        self.methodRange = line.methodRange
+        self.targetRange = line.targetRange
+        self.targetForm = line.targetForm
+        self.pathRange = line.pathRange
+        self.queryRange = line.queryRange
+        self.authorityRange = line.authorityRange
+        self.minorVersion = line.minorVersion
+        self.beginFields(at: count)
+        return true
+    }
+
+    /// Keeps the request line that ends before `end`, unless an empty line is before it.
+    private func keepLine(_ bytes: RawSpan, end: Int) {
+        guard self.methodRange.start == 0 else { return }
+        let line = Line(
+            method: self.method,
+            methodRange: self.methodRange,
+            targetRange: self.targetRange,
+            targetForm: self.targetForm,
+            pathRange: self.pathRange,
+            queryRange: self.queryRange,
+            authorityRange: self.authorityRange,
+            minorVersion: self.minorVersion
+        )
+        self.lineMemory.keep(line, bytes, count: end)
+    }
+
+    @inline(__always)
+    private func beginFields(at position: Int) {
+        self.section.begin(at: position)
+        self.state = .fields
     }
 
     private func parseRequestLine(_ bytes: RawSpan, end: Int, limits: HeadLimits) -> Scan {
@@ -293,8 +346,8 @@ package final class RequestHead {
             return .proceed
         }
         guard byte == ASCII.lineFeed else { return .invalid(.head(.bareCarriageReturn)) }
-        self.section.reset(position: self.position &+ 1)
-        self.state = .fields
+        self.keepLine(bytes, end: self.position &+ 1)
+        self.beginFields(at: self.position &+ 1)
         return .proceed
     }
 
@@ -321,9 +374,10 @@ package final class RequestHead {
     private func checkHost(_ field: Field, _ bytes: RawSpan) -> RequestError? {
         if self.hasHost { return .duplicateHost }
         self.hasHost = true
-        guard Authority.isValid(bytes, field.valueRange, needsPort: false) else {
-            return .invalidHost
-        }
+        guard
+            self.section.isRecognised
+                || Authority.isValid(bytes, field.valueRange, needsPort: false)
+        else { return .invalidHost }
         if self.authorityRange == nil { self.authorityRange = field.valueRange }
         return nil
     }

@@ -33,6 +33,14 @@ package final class ResponseHead {
     private var position = 0
     private var section = FieldSection()
     private var failure: ResponseError?
+    private var lineMemory = FirstLineMemory<Line>()
+
+    /// What a status line says.
+    private struct Line {
+        var status: UInt16
+        var reasonRange: ByteRange
+        var minorVersion: UInt8
+    }
 
     enum State { case version, versionEnd, status, statusEnd, reason, reasonEnd, fields, complete }
 
@@ -65,7 +73,7 @@ package final class ResponseHead {
         self.upgrade = nil
         self.byteCount = 0
         self.failure = nil
-        self.section.reset(position: 0)
+        self.section.reset()
     }
 
     /// How the body is delimited, given the request. Conflicts between the fields that decide it
@@ -87,7 +95,7 @@ package final class ResponseHead {
         if let failure = self.failure { return .invalid(failure) }
         if self.state == .complete { return .complete(byteCount: self.byteCount) }
         let end = min(bytes.byteCount, limits.maxHeadBytes)
-        if self.state != .fields {
+        if self.state != .fields, !self.recogniseLine(bytes, end: end) {
             switch self.parseStatusLine(bytes, end: end) {
             case .proceed: break
             case .needMore: return self.wait(bytes, limits)
@@ -151,6 +159,25 @@ package final class ResponseHead {
 
     private static let statusStart = VersionReader.byteCount + 1
     private static let statusEnd = VersionReader.byteCount + 4
+
+    /// Takes the status line of the last head, if it is here again.
+    @inline(__always)
+    private func recogniseLine(_ bytes: RawSpan, end: Int) -> Bool {
+        guard self.state == .version, self.position == 0,
+            let (line, count) = self.lineMemory.recognise(bytes, end: end)
+        else { return false }
+        self.status = line.status
+        self.reasonRange = line.reasonRange
+        self.minorVersion = line.minorVersion
+        self.beginFields(at: count)
+        return true
+    }
+
+    @inline(__always)
+    private func beginFields(at position: Int) {
+        self.section.begin(at: position)
+        self.state = .fields
+    }
 
     private func parseStatusLine(_ bytes: RawSpan, end: Int) -> Scan {
         var scan = Scan.proceed
@@ -251,8 +278,14 @@ package final class ResponseHead {
         guard bytes.byte(at: self.position) == ASCII.lineFeed else {
             return .invalid(.head(.bareCarriageReturn))
         }
-        self.section.reset(position: self.position &+ 1)
-        self.state = .fields
+        let end = self.position &+ 1
+        let line = Line(
+            status: self.status,
+            reasonRange: self.reasonRange,
+            minorVersion: self.minorVersion
+        )
+        self.lineMemory.keep(line, bytes, count: end)
+        self.beginFields(at: end)
         return .proceed
     }
 }

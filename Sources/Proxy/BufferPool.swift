@@ -30,7 +30,8 @@ struct BufferPool {
         return self.large.popLast() ?? ByteBuffer(capacity: Self.largeBytesMax)
     }
 
-    mutating func give(_ buffer: ByteBuffer) {
+    /// Takes the caller's reference over, as `take` hands one out: none is counted on the way.
+    mutating func give(_ buffer: consuming ByteBuffer) {
         if buffer.capacity > Self.keptBytesMax {
             guard self.large.count < Self.largeKeptMax, buffer.capacity <= Self.largeBytesMax else {
                 return

@@ -52,7 +52,9 @@ class Connection: IOHandler {
             descriptor: self.transport.descriptor,
             on: self.worker.loop,
             interest: .all,
-            edgeTriggered: true
+            edgeTriggered: true,
+            // `Worker.remove` keeps it to the end of the turn.
+            outlivesTurn: true
         )
     }
 
@@ -122,6 +124,7 @@ class Connection: IOHandler {
     // MARK: Writing
 
     /// The buffer to compose into; `flush` sends it.
+    @inline(__always)
     final func compose() -> ByteBuffer {
         if let output = self.output { return output }
         let output = self.worker.buffers.take()
@@ -132,8 +135,9 @@ class Connection: IOHandler {
     /// Writes what waits. True when nothing is left.
     @discardableResult
     final func flush() -> Bool {
-        guard let output = self.output else { return true }
-        if self.isWriteBlocked { return false }
+        if self.isWriteBlocked { return self.output == nil }
+        // Taken out meanwhile rather than looked at, which would count references.
+        guard let output = self.output.take() else { return true }
         while !output.isEmpty {
             switch self.transport.write(from: output.readablePointer, count: output.count) {
             case .bytes(let sent):
@@ -141,15 +145,17 @@ class Connection: IOHandler {
                 output.consume(sent)
             case .wouldBlock:
                 self.isWriteBlocked = true
+                self.output = consume output
                 return false
             case .endOfStream:
+                self.output = consume output
                 return false
             case .failed:
+                self.output = consume output
                 self.noteWriteFailure()
                 return false
             }
         }
-        self.output = nil
         self.worker.buffers.give(output)
         return true
     }
@@ -290,8 +296,7 @@ class Connection: IOHandler {
 
     private final func noteWriteFailure() {
         self.hasWriteFailed = true
-        if let output = self.output {
-            self.output = nil
+        if let output = self.output.take() {
             self.worker.buffers.give(output)
         }
         self.worker.deliverLater(self)
@@ -304,8 +309,7 @@ class Connection: IOHandler {
         self.isClosed = true
         self.deregister()
         self.transport.close(reset: reset)
-        if let output = self.output {
-            self.output = nil
+        if let output = self.output.take() {
             self.worker.buffers.give(output)
         }
         self.closed()

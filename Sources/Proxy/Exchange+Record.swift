@@ -7,11 +7,13 @@ import Traffic
 extension Exchange {
     /// Fields of the gateway's own on every response.
     func writeResponseFields(into output: ByteBuffer) {
-        if let model = self.model, self.meter != nil {
+        if let meter = self.meter {
             output.append("X-Weir-Variant: ")
-            output.append(self.meter?.nameBytes ?? [])
+            output.append(meter.nameBytes)
             output.append("\r\n")
-            if self.setsCookie { self.writeStickyCookie(model, into: output) }
+            if self.setsCookie, let model = self.model {
+                self.writeStickyCookie(model, into: output)
+            }
         }
         output.append("X-Request-Id: ")
         self.requestID.write(into: output)
@@ -59,7 +61,7 @@ extension Exchange {
     }
 
     var clientName: [UInt8] {
-        guard case .http1(let connection) = self.client, let peer = connection.peer else {
+        guard let connection = self.client.connection, let peer = connection.peer else {
             return []
         }
         return Array("\(peer)".utf8)

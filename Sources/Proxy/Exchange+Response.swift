@@ -10,7 +10,7 @@ extension Exchange {
     func interimResponse(_ head: ResponseHead, _ bytes: RawSpan) {
         if head.status == 100 { self.awaitsContinue = false }
         self.armForProgress()
-        if case .http1(let connection) = self.client { connection.sendInterim(head, bytes) }
+        self.client.withConnection { $0.sendInterim(head, bytes) }
     }
 
     func responseHead(_ head: ResponseHead, _ bytes: RawSpan, framing: ResponseFraming) {
@@ -30,9 +30,10 @@ extension Exchange {
         if self.observer.kind == .eventStream, let upstream = self.upstream {
             Sockets.delayAcknowledgements(upstream.descriptor)
         }
-        self.arm(after: model.route.timeouts.streamIdle)
-        if case .http1(let connection) = self.client {
-            connection.sendHead(head, bytes, framing: framing, exchange: self)
+        self.streamIdle = model.route.timeouts.streamIdle
+        self.arm(after: self.streamIdle)
+        self.client.withConnection {
+            $0.sendHead(head, bytes, framing: framing, exchange: self)
         }
     }
 
@@ -50,16 +51,17 @@ extension Exchange {
         self.responseBytes += UInt64(bytes.count)
         self.observer.observe(bytes.bytes, now: self.now)
         if let inspection = self.inspection { inspection.take(bytes) }
-        if case .http1(let connection) = self.client { connection.sendBody(bytes) }
+        self.client.withConnection { $0.sendBody(bytes) }
     }
 
     /// All bytes of one read were handled: what was composed goes out in one write.
     func upstreamBatchEnded() {
-        guard case .http1(let connection) = self.client else { return }
-        if self.phase == .responding { self.armForProgress() }
-        if connection.deferFlush() { return }
-        connection.flush()
-        if connection.hasBacklog { self.clientBlocked() }
+        self.client.withConnection { connection in
+            if self.phase == .responding { self.arm(after: self.streamIdle) }
+            if connection.deferFlush() { return }
+            connection.flush()
+            if connection.hasBacklog { self.clientBlocked() }
+        }
     }
 
     /// The client does not take what it is sent: the upstream is not read until it has.
@@ -76,8 +78,8 @@ extension Exchange {
         releaseConnection()
         if self.attempt > 1 { self.model?.statistics.retries[.success, default: 0] += 1 }
         self.finish {
-            if case .http1(let connection) = self.client {
-                connection.endResponse(trailers: trailers, requestIsComplete: self.isRequestEnded)
+            self.client.withConnection {
+                $0.endResponse(trailers: trailers, requestIsComplete: self.isRequestEnded)
             }
         }
     }
@@ -92,13 +94,13 @@ extension Exchange {
         self.cancelUpstream()
         if self.hasBegunResponse {
             self.finish {
-                if case .http1(let connection) = self.client { connection.cutResponse() }
+                self.client.withConnection { $0.cutResponse() }
             }
             return
         }
         self.status = error.status
         self.finish {
-            if case .http1(let connection) = self.client {
+            if let connection = self.client.connection {
                 connection.sendError(error, exchange: self)
             }
         }
@@ -122,7 +124,7 @@ extension Exchange {
     func answer(json body: ByteBuffer) {
         self.status = 200
         self.finish {
-            if case .http1(let connection) = self.client {
+            if let connection = self.client.connection {
                 connection.sendLocal(
                     status: 200,
                     contentType: "application/json",
@@ -140,25 +142,25 @@ extension Exchange {
         let isComplete = self.isRequestEnded
         self.count(self.now)
         self.worker.logAccess(self)
-        let model = self.model
-        let endpoint = self.endpoint
         let client = self.client
         let isClientGone = self.isClientGone
         // A client that has the whole answer may count on the slot being free.
-        endpoint?.release()
+        self.endpoint?.release()
         conclude()
         self.meter?.statistics.ended(at: self.now)
+        // Taken over rather than read and then forgotten: that would count references.
+        let model = self.model.take()
+        let endpoint = self.endpoint.take()
         self.worker.giveExchange(self)
         if endpoint != nil, let model { self.worker.slotReleased(model) }
-        if case .http1(let connection) = client, !isClientGone {
-            connection.exchangeFinished(requestIsComplete: isComplete)
-        }
+        if isClientGone { return }
+        client.withConnection { $0.exchangeFinished(requestIsComplete: isComplete) }
     }
 
     // MARK: Tunnels
 
     func upgradeAccepted(_ head: ResponseHead, _ bytes: RawSpan) {
-        guard case .http1(let connection) = self.client else { return self.cancelUpstream() }
+        guard let connection = self.client.connection else { return self.cancelUpstream() }
         self.status = 101
         self.hasBegunResponse = true
         self.phase = .tunnel
@@ -180,7 +182,7 @@ extension Exchange {
     }
 
     func tunnelFromUpstream(_ bytes: UnsafeRawBufferPointer) {
-        guard case .http1(let connection) = self.client, let start = bytes.baseAddress else {
+        guard let connection = self.client.connection, let start = bytes.baseAddress else {
             return
         }
         self.responseBytes += UInt64(bytes.count)
@@ -198,7 +200,7 @@ extension Exchange {
     func tunnelUpstreamEnded() {
         if self.hasTunnelUpstreamEnded { return }
         self.hasTunnelUpstreamEnded = true
-        if case .http1(let connection) = self.client { connection.endAfterOutput() }
+        self.client.withConnection { $0.endAfterOutput() }
         self.finishTunnelIfDone()
     }
 
@@ -216,7 +218,7 @@ extension Exchange {
     func finishTunnel() {
         self.cancelUpstream()
         self.finish {
-            if case .http1(let connection) = self.client { connection.endTunnel() }
+            self.client.withConnection { $0.endTunnel() }
         }
     }
 }

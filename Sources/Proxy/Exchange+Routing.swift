@@ -48,7 +48,7 @@ extension Exchange {
         guard head.expectsContinue, head.minorVersion > 0 else { return }
         if case .model = self.target, let model = self.model, !model.needsPrefix {
             self.awaitsContinue = true
-        } else if case .http1(let connection) = self.client {
+        } else if let connection = self.client.connection {
             connection.sendContinue()
         }
     }
@@ -87,7 +87,6 @@ extension Exchange {
     /// Composes the canonical head: what every try at every replica sends.
     private func writeHead(_ head: RequestHead, _ bytes: RawSpan) {
         let output = self.worker.buffers.take()
-        self.head = output
         HeadWriter.requestLine(of: head, bytes, into: output)
         if head.authorityRange == nil {
             // HTTP/1.0 without Host; an HTTP/1.1 server must refuse a request without one.
@@ -96,8 +95,8 @@ extension Exchange {
             HeadWriter.host(of: head, bytes, fallback: bytes, into: output)
         }
         HeadWriter.fields(head.fields, of: bytes, dropping: Self.dropped, into: output)
-        if case .http1(let connection) = self.client, let hop = connection.hop {
-            hop.write(
+        self.client.withConnection {
+            $0.hop?.write(
                 for: head,
                 bytes,
                 trustsClient: self.worker.shared.trustsForwarded,
@@ -119,6 +118,7 @@ extension Exchange {
             HeadWriter.upgrade(to: bytes.slice(upgrade), into: output)
         }
         HeadWriter.end(into: output)
+        self.head = output
     }
 
     /// RFC 9110, section 7.6.3: a gateway names itself in requests, behind those before it.
@@ -270,8 +270,11 @@ extension Exchange {
         let fresh = body.readable.extracting(self.scannedBytes..<body.count)
         self.scannedBytes = body.count
         var found = self.scanner.scan(fresh)
-        if self.isRequestEnded, found == .needMore || found == .found {
+        switch found {
+        case .needMore where self.isRequestEnded, .found where self.isRequestEnded:
             found = self.scanner.finish()
+        case .needMore, .found, .complete, .invalid:
+            break
         }
         switch found {
         case .found, .complete:
@@ -411,7 +414,7 @@ extension Exchange {
             return head.valueRange(of: name, in: bytes).map { ByteHash.hash(bytes.slice($0)) }
         }
         if case .hash(let hash) = self.affinity { return hash }
-        guard case .http1(let connection) = self.client else { return nil }
+        guard let connection = self.client.connection else { return nil }
         return connection.peer.map(\.hostHash)
     }
 }

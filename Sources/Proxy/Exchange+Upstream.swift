@@ -80,7 +80,7 @@ extension Exchange {
     }
 
     /// A slot came free and this exchange was first in line.
-    func granted(_ choice: EndpointChoice) {
+    func granted(_ choice: consuming EndpointChoice) {
         self.hasLeftQueue()
         if let model = self.model { self.dispatch(choice, model) }
     }
@@ -128,7 +128,7 @@ extension Exchange {
 
     /// The model is handed on, here and below: to read it from `self` each time would count
     /// references each time.
-    private func dispatch(_ choice: EndpointChoice, _ model: WorkerModel) {
+    private func dispatch(_ choice: consuming EndpointChoice, _ model: WorkerModel) {
         if self.admittedAt == .zero {
             self.admittedAt = self.now
             if !self.isShadow {
@@ -182,18 +182,18 @@ extension Exchange {
     }
 
     private func upstreamReady(_ upstream: UpstreamConnection, _ model: WorkerModel) {
-        guard let head = self.head else { return }
+        if self.head == nil { return }
         self.connectedAt = self.now
         self.phase = .forwarding
         self.bodySent = 0
         self.hasSentEnd = false
         self.arm(after: model.route.timeouts.firstByte)
-        if self.isRequestEnded, !self.isChunked, upstream.sendWhole(head, self.body) {
+        if self.isRequestEnded, !self.isChunked, upstream.sendWhole(self) {
             self.bodySent = self.bodyCount
             self.hasSentEnd = true
             return
         }
-        upstream.sendHead(head, isChunked: self.isChunked)
+        if let head = self.head { upstream.sendHead(head, isChunked: self.isChunked) }
         self.sendRequestBytes()
         if !upstream.isFlushDeferred { self.requestSent() }
     }

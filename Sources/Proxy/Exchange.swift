@@ -8,8 +8,27 @@ import Traffic
 /// An enum, so that dispatch is static; HTTP/2 streams will be another case. A shadow has no client:
 /// it is a mirrored copy whose answer is thrown away.
 enum ClientStream {
-    case http1(ServerConnection)
+    /// Not counted: a connection ends its exchange before it closes, and lives to the end of the
+    /// turn in which it does.
+    case http1(Unmanaged<ServerConnection>)
     case shadow
+
+    /// The connection, held.
+    var connection: ServerConnection? {
+        if case .http1(let connection) = self { connection.takeUnretainedValue() } else { nil }
+    }
+
+    /// Calls `body` with the connection, if there is one, without holding it.
+    @inline(__always)
+    func withConnection(_ body: (ServerConnection) -> Void) {
+        if case .http1(let connection) = self {
+            connection._withUnsafeGuaranteedRef { body($0) }
+        }
+    }
+
+    var isShadow: Bool {
+        if case .shadow = self { true } else { false }
+    }
 }
 
 /// One request and its response, from head to record. The life of a request is this object's:
@@ -110,6 +129,8 @@ final class Exchange: WheelTimer {
     var status: UInt16 = 0
     var hasBegunResponse = false
     var observer = ResponseObserver()
+    /// How long the replica may be silent, once it has begun to answer.
+    var streamIdle = Interval(.zero)
     var isUpstreamPaused = false
     var isClientPaused = false
     var responseBytes: UInt64 = 0
@@ -138,9 +159,7 @@ final class Exchange: WheelTimer {
     var now: Instant { self.worker.loop.now }
 
     /// Whether it is a mirrored copy.
-    var isShadow: Bool {
-        if case .shadow = self.client { true } else { false }
-    }
+    var isShadow: Bool { self.client.isShadow }
 
     /// Makes the object ready for a request.
     func open(_ client: ClientStream) {
@@ -210,12 +229,10 @@ final class Exchange: WheelTimer {
     }
 
     func releaseBuffers() {
-        if let head = self.head {
-            self.head = nil
+        if let head = self.head.take() {
             self.worker.buffers.give(head)
         }
-        if let body = self.body {
-            self.body = nil
+        if let body = self.body.take() {
             self.worker.buffers.give(body)
         }
     }
@@ -304,12 +321,12 @@ final class Exchange: WheelTimer {
     var bodyCount: Int { self.body?.count ?? 0 }
 
     private func keep(_ bytes: UnsafeRawBufferPointer) {
-        let body =
-            self.body
-            ?? (bytes.count >= BufferPool.largeBytesMin
-                ? self.worker.buffers.takeLarge(bytes.count) : self.worker.buffers.take())
-        self.body = body
-        if let start = bytes.baseAddress { body.append(start, count: bytes.count) }
+        if self.body == nil {
+            self.body =
+                bytes.count >= BufferPool.largeBytesMin
+                ? self.worker.buffers.takeLarge(bytes.count) : self.worker.buffers.take()
+        }
+        if let start = bytes.baseAddress { self.body?.append(start, count: bytes.count) }
     }
 
     /// Sends bytes of a streaming body on, straight from where they were read where possible.
@@ -322,8 +339,7 @@ final class Exchange: WheelTimer {
             self.keep(bytes)
             return
         }
-        if let body = self.body {
-            self.body = nil
+        if let body = self.body.take() {
             self.bodySent = 0
             self.worker.buffers.give(body)
         }
@@ -381,12 +397,12 @@ final class Exchange: WheelTimer {
     func pauseClient() {
         if self.isClientPaused { return }
         self.isClientPaused = true
-        if case .http1(let connection) = self.client { connection.pauseBody() }
+        self.client.withConnection { $0.pauseBody() }
     }
 
     func resumeClient() {
         self.isClientPaused = false
-        if case .http1(let connection) = self.client { connection.resumeBody() }
+        self.client.withConnection { $0.resumeBody() }
     }
 
     /// The upstream has all that there is and the client owes the rest: its own idle timeout runs.
@@ -396,12 +412,12 @@ final class Exchange: WheelTimer {
 
     /// Moves the idle deadline of a stream that made progress.
     func armForProgress() {
+        if self.phase == .responding { return self.arm(after: self.streamIdle) }
         guard let model = self.model else { return }
         if self.phase == .forwarding, self.isClientsTurn {
             self.worker.wheel.arm(self, at: self.totalDeadline)
             return
         }
-        let timeouts = model.route.timeouts
-        self.arm(after: self.phase == .responding ? timeouts.streamIdle : timeouts.firstByte)
+        self.arm(after: model.route.timeouts.firstByte)
     }
 }

@@ -35,6 +35,8 @@ struct RequestID {
         return true
     }
 
+    /// Inlined, so that it is read where it is: a copy would count references.
+    @inline(__always)
     func write(into output: ByteBuffer) {
         if self.given.isEmpty {
             output.append(paddedHexadecimal: self.high)

@@ -43,7 +43,11 @@ final class ServerConnection: Connection {
     /// Own parser while a head arrives in pieces; a head in one piece uses the worker's.
     private var parser: RequestHead?
     private var decoder = BodyDecoder(RequestFraming.none)
-    private(set) var exchange: Exchange?
+    private(set) var exchange: Exchange? {
+        didSet { self.served = self.exchange.map { ObjectIdentifier($0) } }
+    }
+    /// Which object `exchange` is: comparing that one itself would count references.
+    private var served: ObjectIdentifier?
     private var isPumping = false
     /// The exchange asked to stop reading the body.
     var isBodyPaused = false
@@ -102,6 +106,11 @@ final class ServerConnection: Connection {
 
     func resumeIdleTimeout() {
         if self.state == .body { self.arm(after: self.worker.timeouts.idle) }
+    }
+
+    @inline(__always)
+    private func serves(_ exchange: Exchange) -> Bool {
+        self.served == ObjectIdentifier(exchange)
     }
 
     // MARK: Reading
@@ -195,9 +204,7 @@ final class ServerConnection: Connection {
         self.decoder.skip(count)
         exchange.requestBodyRead(count)
         if self.decoder.isDone {
-            self.state = .waiting
-            self.disarm()
-            exchange.requestEnded(trailers: [])
+            self.requestEnded(exchange, trailers: [])
         } else if !self.isBodyPaused {
             self.resumeIdleTimeout()
         }
@@ -261,8 +268,12 @@ final class ServerConnection: Connection {
     }
 
     private func handleHead(_ bytes: UnsafeRawBufferPointer) -> Int {
-        let head = self.parser ?? self.worker.requestHead
-        if self.parser == nil { head.reset() }
+        if let parser = self.parser { return self.parseHead(parser, bytes) }
+        self.worker.requestHead.reset()
+        return self.parseHead(self.worker.requestHead, bytes)
+    }
+
+    private func parseHead(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer) -> Int {
         switch head.parse(bytes.bytes, limits: self.worker.headLimits) {
         case .needMore:
             if self.parser == nil {
@@ -300,9 +311,9 @@ final class ServerConnection: Connection {
         self.disarm()
         let exchange = self.worker.takeExchange(isShadow: false)
         self.exchange = exchange
-        exchange.begin(head, bytes.bytes, from: .http1(self))
+        exchange.begin(head, bytes.bytes, from: .http1(.passUnretained(self)))
         // What came with the head belongs to the first write upstream; else go ahead now.
-        if self.exchange === exchange, self.state == .waiting || !hasMore { exchange.advance() }
+        if self.serves(exchange), self.state == .waiting || !hasMore { exchange.advance() }
         if self.state == .body { self.arm(after: self.worker.timeouts.idle) }
     }
 
@@ -317,7 +328,9 @@ final class ServerConnection: Connection {
                 offset += consumed
                 exchange.requestBody(UnsafeRawBufferPointer(rebasing: rest[range]))
                 advance = true
-                if self.exchange !== exchange { return offset }
+                if !self.serves(exchange) { return offset }
+                // Of a given length: what ends in chunks says so by itself.
+                if self.decoder.isDone { self.requestEnded(exchange, trailers: []) }
             case .needMore(let consumed):
                 offset += consumed
                 // The head may not have been sent yet: it does not wait for the first whole chunk.
@@ -325,9 +338,7 @@ final class ServerConnection: Connection {
                 break decoding
             case .end(let consumed):
                 offset += consumed
-                self.state = .waiting
-                self.disarm()
-                exchange.requestEnded(trailers: self.decoder.trailers)
+                self.requestEnded(exchange, trailers: self.decoder.trailers)
                 advance = true
             case .invalid(let error):
                 exchange.fail(ProxyError(requestBody: error))
@@ -335,8 +346,14 @@ final class ServerConnection: Connection {
             }
         }
         if !self.isBodyPaused { self.resumeIdleTimeout() }
-        if advance, self.exchange === exchange { exchange.advance() }
+        if advance, self.serves(exchange) { exchange.advance() }
         return offset
+    }
+
+    private func requestEnded(_ exchange: Exchange, trailers: [UInt8]) {
+        self.state = .waiting
+        self.disarm()
+        exchange.requestEnded(trailers: trailers)
     }
 
     /// The rest of a request that was answered before it was complete.
@@ -427,8 +444,7 @@ final class ServerConnection: Connection {
 
     override func closed() {
         self.worker.wheel.remove(self.timer)
-        if let input = self.input {
-            self.input = nil
+        if let input = self.input.take() {
             self.worker.buffers.give(input)
         }
         self.worker.stats.clientConnections -= 1
@@ -489,8 +505,7 @@ final class ServerConnection: Connection {
             return
         }
         self.linger()
-        if let input = self.input {
-            self.input = nil
+        if let input = self.input.take() {
             self.worker.buffers.give(input)
         }
         if self.output == nil { self.transport.shutdownWriting() }

@@ -25,7 +25,11 @@ final class UpstreamConnection: Connection {
     /// Kept by its connections: another endpoint may have its slot before the last one closes.
     let pool: UpstreamPool
     private(set) var state = State.connecting
-    private(set) var exchange: Exchange?
+    private(set) var exchange: Exchange? {
+        didSet { self.served = self.exchange.map { ObjectIdentifier($0) } }
+    }
+    /// Which object `exchange` is: comparing that one itself would count references.
+    private var served: ObjectIdentifier?
     /// Requests sent before the one at hand: 0 on a fresh connection.
     private(set) var requestsBefore = 0
     /// When it last became idle; the pool drops the oldest.
@@ -46,6 +50,11 @@ final class UpstreamConnection: Connection {
         self.endpoint = pool.endpoint
         self.pool = pool
         super.init(worker: worker, descriptor: descriptor)
+    }
+
+    @inline(__always)
+    private func serves(_ exchange: Exchange) -> Bool {
+        self.served == ObjectIdentifier(exchange)
     }
 
     // MARK: The request
@@ -84,15 +93,16 @@ final class UpstreamConnection: Connection {
 
     /// Starts and ends a request that is here whole, unless it is too long to wait for the end of the
     /// turn: then nothing has happened.
-    func sendWhole(_ head: ByteBuffer, _ body: ByteBuffer?) -> Bool {
-        guard head.count + (body?.count ?? 0) <= Self.deferredBytesMax, self.output == nil else {
-            return false
-        }
+    @inline(__always)
+    func sendWhole(_ exchange: Exchange) -> Bool {
+        let count = (exchange.head?.count ?? 0) + (exchange.body?.count ?? 0)
+        guard count <= Self.deferredBytesMax, self.output == nil else { return false }
         self.begin(isChunked: false)
         self.hasEndedRequest = true
         let output = self.worker.buffers.take()
-        output.append(head.readablePointer, count: head.count)
-        if let body { output.append(body.readablePointer, count: body.count) }
+        output.reserve(count)
+        exchange.head?.copy(to: output)
+        exchange.body?.copy(to: output)
         self.output = output
         self.deferFlushOfAll()
         return true
@@ -230,7 +240,7 @@ final class UpstreamConnection: Connection {
         }
         self.hasResponseBytes = true
         var offset = 0
-        loop: while !self.isClosed, self.exchange === exchange {
+        loop: while !self.isClosed, self.serves(exchange) {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
             switch self.state {
             case .head:
@@ -247,7 +257,7 @@ final class UpstreamConnection: Connection {
                 break loop
             }
         }
-        if self.exchange === exchange { exchange.upstreamBatchEnded() }
+        if self.serves(exchange) { exchange.upstreamBatchEnded() }
         return self.finishBatch(bytes, offset, exchange)
     }
 
@@ -267,8 +277,16 @@ final class UpstreamConnection: Connection {
 
     /// Nil when more bytes are needed.
     private func handleHead(_ bytes: UnsafeRawBufferPointer, _ exchange: Exchange) -> Int? {
-        let head = self.parser ?? self.worker.responseHead
-        if self.parser == nil { head.reset() }
+        if let parser = self.parser { return self.parseHead(parser, bytes, exchange) }
+        self.worker.responseHead.reset()
+        return self.parseHead(self.worker.responseHead, bytes, exchange)
+    }
+
+    private func parseHead(
+        _ head: ResponseHead,
+        _ bytes: UnsafeRawBufferPointer,
+        _ exchange: Exchange
+    ) -> Int? {
         switch head.parse(bytes.bytes, limits: self.worker.headLimits) {
         case .needMore:
             if self.parser == nil { self.parser = ResponseHead() }
@@ -322,7 +340,7 @@ final class UpstreamConnection: Connection {
             self.decoder.reset(framing)
             self.state = .body
             exchange.responseHead(head, bytes.bytes, framing: framing)
-            if self.exchange === exchange, self.decoder.isDone {
+            if self.serves(exchange), self.decoder.isDone {
                 self.finishResponse(exchange, trailers: [], hasMore: hasMore)
             }
         }
@@ -334,7 +352,7 @@ final class UpstreamConnection: Connection {
         switch self.decoder.next(bytes.bytes) {
         case .data(let range, let consumed):
             exchange.responseBody(UnsafeRawBufferPointer(rebasing: bytes[range]))
-            if self.exchange === exchange, self.decoder.isDone {
+            if self.serves(exchange), self.decoder.isDone {
                 self.finishResponse(exchange, trailers: [], hasMore: consumed < bytes.count)
             }
             return consumed
@@ -399,13 +417,13 @@ final class UpstreamConnection: Connection {
 
     override func writeFailed() {
         // The server may have answered before it stopped reading: what it sent counts first.
-        let exchange = self.exchange
+        let served = self.served
         if self.state == .head || self.state == .body {
             self.isPaused = false
             self.isReadable = true
             self.pump()
         }
-        if !self.isClosed, self.exchange === exchange { self.fail(.reset(0)) }
+        if !self.isClosed, self.served == served { self.fail(.reset(0)) }
     }
 
     private func fail(_ failure: UpstreamFailure) {
@@ -439,8 +457,7 @@ final class UpstreamConnection: Connection {
     }
 
     override func closed() {
-        if let input = self.input {
-            self.input = nil
+        if let input = self.input.take() {
             self.worker.buffers.give(input)
         }
         self.pool.closed(self)

@@ -6,7 +6,11 @@ import Traffic
 /// failed of late. Each worker judges by what it saw itself. An object, so that a choice changes it
 /// in place.
 final class VariantBalance {
-    private(set) var endpoints: [Endpoint]
+    private(set) var endpoints: [Endpoint] {
+        didSet { self.single = Self.single(of: self.endpoints) }
+    }
+    /// The only one of `endpoints`, which holds it: reading it here counts no reference.
+    private var single: Unmanaged<Endpoint>?
     private var leastLoaded: LeastLoaded
     private var roundRobin: RoundRobin
     private var outliers: OutlierDetector
@@ -15,6 +19,7 @@ final class VariantBalance {
 
     init(endpoints: [Endpoint], settings: OutlierSettings, random: inout RandomSource) {
         self.endpoints = endpoints
+        self.single = Self.single(of: endpoints)
         self.leastLoaded = LeastLoaded(random: random.split())
         self.roundRobin = RoundRobin(start: Int(truncatingIfNeeded: random.next()))
         self.outliers = OutlierDetector(count: endpoints.count, policy: settings.policy)
@@ -29,14 +34,19 @@ final class VariantBalance {
         }
     }
 
+    private static func single(of endpoints: [Endpoint]) -> Unmanaged<Endpoint>? {
+        endpoints.count == 1 ? .passUnretained(endpoints[0]) : nil
+    }
+
     // MARK: Choosing
 
     /// The one endpoint there is to choose, whatever the way of choosing: in good order, and not on
     /// its way out.
     @inline(__always)
     var onlyEndpoint: Endpoint? {
-        guard !self.isWatching, self.endpoints.count == 1 else { return nil }
-        let endpoint = self.endpoints[0]
+        guard !self.isWatching, let endpoint = self.single?.takeUnretainedValue() else {
+            return nil
+        }
         return endpoint.isRetired.load(ordering: .relaxed) ? nil : endpoint
     }
 
@@ -48,6 +58,9 @@ final class VariantBalance {
             return (0..<view.count).contains {
                 view.isEligible($0) && view.inFlight($0) < view.limit($0)
             }
+        }
+        if let single = self.single {
+            return single._withUnsafeGuaranteedRef { $0.hasFreeSlot }
         }
         // By the index: an iterator would hold the array and each endpoint.
         var index = 0

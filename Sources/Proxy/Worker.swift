@@ -48,9 +48,10 @@ final class Worker {
     private var exchanges: [Exchange] = []
     private var deferred: [Connection] = []
     private var handling: [Connection] = []
-    /// Connections that have something to be sent in this turn.
-    private var unsent: [Connection] = []
-    private var sending: [Connection] = []
+    /// Connections that have something to be sent in this turn. Not counted: one that closes
+    /// meanwhile is in `deferred`, which is let go of only after these have been sent.
+    private var unsent: [Unmanaged<Connection>] = []
+    private var sending: [Unmanaged<Connection>] = []
     /// Exchanges under way; a drain is done at 0.
     private(set) var activeExchanges = 0
     private var onDrained: (() -> Void)?
@@ -153,14 +154,16 @@ final class Worker {
     /// kernel's paths stay in the cache, and a peer that has several connections is woken once for
     /// all of them instead of for each.
     func flushLater(_ connection: Connection) {
-        self.unsent.append(connection)
+        self.unsent.append(.passUnretained(connection))
         if self.unsent.count >= Self.unsentMax { self.flushUnsent() }
     }
 
     private func flushUnsent() {
         if self.unsent.isEmpty { return }
         swap(&self.unsent, &self.sending)
-        for connection in self.sending { connection.flushDeferred() }
+        for index in self.sending.indices {
+            self.sending[index]._withUnsafeGuaranteedRef { $0.flushDeferred() }
+        }
         self.sending.removeAll(keepingCapacity: true)
     }
 
@@ -405,6 +408,7 @@ final class Worker {
         self.pools = []
         for exchange in self.exchanges { self.wheel.remove(exchange) }
         self.exchanges = []
+        self.unsent = []
         self.deferred = []
         // A snapshot that was half taken over is as good as taken: there are no more requests.
         for body in self.adoptionsDone { body() }

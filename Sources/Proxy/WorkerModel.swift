@@ -14,7 +14,11 @@ final class WorkerModel {
     private var picker: WeightedPicker
     private var sticky: StickyHash
     /// By variant of the route at hand.
-    private var balances: [VariantBalance]
+    private var balances: [VariantBalance] {
+        didSet { self.unownedBalances = self.balances.map { .passUnretained($0) } }
+    }
+    /// The same objects, which `balances` holds: reading them here counts no references.
+    private var unownedBalances: [Unmanaged<VariantBalance>] = []
     /// Some replica has failed lately; while none has, an answer without an error tells nothing.
     private(set) var isWatching = false
     private var retryBudget: RetryBudget
@@ -49,6 +53,7 @@ final class WorkerModel {
                 random: &random
             )
         }
+        self.unownedBalances = self.balances.map { .passUnretained($0) }
         self.retryBudget = RetryBudget(millionths: Int(route.settings.retryBudget * 1e6))
         self.mirror = route.settings.mirror.map {
             MirrorPolicy(sampler: PercentSampler(share: $0.share))
@@ -198,7 +203,9 @@ final class WorkerModel {
         while true {
             let variant = self.picker.next { index in
                 tried & (1 << index) == 0
-                    && self.balances[index].hasFreeSlot(excluding: excluding, now: now)
+                    && self.unownedBalances[index]._withUnsafeGuaranteedRef {
+                        $0.hasFreeSlot(excluding: excluding, now: now)
+                    }
             }
             guard let variant else { return nil }
             if let choice = self.pick(in: variant, excluding: excluding, key: key, now: now) {
@@ -235,10 +242,11 @@ final class WorkerModel {
         key: AffinityKey,
         now: Instant
     ) -> EndpointChoice? {
-        let balance = self.balances[variant]
-        if excluding.isEmpty, let only = balance.onlyEndpoint {
-            return only.tryAcquire() ? self.choice(variant, only) : nil
+        if excluding.isEmpty {
+            let only = self.unownedBalances[variant]._withUnsafeGuaranteedRef { $0.onlyEndpoint }
+            if let only { return only.tryAcquire() ? self.choice(variant, only) : nil }
         }
+        let balance = self.balances[variant]
         let view = balance.view(excluding: excluding, now: now)
         // A slot may be lost to another worker between the choice and the taking.
         for _ in 0..<Self.raceAttemptsMax {
@@ -253,7 +261,7 @@ final class WorkerModel {
     }
 
     @inline(__always)
-    private func choice(_ variant: Int, _ endpoint: Endpoint) -> EndpointChoice {
+    private func choice(_ variant: Int, _ endpoint: consuming Endpoint) -> EndpointChoice {
         let route = self.route
         return EndpointChoice(
             modelIndex: route.index,

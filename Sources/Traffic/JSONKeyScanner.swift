@@ -117,6 +117,9 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
         case minus, zero, integer, point, fraction, exponent, exponentSign, exponentDigits
         case literal
         case failed
+
+        /// Whether it is one of the first eight, in which white space means nothing.
+        var isBetweenTokens: Bool { self.rawValue <= Self.end.rawValue }
     }
 
     /// What a top-level key means to us.
@@ -218,11 +221,13 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
         self.hashStart = 0
         var index = 0
         let count = bytes.byteCount
+        let mayStop = self.stopsEarly || untilPrompt
         while index < count {
-            if self.stopsEarly, self.isSatisfied { break }
+            if mayStop, self.stopsEarly && self.isSatisfied || untilPrompt && self.isHashing {
+                break
+            }
             self.step(bytes, &index)
             if self.state == .failed { return index }
-            if untilPrompt, self.isHashing { break }
         }
         self.hashPrompt(bytes.extracting(first: index))
         self.consumed += index
@@ -265,10 +270,22 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
             break
         case .start, .keyOrEnd, .key, .colon, .value, .valueOrEnd, .afterValue, .end:
             self.scanStructure(bytes.byte(unchecked: index), &index)
+            self.skipSpace(bytes, &index)
+        }
+    }
+
+    /// Most writers put one space behind a colon or a comma, or none: it is passed without going
+    /// round through the states. Not inside a token, where it would mean something.
+    @inline(__always)
+    private mutating func skipSpace(_ bytes: RawSpan, _ index: inout Int) {
+        if index < bytes.byteCount, bytes.byte(unchecked: index) == 0x20, self.state.isBetweenTokens
+        {
+            index &+= 1
         }
     }
 
     /// Between tokens.
+    @inline(__always)
     private mutating func scanStructure(_ byte: UInt8, _ index: inout Int) {
         if byte <= 0x20 {
             guard byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 else {
@@ -302,6 +319,7 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
         }
     }
 
+    @inline(__always)
     private mutating func continueContainer(_ byte: UInt8, _ index: inout Int) {
         let isObject = self.isInObject
         if byte == UInt8(ascii: ",") {
@@ -314,6 +332,7 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
         }
     }
 
+    @inline(__always)
     private mutating func beginValue(_ byte: UInt8, _ index: inout Int) {
         if self.depth == 1, self.member != .other { self.memberBegins(byte, index) }
         if self.state == .failed { return }

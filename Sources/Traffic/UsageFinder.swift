@@ -57,22 +57,20 @@ struct UsageFinder: Sendable {
     private static func candidate(_ bytes: RawSpan, from start: Int) -> Int {
         let count = bytes.byteCount
         var index = start
+        while index &+ 65 <= count {
+            if Self.mayHave(bytes, inBlockAt: index) { break }
+            index &+= 64
+        }
         while index &+ 17 <= count {
-            if index &+ 64 <= count, !Self.hasQuote(bytes, inBlockAt: index) {
-                index &+= 64
-                continue
-            }
-            let quotes: SIMD2<UInt64> = Lanes.equal(
-                bytes.vector(unchecked: index),
-                UInt8(ascii: "\"")
-            )
-            let letters: SIMD2<UInt64> = Lanes.equal(
-                bytes.vector(unchecked: index &+ 1),
-                UInt8(ascii: "u")
-            )
-            let found = Lanes.first(quotes & letters)
+            let found = Lanes.first(Self.marks(bytes, at: index))
             if found < 16 { return index &+ found }
             index &+= 16
+        }
+        if index &- start >= 16, index &+ 1 < count {
+            // The last sixteen pairs; those that were looked at already are looked at again.
+            let found = Lanes.first(Self.marks(bytes, at: count &- 17))
+            if found < 16 { return count &- 17 &+ found }
+            index = count &- 1
         }
         while index < count {
             if bytes.byte(unchecked: index) == UInt8(ascii: "\""),
@@ -85,18 +83,33 @@ struct UsageFinder: Sendable {
         return count
     }
 
-    /// Whether a quotation mark is among the 64 bytes at `index`: in text there is none for long.
+    /// Whether `"u` may begin among the 64 bytes at `index`, which one more follows. In text there is
+    /// no quotation mark for long, so those are looked for first.
     @inline(__always)
-    private static func hasQuote(_ bytes: RawSpan, inBlockAt index: Int) -> Bool {
+    private static func mayHave(_ bytes: RawSpan, inBlockAt index: Int) -> Bool {
         let mark = UInt8(ascii: "\"")
-        let front: SIMD2<UInt64> =
-            Lanes.equal(bytes.vector(unchecked: index), mark)
-            | Lanes.equal(bytes.vector(unchecked: index &+ 16), mark)
-        let back: SIMD2<UInt64> =
-            Lanes.equal(bytes.vector(unchecked: index &+ 32), mark)
-            | Lanes.equal(bytes.vector(unchecked: index &+ 48), mark)
-        let any: SIMD2<UInt64> = front | back
+        let first: SIMD2<UInt64> = Lanes.equal(bytes.vector(unchecked: index), mark)
+        let second: SIMD2<UInt64> = Lanes.equal(bytes.vector(unchecked: index &+ 16), mark)
+        let third: SIMD2<UInt64> = Lanes.equal(bytes.vector(unchecked: index &+ 32), mark)
+        let fourth: SIMD2<UInt64> = Lanes.equal(bytes.vector(unchecked: index &+ 48), mark)
+        let quotes: SIMD2<UInt64> = (first | second) | (third | fourth)
+        if quotes[0] | quotes[1] == 0 { return false }
+        let letter = UInt8(ascii: "u")
+        let pairs: SIMD2<UInt64> =
+            (first & Lanes.equal(bytes.vector(unchecked: index &+ 1), letter))
+            | (second & Lanes.equal(bytes.vector(unchecked: index &+ 17), letter))
+        let more: SIMD2<UInt64> =
+            (third & Lanes.equal(bytes.vector(unchecked: index &+ 33), letter))
+            | (fourth & Lanes.equal(bytes.vector(unchecked: index &+ 49), letter))
+        let any: SIMD2<UInt64> = pairs | more
         return any[0] | any[1] != 0
+    }
+
+    /// Where `"u` begins among the sixteen bytes at `index`, which one more follows.
+    @inline(__always)
+    private static func marks(_ bytes: RawSpan, at index: Int) -> SIMD2<UInt64> {
+        Lanes.equal(bytes.vector(unchecked: index), UInt8(ascii: "\""))
+            & Lanes.equal(bytes.vector(unchecked: index &+ 1), UInt8(ascii: "u"))
     }
 
     /// Reads an object that is here whole in place, without keeping it. Returns what follows it, or

@@ -52,11 +52,12 @@ import Testing
         Self.expect(decoder.finishAtEOF(), .truncated)
     }
 
-    @Test func framingIsConsumedWithTheDataBehindIt() {
+    @Test func framingIsConsumedWithTheDataInIt() {
         var decoder = BodyDecoder(RequestFraming.chunked)
         #expect(
-            decoder.next("3\r\nabc\r\n0\r\n\r\n") == .data(range: 3..<6, consumed: 6)
+            decoder.next("3\r\nabc\r\n4\r\ndefg\r") == .data(range: 3..<6, consumed: 8)
         )
+        Self.expect(decoder.next("4\r\ndefg\r"), .data(range: 3..<7, consumed: 7))
         Self.expect(decoder.next("\r\n0\r\n\r\nGET"), .end(consumed: 7))
         #expect(decoder.isDone)
         #expect(decoder.remainingLength == nil)

@@ -22,6 +22,7 @@ package enum ParserInvariants {
         guard describe(whole) == describe(step) else {
             return "whole: \(describe(whole)), in pieces: \(describe(step))"
         }
+        if let violation = self.requestHead(bytes, after: bytes) { return violation }
         guard case .complete(let count) = whole else { return nil }
         guard head.fields == pieces.fields else { return "fields differ in pieces" }
         guard count <= bytes.count else { return "\(count) bytes of \(bytes.count)" }
@@ -93,6 +94,7 @@ package enum ParserInvariants {
         guard describe(whole) == describe(step) else {
             return "whole: \(describe(whole)), in pieces: \(describe(step))"
         }
+        if let violation = self.responseHead(bytes, after: bytes) { return violation }
         guard case .complete = whole else { return nil }
         guard head.fields == pieces.fields else { return "fields differ in pieces" }
         guard (100...599).contains(head.status) else { return "a status of \(head.status)" }

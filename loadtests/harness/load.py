@@ -88,6 +88,19 @@ def small_answer(size):
     return shape.replace('""', '"' + "x" * (size - len(shape)) + '"')
 
 
+def chat_answer(size):
+    """A chat's answer of exactly `size` bytes, as servers give it, with its usage."""
+    lead = (
+        '{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"river",'
+        '"choices":[{"index":0,"message":{"role":"assistant","content":"'
+    )
+    rest = (
+        '"},"finish_reason":"stop"}],"usage":{"prompt_tokens":120,"completion_tokens":64,'
+        '"total_tokens":184}}'
+    )
+    return lead + "x" * (size - len(lead) - len(rest)) + rest
+
+
 def check_result(peer, result, answer_bytes):
     """Whoever fails fast must not look fast."""
     kinds = ("connect", "read", "write", "status", "timeout")

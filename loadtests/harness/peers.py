@@ -95,8 +95,11 @@ def start_envoy(stage, scenario, backend, cores, workers=1):
     return Peer("Envoy", process, port)
 
 
-def start_weir(stage, scenario, backend, cores, workers=1, name="weir", more=(), **values):
-    """Weir with the scenario's `weir.yaml`, filled in, and with `more` files as they are."""
+def start_weir(
+    stage, scenario, backend, cores, workers=1, name="weir", more=(), command=None, **values
+):
+    """Weir with the scenario's `weir.yaml`, filled in, and with `more` files as they are; `command`
+    stands for the binary where it is not run by itself."""
     folder = stage.folder / name
     folder.mkdir(exist_ok=True)
     config = render(
@@ -106,7 +109,7 @@ def start_weir(stage, scenario, backend, cores, workers=1, name="weir", more=(),
     ports = folder / "ports.json"
     ports.unlink(missing_ok=True)
     files = [word for file in (config, *more) for word in ("-c", file)]
-    command = [weir_binary(), "run", *files, "--ports-file", ports]
+    command = [*(command or [weir_binary()]), "run", *files, "--ports-file", ports]
     process = stage.start(name, command, cores)
     addresses = read_json(ports, process)
     port, admin = (int(addresses[key].rpartition(":")[2]) for key in ("http", "admin"))
