@@ -53,25 +53,3 @@ package func naturalLogarithm(_ value: Double) -> Double {
     sum = sum * square + 2
     return exponent * 0.6931471805599453 + x * sum
 }
-
-extension RandomSource {
-    /// A standard normal variate (Marsaglia's polar method; the second one is not kept, so that the
-    /// generator's state alone decides what comes next).
-    package mutating func nextNormal() -> Double {
-        // Each round succeeds with probability π/4; the bound is never met in practice.
-        for _ in 0..<256 {
-            let u = self.nextUnit() * 2 - 1
-            let v = self.nextUnit() * 2 - 1
-            let square = u * u + v * v
-            if square > 0 && square < 1 {
-                return u * (-2 * naturalLogarithm(square) / square).squareRoot()
-            }
-        }
-        return 0
-    }
-
-    /// A log-normal factor with median 1.
-    package mutating func nextLogNormal(sigma: Double) -> Double {
-        exponential(sigma * self.nextNormal())
-    }
-}

@@ -1,18 +1,14 @@
 import Core
 
 extension RandomSource {
-    /// Exponential with mean 1.
-    package mutating func nextExponential() -> Double {
-        -naturalLogarithm(1 - self.nextUnit())
-    }
-
     /// Gamma with the given shape and scale 1 (Marsaglia and Tsang, "A Simple Method for Generating
     /// Gamma Variables", ACM TOMS 2000).
     package mutating func nextGamma(shape: Double) -> Double {
         precondition(shape > 0, "a gamma shape of \(shape)")
         if shape < 1 {
             let boosted = self.nextGamma(shape: shape + 1)
-            return boosted * exponential(naturalLogarithm(1 - self.nextUnit()) / shape)
+            // U^(1/shape), as -ln U is exponential.
+            return boosted * exponential(-self.nextExponential() / shape)
         }
         let d = shape - 1.0 / 3.0
         let c = 1 / (9 * d).squareRoot()
