@@ -184,7 +184,9 @@ struct Bench {
 
 func milliseconds(_ seconds: Double) -> String { "\((seconds * 10_000).rounded() / 10) ms" }
 
-for busy in [0, 100, 1_000, Bench.models] {
+// Numbers of busy models may be given as arguments.
+let given = CommandLine.arguments.dropFirst().compactMap { Int($0) }
+for busy in given.isEmpty ? [0, 100, 1_000, Bench.models] : given {
     var bench = Bench(busy: busy)
     for _ in 0..<10 { _ = bench.tick() }
     bench.forgetBlocks()
