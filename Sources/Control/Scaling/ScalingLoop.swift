@@ -7,8 +7,8 @@
 //     model servers, Prometheus ──▶ ScalingSources ┘                          │
 //                                         ScalingHistory, explanation, memory ┘
 //
-// A model to which nothing happens rests: it is left out of up to `restTicks` - 1 ticks, and makes up
-// for them when a request, a change of a replica or the end of its rest comes.
+// A model to which nothing happens rests: it is left out of up to `restTicks` - 1 ticks, and makes
+// up for them when a request, a change of a replica or the end of its rest comes.
 //
 // It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on
 // is behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
@@ -380,7 +380,7 @@ package final class ScalingLoop {
         where pinned.map({ $0 == entry.name }) ?? (entry.weight > 0) {
             guard let group = self.fleet.group(entry.group) else { continue }
             if group.desired > 0 {
-                // It comes between two ticks: the next decision is not to take the replica for idle.
+                // It comes between two ticks: the next decision must not take the model for idle.
                 _ = self.models[index].autoscaler.requestArrived(variant: variant, at: now)
                 continue
             }
