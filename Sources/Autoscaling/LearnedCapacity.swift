@@ -77,8 +77,8 @@ extension ModelAutoscaler {
         return learned
     }
 
-    /// Begins with what an earlier run learned so long ago, as far as that has not faded since. What
-    /// was learned at other objectives, or cannot be, is left.
+    /// Begins with what an earlier run learned so long ago, as far as that has not faded since.
+    /// What was learned at other objectives, or cannot be, is left.
     package mutating func recall(_ learned: LearnedCapacity, secondsAgo: Double, variant: Int) {
         let objectives = self.setup.objectives
         guard learned.latencyLimit == objectives.latency?.limit.secondsAsDouble,

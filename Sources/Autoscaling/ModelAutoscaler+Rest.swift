@@ -1,10 +1,10 @@
 import Core
 
 // A model to which nothing happens need not be decided about each second. It rests: its owner asks
-// once how long the number of its replicas cannot change by itself, leaves it alone for so long, and
-// when something happens, or the time is over, has it catch up on the seconds that it missed. To
-// catch up is to observe each of them, as it would have been observed: whatever is learned, decays
-// or runs out has then done so, and every later decision is the one it would have been.
+// once how long the number of its replicas cannot change by itself, leaves it alone for so long,
+// and when something happens, or the time is over, has it catch up on the seconds that it missed.
+// To catch up is to observe each of them, as it would have been observed: whatever is learned,
+// decays or runs out has then done so, and every later decision is the one it would have been.
 extension ModelAutoscaler {
     /// Whether the latest decision stands for the next `seconds` if nothing comes, nothing is under
     /// way and no replica changes.

@@ -15,8 +15,7 @@ import Testing
 
         init(_ plan: ScalingPlan, replicas: Int) {
             self.resting = ScalingRig(plan, replicas: replicas)
-            self.reference = ScalingRig(plan, replicas: replicas)
-            self.reference.loop.testOnly_neverRests = true
+            self.reference = ScalingRig(plan, replicas: replicas, restTicks: 1)
         }
 
         var both: [ScalingRig] { [self.resting, self.reference] }

@@ -209,11 +209,17 @@ final class ScalingRig {
     private var reported = FakeWorker()
     private(set) var now = Instant(nanoseconds: 1_000_000_000_000)
 
-    init(_ plan: ScalingPlan, replicas: Int = 0, memory: ScalingMemory? = nil) {
+    init(
+        _ plan: ScalingPlan,
+        replicas: Int = 0,
+        memory: ScalingMemory? = nil,
+        restTicks: Int = ScalingLoop.restTicks
+    ) {
         self.fleet = FakeFleet(plan.models.flatMap { $0.variants.map(\.group) }, replicas: replicas)
         self.loop = ScalingLoop(
             fleet: self.fleet,
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+            restTicks: restTicks
         )
         self.loop.adopt(plan, memory: memory, at: self.now)
         self.fleet.onChange = { [unowned self] in self.loop.note($0, at: self.now) }

@@ -8,9 +8,10 @@ import Logging
 import Proxy
 
 // How long one tick of the autoscaler takes: gathering the counters of two workers, deciding for
-// every model, writing what changed. Processor time of this thread: the fastest, the median and the
-// slowest of many ticks. Where WEIR_ALLOCATIONS names the file in which Tests/EndToEnd/allocations.c
-// counts, loaded before the C library, also the blocks asked for in a tick.
+// every model, writing what changed. Processor time of this thread: the fastest, the median and
+// the slowest of many ticks. Where WEIR_ALLOCATIONS names the file in which
+// Tests/EndToEnd/allocations.c counts, loaded before the C library, also the blocks asked for in a
+// tick.
 
 /// Groups that are there in the number asked for, at once.
 final class InstantFleet: ScalingFleet {
@@ -184,7 +185,9 @@ struct Bench {
 
 func milliseconds(_ seconds: Double) -> String { "\((seconds * 10_000).rounded() / 10) ms" }
 
-for busy in [0, 100, 1_000, Bench.models] {
+// Numbers of busy models may be given as arguments.
+let given = CommandLine.arguments.dropFirst().compactMap { Int($0) }
+for busy in given.isEmpty ? [0, 100, 1_000, Bench.models] : given {
     var bench = Bench(busy: busy)
     for _ in 0..<10 { _ = bench.tick() }
     bench.forgetBlocks()

@@ -7,8 +7,8 @@
 //     model servers, Prometheus ──▶ ScalingSources ┘                          │
 //                                         ScalingHistory, explanation, memory ┘
 //
-// A model to which nothing happens rests: it is left out of up to `restTicks` - 1 ticks, and makes up
-// for them when a request, a change of a replica or the end of its rest comes.
+// A model to which nothing happens rests: it is left out of up to `restTicks` - 1 ticks, and makes
+// up for them when a request, a change of a replica or the end of its rest comes.
 //
 // It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on
 // is behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
@@ -51,6 +51,7 @@ package protocol ScalingSources: AnyObject {
 package final class ScalingLoop {
     /// Models that rest are looked at so often.
     package static let restTicks = 8
+    private let restTicks: Int
 
     package private(set) var plan = ScalingPlan()
     package private(set) var history = ScalingHistory()
@@ -61,8 +62,6 @@ package final class ScalingLoop {
     private var ticks = 0
     /// The last ticks, oldest first: what a model that rested catches up on.
     private var recent: [ScaledModel.Tick] = []
-    /// For tests alone: decides about every model at every tick.
-    package var testOnly_neverRests = false
     /// Models that were decided about since the start.
     package private(set) var looks: UInt64 = 0
     private var ledger = LoadLedger()
@@ -74,8 +73,16 @@ package final class ScalingLoop {
     /// How long the first in a model's queue has waited, in seconds.
     package var oldestQueuedSeconds: (_ model: String) -> Double = { _ in 0 }
 
-    /// - Parameter fleet: lives longer than the loop.
-    package init(fleet: any ScalingFleet, logger: Logger) {
+    /// - Parameters:
+    ///   - fleet: lives longer than the loop.
+    ///   - restTicks: 1 looks at every model at every tick.
+    package init(
+        fleet: any ScalingFleet,
+        logger: Logger,
+        restTicks: Int = ScalingLoop.restTicks
+    ) {
+        precondition(restTicks > 0, "a rest of \(restTicks) ticks")
+        self.restTicks = restTicks
         self.fleet = fleet
         self.logger = logger
     }
@@ -136,7 +143,7 @@ package final class ScalingLoop {
         self.tickedAt = now
         self.ticks += 1
         self.sources?.refresh()
-        let isWhole = isGatewayHeard && missing == 0 && !self.testOnly_neverRests
+        let isWhole = isGatewayHeard && missing == 0
         var awake: [Int] = []
         awake.reserveCapacity(self.models.count)
         for index in self.models.indices {
@@ -154,7 +161,7 @@ package final class ScalingLoop {
             self.observe(index, observed, wallClock)
         }
         self.recent.append(ScaledModel.Tick(number: self.ticks, at: now, seconds: seconds))
-        if self.recent.count > Self.restTicks { self.recent.removeFirst() }
+        if self.recent.count > self.restTicks { self.recent.removeFirst() }
         self.looks += UInt64(awake.count)
         self.decide(awake, wallClock, at: now)
         self.layToRest(awake, wallClock, at: now)
@@ -172,15 +179,15 @@ package final class ScalingLoop {
         for index in awake {
             self.models[index].lookedAt = self.ticks
             let mayRest =
-                !self.testOnly_neverRests
+                self.restTicks > 1
                 && self.models[index].mayRest(
-                    forSeconds: Self.restTicks + 1,
+                    forSeconds: self.restTicks + 1,
                     wallClock,
                     at: now
                 )
             // Each has its turn, so that those who rest are not all looked at in one tick.
-            let turns = (index - self.ticks) % Self.restTicks
-            let rest = turns > 0 ? turns : turns + Self.restTicks
+            let turns = (index - self.ticks) % self.restTicks
+            let rest = turns > 0 ? turns : turns + self.restTicks
             self.restsUntil[index] = mayRest ? self.ticks + rest : 0
         }
     }
@@ -373,7 +380,7 @@ package final class ScalingLoop {
         where pinned.map({ $0 == entry.name }) ?? (entry.weight > 0) {
             guard let group = self.fleet.group(entry.group) else { continue }
             if group.desired > 0 {
-                // It comes between two ticks: the next decision is not to take the replica for idle.
+                // It comes between two ticks: the next decision must not take the model for idle.
                 _ = self.models[index].autoscaler.requestArrived(variant: variant, at: now)
                 continue
             }
