@@ -42,8 +42,8 @@ open class IOHandler {
 
     /// Starts watching. The descriptor stays the caller's: `deregister` does not close it.
     ///
-    /// - Parameter outlivesTurn: the caller keeps a handler that it deregisters until the loop's turn
-    ///   is over, so that it need not be held for each call.
+    /// - Parameter outlivesTurn: the caller keeps a handler that it deregisters until the loop's
+    ///   turn is over, so that it need not be held for each call.
     package final func register(
         descriptor: Int32,
         on loop: EventLoop,

@@ -25,8 +25,8 @@ package struct BodyLimits: Equatable, Sendable {
 /// What one call of `BodyDecoder.next` found. `consumed` counts bytes from the front of its input;
 /// the caller drops them and calls again with the rest.
 package enum BodyStep: Equatable, Sendable {
-    /// Content at these offsets of the input, never empty. Framing before it is consumed with it, and
-    /// the line end behind a chunk if it is there.
+    /// Content at these offsets of the input, never empty. Framing before it is consumed with it,
+    /// and the line end behind a chunk if it is there.
     case data(range: Range<Int>, consumed: Int)
     /// All of the input was framing and is consumed; more is needed.
     case needMore(consumed: Int)

@@ -2,8 +2,8 @@
 ///
 /// Heads repeat themselves: a client sends the same lines with every request, or all but one, and
 /// so do servers and different clients of one library. A line that has the bytes of one that was
-/// accepted before is as good as that one, so comparing it, many bytes at a time, takes the place of
-/// looking at each. What a line means in its head (a second `Content-Length`, what `Connection`
+/// accepted before is as good as that one, so comparing it, many bytes at a time, takes the place
+/// of looking at each. What a line means in its head (a second `Content-Length`, what `Connection`
 /// names) is decided anew each time.
 ///
 /// Holds at most `bytesMax` bytes; a longer head is not kept.
@@ -17,11 +17,12 @@ struct LineMemory {
         var end: Int
     }
 
-    /// The field lines of the head, from the first one to the last line end, without the empty line.
+    /// The field lines of the head, from the first one to the last line end, without the empty
+    /// line.
     private var bytes: [UInt8] = []
     private var lines: [Line] = []
-    /// What stands in `bytes` before `agreedEnd` has been compared with what is `shift` further on in
-    /// the head at hand, and is the same.
+    /// What stands in `bytes` before `agreedEnd` has been compared with what is `shift` further on
+    /// in the head at hand, and is the same.
     private var agreedEnd = 0
     private var shift = 0
     /// Lines of the head at hand that were recognised.
@@ -35,8 +36,8 @@ struct LineMemory {
         self.recognisedCount = 0
     }
 
-    /// The field of line `index`, if that line is kept and is what stands at `position`, which moves
-    /// behind it.
+    /// The field of line `index`, if that line is kept and is what stands at `position`, which
+    /// moves behind it.
     @inline(__always)
     mutating func recognise(
         _ index: Int,
@@ -138,7 +139,8 @@ struct FirstLineMemory<Meaning> {
     private var bytes: [UInt8] = []
     private var meaning: Meaning?
 
-    /// What the line says that `head` begins with, if it is the one that is kept, and how long it is.
+    /// What the line says that `head` begins with, if it is the one that is kept, and how long it
+    /// is.
     @inline(__always)
     func recognise(_ head: RawSpan, end: Int) -> (meaning: Meaning, byteCount: Int)? {
         let count = self.bytes.count

@@ -83,8 +83,8 @@ struct UsageFinder: Sendable {
         return count
     }
 
-    /// Whether `"u` may begin among the 64 bytes at `index`, which one more follows. In text there is
-    /// no quotation mark for long, so those are looked for first.
+    /// Whether `"u` may begin among the 64 bytes at `index`, which one more follows. In text there
+    /// is no quotation mark for long, so those are looked for first.
     @inline(__always)
     private static func mayHave(_ bytes: RawSpan, inBlockAt index: Int) -> Bool {
         let mark = UInt8(ascii: "\"")

@@ -2,7 +2,8 @@ import HTTP
 
 /// Parsers remember lines of the head before; what they read must not depend on it.
 extension ParserInvariants {
-    /// A parser that has read another head reads this one as a new parser does, whole and in pieces.
+    /// A parser that has read another head reads this one as a new parser does, whole and in
+    /// pieces.
     package static func requestHead(_ bytes: [UInt8], after other: [UInt8]) -> String? {
         let limits = HeadLimits(maxHeadBytes: 2048, maxFields: 32, maxTargetBytes: 512)
         let fresh = RequestHead()
@@ -37,7 +38,8 @@ extension ParserInvariants {
         let names = FieldName.allCases.filter { head.contains($0) }
         return """
             \(head.method) \(ranges) \(optional) \(head.targetForm) \(head.minorVersion) \
-            \(head.framing) \(flags) \(String(describing: head.contentLength)) \(head.fields) \(names)
+            \(head.framing) \(flags) \(String(describing: head.contentLength)) \
+            \(head.fields) \(names)
             """
     }
 
