@@ -11,7 +11,8 @@ extension JSONValue {
         self = try reader.document(bytes.span.bytes, keeping: projection)
     }
 
-    package init(_ text: String) throws(JSONError) {
+    /// Reads a whole document. Named, as a bare literal would become a string value.
+    package init(parsing text: String) throws(JSONError) {
         try self.init(Array(text.utf8))
     }
 
