@@ -52,6 +52,11 @@ extension JSONValue {
 struct JSONReader {
     private var cursor = JSONCursor()
     private var values = 0
+    private let valuesMax: Int
+
+    init(valuesMax: Int = JSONValue.valuesMax) {
+        self.valuesMax = valuesMax
+    }
 
     mutating func document(
         _ bytes: RawSpan,
@@ -68,8 +73,8 @@ struct JSONReader {
         keeping projection: Projection
     ) throws(JSONError) -> JSONValue {
         self.values += 1
-        if self.values > JSONValue.valuesMax {
-            throw self.cursor.error("more than \(JSONValue.valuesMax) values")
+        if self.values > self.valuesMax {
+            throw self.cursor.error("more than \(self.valuesMax) values")
         }
         switch try self.cursor.peek(bytes) {
         case .null:
