@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-autoscaling demo-stop bench bench-micro bench-control \
+.PHONY: help setup build demo demo-autoscaling demo-stop bench bench-micro bench-control bench-pods \
     bench-autoscaling bench-rollouts bench-instructions loadtest test test-sanitized fuzz lint \
     format modules clean
 
@@ -40,6 +40,13 @@ bench-control: ## how long one tick of the autoscaler takes over 10 000 models
 	@truncate -s 0 .cache/allocations.count && truncate -s 4096 .cache/allocations.count
 	@WEIR_ALLOCATIONS=.cache/allocations.count LD_PRELOAD=$(CURDIR)/.cache/allocations.so \
 	    .build/release/control-tick
+
+bench-pods: ## how much memory a copy of 100 000 pods takes, listed and streamed
+	@mkdir -p .cache
+	@WEIR_BENCHMARKS=1 swift build -c release --product pod-memory >.cache/bench-pods.log 2>&1 || \
+	    { tail -n 40 .cache/bench-pods.log; exit 1; }
+	@.build/release/pod-memory 100000 pages
+	@.build/release/pod-memory 100000 stream
 
 test: ## set up, check the style, run every test
 	@scripts/test all

@@ -196,7 +196,7 @@ let package = Package(
             name: "FuzzInvariants",
             dependencies: [
                 "Core", "HTTP", "Traffic", "Signals", "Configuration", "EventLoop", "HTTPService",
-                "TestSupport",
+                "Kubernetes", "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
             swiftSettings: base
@@ -285,9 +285,9 @@ let package = Package(
     ]
 )
 
-// Measures what is too large for a micro-benchmark: `make bench-control`.
+// Measures what is too large for a micro-benchmark: `make bench-control`, `make bench-pods`.
 if Context.environment["WEIR_BENCHMARKS"] != nil {
-    package.targets.append(
+    package.targets += [
         .executableTarget(
             name: "control-tick",
             dependencies: [
@@ -296,8 +296,14 @@ if Context.environment["WEIR_BENCHMARKS"] != nil {
             ],
             path: "loadtests/control-tick",
             swiftSettings: base
-        )
-    )
+        ),
+        .executableTarget(
+            name: "pod-memory",
+            dependencies: ["Kubernetes", "Curl", "HTTPService", "HTTP", "EventLoop", "Core"],
+            path: "loadtests/pod-memory",
+            swiftSettings: base
+        ),
+    ]
 }
 
 if isFuzzing {

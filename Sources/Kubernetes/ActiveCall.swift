@@ -39,6 +39,8 @@ final class ActiveCall {
     private var tries = 0
     /// A refused credential is renewed once.
     private var hasRenewedCredential = false
+    /// Its end is on the way: whatever else comes means nothing.
+    private var isCancelled = false
     private var generation = 0
     private var backoff: Backoff
     // Of a watch:
@@ -64,7 +66,7 @@ final class ActiveCall {
     // MARK: Life
 
     func start() {
-        guard self.sink != nil else { return }
+        guard self.isWanted else { return }
         self.began = self.client.loop.now
         if case .whole = self.sink {
             self.deadlineTimer = self.client.loop.schedule(after: self.call.deadline) {
@@ -77,9 +79,17 @@ final class ActiveCall {
     }
 
     func cancel() {
-        guard self.sink != nil else { return }
-        self.client.loop.schedule(after: .zero) { self.end(.failure(.cancelled)) }
+        guard self.sink != nil, !self.isCancelled else { return }
+        self.isCancelled = true
+        // Held until then: whoever cancels may let go of the client.
+        let client = self.client
+        client.loop.schedule(after: .zero) {
+            withExtendedLifetime(client) { self.end(.failure(.cancelled)) }
+        }
     }
+
+    /// Whether anybody still wants to know.
+    private var isWanted: Bool { self.sink != nil && !self.isCancelled }
 
     private func admit() {
         let isAdmitted = self.client.admit(isUrgent: self.call.isUrgent) { [weak self] in
@@ -92,9 +102,9 @@ final class ActiveCall {
     }
 
     private func authenticate() {
-        guard self.sink != nil else { return }
+        guard self.isWanted else { return }
         self.client.credential { [weak self] result in
-            guard let self, self.sink != nil, !self.client.isClosed else { return }
+            guard let self, self.isWanted else { return }
             switch result {
             case .success(let credential): self.send(credential)
             case .failure(let problem): self.end(.failure(.credentials(problem.reason)))
@@ -140,7 +150,7 @@ final class ActiveCall {
     // MARK: Answers
 
     private func answered(_ result: Result<CurlResponse, CurlError>) {
-        guard self.sink != nil else { return }
+        guard self.isWanted else { return }
         self.transfer = nil
         switch result {
         case .success(let response) where response.head.isSuccess:
@@ -187,8 +197,9 @@ final class ActiveCall {
             return false
         }
         self.retryTimer = self.client.loop.schedule(after: wait) { [weak self] in
-            self?.retryTimer = nil
-            self?.admit()
+            guard let self, self.isWanted else { return }
+            self.retryTimer = nil
+            self.admit()
         }
         return true
     }
@@ -204,7 +215,7 @@ final class ActiveCall {
     }
 
     private func received(head: CurlHead) {
-        guard case .watch(let handlers, _, _) = self.sink else { return }
+        guard self.isWanted, case .watch(let handlers, _, _) = self.sink else { return }
         self.head = head
         if head.isSuccess {
             self.isOpen = true
@@ -228,10 +239,12 @@ final class ActiveCall {
 
     /// False where nothing more is wanted.
     private func received(frame: RawSpan) -> Bool {
-        guard case .watch(let handlers, let projection, _) = self.sink else { return false }
+        guard self.isWanted, case .watch(let handlers, let projection, _) = self.sink else {
+            return false
+        }
         do throws(JSONError) {
             handlers.onEvent(try WatchEvent(frame, keeping: projection))
-            return self.sink != nil
+            return self.isWanted
         } catch {
             self.fail("\(error)")
             return false
@@ -245,7 +258,7 @@ final class ActiveCall {
     }
 
     private func streamEnded(_ error: CurlError?) {
-        guard self.sink != nil else { return }
+        guard self.isWanted else { return }
         self.transfer = nil
         if let failure = self.streamFailure { return self.end(.failure(failure)) }
         if let head = self.head, !self.isOpen {

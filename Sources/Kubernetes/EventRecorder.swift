@@ -40,6 +40,8 @@ package final class EventRecorder {
         }
     }
 
+    deinit { self.sweep?.cancel() }
+
     /// Something has happened. Returns at once.
     package func record(_ note: EventNote) {
         self.client.loop.assertOnLoop()

@@ -32,12 +32,16 @@ package struct ExecPlugin: Sendable, Hashable {
     package struct ClusterDescription: Sendable, Hashable {
         /// Compact JSON of an object.
         package var json: String
+
+        package init(json: String) {
+            self.json = json
+        }
     }
 
     /// The value of `KUBERNETES_EXEC_INFO`. Never interactive: there is nobody to ask.
     package var information: JSONValue {
         var spec: JSONValue = ["interactive": false]
-        if let text = self.cluster?.json, let cluster = try? JSONValue(text) {
+        if let text = self.cluster?.json, let cluster = try? JSONValue(parsing: text) {
             spec["cluster"] = cluster
         }
         return [

@@ -11,7 +11,8 @@ extension JSONValue {
         self = try reader.document(bytes.span.bytes, keeping: projection)
     }
 
-    package init(_ text: String) throws(JSONError) {
+    /// Reads a whole document. Named, as a bare literal would become a string value.
+    package init(parsing text: String) throws(JSONError) {
         try self.init(Array(text.utf8))
     }
 
@@ -51,6 +52,11 @@ extension JSONValue {
 struct JSONReader {
     private var cursor = JSONCursor()
     private var values = 0
+    private let valuesMax: Int
+
+    init(valuesMax: Int = JSONValue.valuesMax) {
+        self.valuesMax = valuesMax
+    }
 
     mutating func document(
         _ bytes: RawSpan,
@@ -67,8 +73,8 @@ struct JSONReader {
         keeping projection: Projection
     ) throws(JSONError) -> JSONValue {
         self.values += 1
-        if self.values > JSONValue.valuesMax {
-            throw self.cursor.error("more than \(JSONValue.valuesMax) values")
+        if self.values > self.valuesMax {
+            throw self.cursor.error("more than \(self.valuesMax) values")
         }
         switch try self.cursor.peek(bytes) {
         case .null:

@@ -47,7 +47,7 @@ struct EntryReader {
 
     // MARK: Users
 
-    func user(into access: inout ClusterAccess, cluster: JSONValue) throws(AccessProblem) {
+    func user(into access: inout ClusterAccess, cluster: EntryReader) throws(AccessProblem) {
         access.tls.certificate = try self.material("client-certificate")
         access.tls.key = try self.material("client-key")
         if (access.tls.certificate == nil) != (access.tls.key == nil) {
@@ -69,7 +69,7 @@ struct EntryReader {
     }
 
     /// A file of tokens before a token, as in client-go; either before a plugin.
-    private func authentication(_ cluster: JSONValue) throws(AccessProblem) -> Authentication {
+    private func authentication(_ cluster: EntryReader) throws(AccessProblem) -> Authentication {
         if let path = try self.text("tokenFile") {
             let full = self.relative(path)
             _ = try self.bytes(full, "tokenFile")
@@ -102,7 +102,7 @@ struct EntryReader {
 
     private func plugin(
         _ exec: JSONValue,
-        _ cluster: JSONValue
+        _ cluster: EntryReader
     ) throws(AccessProblem) -> ExecPlugin {
         let versionText = exec["apiVersion"].string ?? ""
         guard let version = ExecPlugin.Version(rawValue: versionText) else {
@@ -136,15 +136,14 @@ struct EntryReader {
         }
         plugin.installHint = exec["installHint"].string ?? ""
         if exec["provideClusterInfo"].bool ?? false {
-            plugin.cluster = try self.description(of: cluster)
+            plugin.cluster = try cluster.description()
         }
         return plugin
     }
 
     /// The cluster as a plugin gets it: authorities as data, its own settings from the extension.
-    private func description(
-        of cluster: JSONValue
-    ) throws(AccessProblem) -> ExecPlugin.ClusterDescription {
+    private func description() throws(AccessProblem) -> ExecPlugin.ClusterDescription {
+        let cluster = self.entry.value
         var result: JSONValue = [:]
         for name in [
             "server", "tls-server-name", "insecure-skip-tls-verify", "certificate-authority-data",

@@ -198,7 +198,7 @@ package struct KubeConfig: Sendable {
                 )
             }
             try EntryReader(entry: user, what: "user `\(userName)`", self.surroundings)
-                .user(into: &access, cluster: cluster.value)
+                .user(into: &access, cluster: reader)
         }
         return access
     }

@@ -81,9 +81,9 @@ package final class KubernetesClient {
     }
 
     #if arch(x86_64)
-        static let architecture = "amd64"
+        package static let architecture = "amd64"
     #else
-        static let architecture = "arm64"
+        package static let architecture = "arm64"
     #endif
 
     // MARK: Calls
@@ -147,6 +147,7 @@ package final class KubernetesClient {
         self.loop.assertOnLoop()
         let handle = APIHandle(call)
         self.calls[ObjectIdentifier(call)] = call
+        if self.isClosed { call.cancel() }
         self.loop.schedule(after: .zero) { call.start() }
         return handle
     }

@@ -7,6 +7,12 @@ package struct Status: Sendable, Hashable, CustomStringConvertible {
         package var reason: String
         package var message: String
         package var field: String
+
+        package init(reason: String, message: String, field: String) {
+            self.reason = reason
+            self.message = message
+            self.field = field
+        }
     }
 
     /// The HTTP status, also where the body names none.

@@ -33,6 +33,9 @@ extension FuzzTarget {
         FuzzTarget("Exposition", seeds: { ExpositionInvariants.seeds }) {
             ExpositionInvariants.violation($0)
         },
+        FuzzTarget("Watch", inputBytesMax: 8_192, seeds: { WatchInvariants.seeds }) {
+            WatchInvariants.violation($0)
+        },
         FuzzTarget("SocketAddress", inputBytesMax: 64, seeds: { AddressInvariants.seeds }) {
             AddressInvariants.violation($0)
         },
