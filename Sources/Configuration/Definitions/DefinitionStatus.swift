@@ -173,7 +173,7 @@ struct DefinitionStatus {
         ("name", .text("Its name.", max: 63)),
         ("workload", .text("What holds its replicas: `Deployment/digits-v1`.", max: 300)),
         ("revision", .text("The revision of the workload's template.", max: 253)),
-        ("weight", .count("Its share of the requests in percent.", max: 100)),
+        ("weight", .count("Its part of the requests, against that of the other variants.")),
         ("replicas", .object("Its replicas.", replicaCounts)),
         ("reason", .text("What keeps replicas from becoming ready, in a word.", max: 1_024)),
         ("message", .text("What keeps replicas from becoming ready.", max: 4_096)),
