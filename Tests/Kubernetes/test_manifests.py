@@ -27,7 +27,7 @@ def builder():
     return ["kustomize", "build"] if shutil.which("kustomize") else None
 
 
-needs_builder = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is here")
+needs_builder = pytest.mark.skipif(builder() is None, reason="kubectl and kustomize are missing")
 
 
 @functools.cache
@@ -45,8 +45,10 @@ def documents(path):
 
 
 def every_file():
-    names = [path for path in sorted(MANIFESTS.rglob("*.yaml")) if path.name != "kustomization.yaml"]
-    return [str(path.relative_to(MANIFESTS)) for path in names]
+    paths = sorted(MANIFESTS.rglob("*.yaml"))
+    return [
+        str(path.relative_to(MANIFESTS)) for path in paths if path.name != "kustomization.yaml"
+    ]
 
 
 def check_object(obj):
@@ -158,7 +160,7 @@ def test_samples_are_whole(name):
     """What `weir check` says of a sample, and that its workloads are in it."""
     path = MANIFESTS / "samples" / name
     objects = documents(path)
-    assert all(obj["kind"] in SCHEMAS or obj["kind"] in ("Service", "Deployment") for obj in objects)
+    assert {obj["kind"] for obj in objects} <= {*SCHEMAS, "Service", "Deployment"}
     keys = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
     for obj in objects:
         if pod_spec(obj):
