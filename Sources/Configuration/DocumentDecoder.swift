@@ -57,6 +57,12 @@ struct DocumentDecoder {
     var sink: ProblemSink { self.decoder.sink }
 
     private static let fieldNames = ["apiVersion", "kind", "metadata", "spec"]
+    /// What a cluster adds to the metadata of what it keeps; it says nothing about what is wanted.
+    private static let keptByCluster: Set = [
+        "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers",
+        "generateName", "generation", "managedFields", "ownerReferences", "resourceVersion",
+        "selfLink", "uid",
+    ]
 
     mutating func decode(_ document: SourceNode) -> LoadedResource? {
         let top = ConfigurationPath()
@@ -177,8 +183,10 @@ struct DocumentDecoder {
         guard !entry.value.isBroken, let inner = self.decoder.entries(of: entry.value, path) else {
             return Located(.record(SchemaDefaults.record(of: schema)), at: entry.value.position)
         }
+        let isMetadata = name == "metadata"
+        let entries = inner.filter { !isMetadata || !Self.keptByCluster.contains($0.key) }
         // What is missing in it is said where its name stands, not at its first field.
-        let record = self.decoder.decodeObject(inner, schema, path, at: entry.keyPosition)
+        let record = self.decoder.decodeObject(entries, schema, path, at: entry.keyPosition)
         return Located(.record(record), at: entry.value.position)
     }
 }

@@ -129,7 +129,7 @@ extension BadFile {
                 with: "name: p, ⟨port: 80}}"
             ),
             path: "spec.variants[0].workloadRef.port",
-            "`port` is for a Deployment"
+            "`port` is for a cluster"
         ),
         BadFile(
             "a Deployment without a port",

@@ -230,4 +230,31 @@ private func load(_ text: String) -> LoadResult {
         #expect(result.hasErrors)
         #expect(result.problems.allSatisfy { $0.file == "--upstream" })
     }
+
+    /// `kubectl get -o yaml`, and the JSON of an API server, are documents like any other.
+    @Test func aResourceThatAClusterKeepsIsTheSame() throws {
+        let spec = """
+            {"protocol": "OpenAI", "variants": [{"name": "v", "endpoints": ["http://h:1"]}]}
+            """
+        let large = String(repeating: "x", count: 200_000)
+        let stored = """
+            {"apiVersion": "weir.dev/v1alpha1", "kind": "Model", "metadata": {"name": "m",
+             "namespace": "default", "uid": "5d0e", "generation": 3, "resourceVersion": "81",
+             "creationTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["example.com/x"],
+             "deletionTimestamp": null, "ownerReferences": [{"kind": "X", "controller": true}],
+             "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {".": {}}}}],
+             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "\(large)"}},
+             "spec": \(spec), "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+            """
+        let written = """
+            {"apiVersion": "weir.dev/v1alpha1", "kind": "Model", "metadata": {"name": "m"},
+             "spec": \(spec)}
+            """
+        let kept = ConfigurationLoader.load(files: [(name: "stored", text: stored)])
+        #expect(kept.problems == [], "\(Problem.render(kept.problems))")
+        let own = ConfigurationLoader.load(files: [(name: "written", text: written)])
+        let model = try #require(kept.configuration?.models.first)
+        #expect(model.spec == own.configuration?.models.first?.spec)
+        #expect(model.metadata.annotations.count == 1)
+    }
 }

@@ -69,6 +69,11 @@ def fields(spec, old=None):
 
 def test_definition_is_structural():
     assert validation.definition_problems(SCHEMA) == []
+    unseen = copy.deepcopy(SCHEMA)
+    rules = unseen["properties"]["spec"]["x-kubernetes-validations"]
+    for rule in ("has(self.nmae)", "self.rows.all(r, r.kye == '')", "self.rows.map(r, self.x)"):
+        rules[0]["rule"] = rule
+        assert len(validation.definition_problems(unseen)) == 1, rule
     broken = copy.deepcopy(SCHEMA)
     spec = broken["properties"]["spec"]["properties"]
     spec["name"]["pattern"] = "(?=x)"

@@ -483,6 +483,8 @@ def _definition(schema, path, found, is_root=False, is_nested=False):
             say(f"rule {rule['rule']}: has no message")
         if "\n" in rule.get("message", "") or len(rule.get("message", "")) > 2048:
             say(f"rule {rule['rule']}: its message has lines or is too long")
+        for name in _unknown_fields(rule["rule"], schema, is_root):
+            say(f"rule {rule['rule']}: there is no {name} that a rule sees")
     for name, inner in schema.get("properties", {}).items():
         if is_root and name in _COMMON:
             continue
@@ -495,6 +497,40 @@ def _definition(schema, path, found, is_root=False, is_nested=False):
             _definition(inner, f"{path}.{key}[{index}]", found, is_nested=True)
     if "not" in schema:
         _definition(schema["not"], f"{path}.not", found, is_nested=True)
+
+
+def _unknown_fields(rule, schema, is_root):
+    """The fields that a rule names and does not see: a type check, as far as paths go."""
+    scopes = {"self": schema, "oldSelf": schema}
+    path = r"\b(%s)((?:\.\w+)*)"
+    loop = path + r"(?:\.filter\([^()]*(?:\([^()]*\)[^()]*)*\))*"
+    loop += r"\.(?:all|exists|exists_one|filter|map)\((\w+),"
+    unknown = []
+    text = re.sub(r"'[^']*'", "''", rule)
+    for _ in range(3):
+        names = "|".join(scopes)
+        for match in re.finditer(loop % names, text):
+            # Of a map the variable is a key, whose fields nobody may ask for.
+            inner = _at(scopes[match[1]], match[2], is_root) or {}
+            scopes.setdefault(match[3], inner.get("items", {"type": "string"}))
+    for match in re.finditer(path % "|".join(scopes) + r"(\(|\[)?", text):
+        fields = match[2]
+        if match[3] == "(":
+            fields = fields.rpartition(".")[0]
+        if fields and _at(scopes[match[1]], fields, is_root) is None:
+            unknown.append(match[1] + fields)
+    return unknown
+
+
+def _at(schema, path, is_root):
+    for name in path.split(".")[1:]:
+        if is_root and name == "metadata":
+            schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+            continue
+        schema = schema.get("properties", {}).get(name)
+        if schema is None or not _is_visible(schema):
+            return None
+    return schema
 
 
 def _list_definition(schema, say):

@@ -214,18 +214,20 @@ extension ConfigurationChecker {
                 self.report(
                     model.origin,
                     path.field("port"),
-                    "`port` is for a Deployment; local processes are given theirs",
+                    "`port` is for a cluster; local processes are given theirs",
                     hint: "remove it and use `$(PORT)` in the ProcessDeployment",
                     isKey: true
                 )
-            case (.deployment, nil):
+            case (.deployment, nil), (.statefulSet, nil), (.leaderWorkerSet, nil):
                 self.report(
                     model.origin,
                     path.field("port"),
                     "is missing",
                     hint: "write the port that the pods of `\(reference.name)` listen on"
                 )
-            case (.processDeployment, nil), (.deployment, .some): break
+            case (.processDeployment, nil), (.deployment, .some), (.statefulSet, .some),
+                (.leaderWorkerSet, .some):
+                break
             }
             reference.port = nil
             if let owner = owners.updateValue(variant.name, forKey: reference) {

@@ -16,8 +16,8 @@ struct ModelReferences {
         }
         for (index, variant) in model.spec.variants.enumerated() {
             guard case .workload(let reference) = variant.backend else { continue }
-            // A Deployment is on the cluster, not in these files.
-            guard reference.kind == .processDeployment else { continue }
+            // What is on the cluster is not in these files.
+            if reference.kind.isOnCluster { continue }
             let path = spec.field("variants").index(index).field("workloadRef").field("name")
             add(.processDeployment, reference.name, path)
         }

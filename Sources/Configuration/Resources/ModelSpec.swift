@@ -125,11 +125,18 @@ package struct WorkloadReference: Sendable, Hashable {
         case processDeployment = "ProcessDeployment"
         /// Of `apps/v1`, on a cluster.
         case deployment = "Deployment"
+        /// Of `apps/v1`, on a cluster.
+        case statefulSet = "StatefulSet"
+        /// Of `leaderworkerset.x-k8s.io/v1`, on a cluster.
+        case leaderWorkerSet = "LeaderWorkerSet"
+
+        /// Whether it is known to a cluster, and not to this machine.
+        package var isOnCluster: Bool { self != .processDeployment }
     }
 
     package var kind: Kind
     package var name: String
-    /// The port its pods listen on; only for a Deployment.
+    /// The port its pods listen on; only on a cluster, and always there.
     package var port: Int?
 
     init(_ record: Record) {

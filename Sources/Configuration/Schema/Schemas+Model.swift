@@ -106,6 +106,11 @@ extension Schemas {
                     "A group of local processes in the same configuration."
                 ),
                 Choice("Deployment", "A Deployment of `apps/v1` on a cluster."),
+                Choice("StatefulSet", "A StatefulSet of `apps/v1` on a cluster."),
+                Choice(
+                    "LeaderWorkerSet",
+                    "On a cluster: groups of pods, each with a leader that takes the requests."
+                ),
             ]),
             .required,
             "What holds the replicas."
@@ -115,7 +120,7 @@ extension Schemas {
             "port",
             .integer(1...65_535),
             .optional,
-            "The port its pods listen on; for a Deployment only."
+            "The port its pods listen on. Local processes are given theirs."
         ),
     ])
 

@@ -6,7 +6,9 @@ package enum Schemas {
     static let maxAliases = 100
     static let maxEndpoints = 1_000
     static let maxReplicas = 10_000
-    static let maxMetadataEntries = 64
+    static let maxMetadataEntries = 256
+    /// As many as a cluster keeps in all annotations of an object.
+    static let maxMetadataBytes = 262_144
 
     package static let apiVersion = "weir.dev/v1alpha1"
 
@@ -41,7 +43,7 @@ package enum Schemas {
 
     private static let metadataTexts = Schema.map(
         keys: .qualifiedName,
-        values: .text(.possiblyEmpty(maxBytes: 4_096)),
+        values: .text(.possiblyEmpty(maxBytes: maxMetadataBytes)),
         maxCount: maxMetadataEntries
     )
 

@@ -49,7 +49,7 @@ package enum DurationText {
 
 /// Sizes in bytes, with binary (`KiB`, `Ki`) and decimal (`k`, `kB`) units.
 package enum SizeText {
-    private static let units: [(name: String, bytes: Int)] = [
+    static let units: [(name: String, bytes: Int)] = [
         ("", 1), ("B", 1),
         ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40),
         ("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("Ti", 1 << 40),
