@@ -136,6 +136,32 @@ def widgets(target):
 
 
 @pytest.fixture
+def api(target):
+    return target.kube
+
+
+@pytest.fixture
+def maps(namespace):
+    return objects.CORE.format(namespace) + "/configmaps"
+
+
+@pytest.fixture
+def pods(namespace):
+    return objects.CORE.format(namespace) + "/pods"
+
+
+@pytest.fixture
+def deployments(namespace):
+    return objects.APPS.format(namespace) + "/deployments"
+
+
+@pytest.fixture
+def things(widgets, namespace):
+    """The collection of widgets in the test's namespace."""
+    return f"{widgets}/namespaces/{namespace}/widgets"
+
+
+@pytest.fixture
 def namespace(target):
     yield from _namespace(target.kube)
 

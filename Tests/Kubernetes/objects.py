@@ -6,6 +6,7 @@ import kube
 
 GROUP = "test.weir.dev"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CORE, APPS = "/api/v1/namespaces/{}", "/apis/apps/v1/namespaces/{}"
 # No node has it, so that no scheduler and no kubelet touches the pods: the tests play their parts.
 NOWHERE = {"test.weir.dev/nowhere": "true"}
 
@@ -16,7 +17,6 @@ SPEC = {
         "size": {"type": "integer", "minimum": 0, "maximum": 100},
         "color": {"type": "string", "enum": ["red", "green"], "default": "red"},
         "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 10},
-        "port": {"x-kubernetes-int-or-string": True},
         "note": {"type": "string", "nullable": True},
         "parts": {
             "type": "array", "maxItems": 5, "x-kubernetes-list-type": "map",
@@ -34,8 +34,10 @@ STATUS = {"type": "object", "properties": {
     "size": {"type": "integer"}, "selector": {"type": "string"}, "phase": {"type": "string"}}}
 
 
-def widget_definition(rules=None, plural="widgets", kind="Widget"):
+def widget_definition(rules=None, plural="widgets", kind="Widget", **fields):
+    """The definition of a kind for tests; `fields` are further ones of its spec."""
     spec = copy.deepcopy(SPEC)
+    spec["properties"].update(fields)
     if rules:
         spec["x-kubernetes-validations"] = rules
     schema = {"openAPIV3Schema": {"type": "object", "description": "A thing for tests.",
@@ -63,7 +65,7 @@ def wait_served(access, plural="widgets"):
     path = f"{DEFINITIONS}/{plural}.{GROUP}"
 
     def established():
-        conditions = access.get(path).json().get("status", {}).get("conditions", [])
+        conditions = access.get(path).json().get("status", {}).get("conditions") or []
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
     kube.eventually(established, "the definition to be established")
@@ -88,7 +90,9 @@ def container(**fields):
 
 def pod(name, containers=None, **spec):
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {"containers": containers or [container()], **spec}}
+            "spec": {"containers": containers or [container()],
+                     # Before 1.24, a pod with a token waits until there is one.
+                     "automountServiceAccountToken": False, **spec}}
 
 
 def deployment(name, replicas=1, containers=None, strategy=None, annotations=None, **spec):
@@ -108,3 +112,8 @@ def service(name, port=80, target=8000):
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"selector": {"app": name},
                      "ports": [{"name": "http", "port": port, "targetPort": target}]}}
+
+
+def names(listed):
+    """The names of a list's items."""
+    return [item["metadata"]["name"] for item in listed["items"]]

@@ -397,15 +397,14 @@ class Api:
         return stored, False
 
     def _preconditions(self, resource, meta, wanted):
-        if wanted.get("uid") and wanted["uid"] != meta["uid"]:
-            raise status.conflict(
-                resource, meta["name"], f"Precondition failed: UID in precondition: {wanted['uid']},"
-                f" UID in object meta: {meta['uid']}")
-        if wanted.get("resourceVersion") and wanted["resourceVersion"] != meta["resourceVersion"]:
-            raise status.conflict(
-                resource, meta["name"], "Precondition failed: ResourceVersion in precondition:"
-                f" {wanted['resourceVersion']}, ResourceVersion in object meta:"
-                f" {meta['resourceVersion']}")
+        for field, word, after in (("uid", "UID", "deleted and then recreated"),
+                                   ("resourceVersion", "ResourceVersion", "modified")):
+            if wanted.get(field) and wanted[field] != meta[field]:
+                raise status.ApiError(
+                    409, f'Operation cannot be fulfilled on {resource.kind} "{meta["name"]}": the'
+                    f" {word} in the precondition ({wanted[field]}) does not match the {word} in"
+                    f" record ({meta[field]}). The object might have been {after}",
+                    details={"name": meta["name"], "group": resource.group, "kind": resource.kind})
 
     def _grace_period(self, resource, old, body):
         """Seconds that a pod has to end; None for kinds that go at once."""

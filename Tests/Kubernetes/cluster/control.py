@@ -152,7 +152,7 @@ class Control:
 
     async def node(self, http):
         name, action = http.match_info["name"], http.match_info["action"]
-        if action not in ("stop", "start") or not self.cluster.store.get(("", "nodes"), "", name):
+        if action not in ("stop", "start") or name not in self.cluster.manager.kubelet.nodes:
             return _json({"error": "no such node, or neither stop nor start"}, 404)
         self.cluster.manager.kubelet.set_node(name, action == "start")
         return _json()

@@ -164,8 +164,9 @@ def _v2(registry, http):
     if "proto-openapi" in http.headers.get("Accept", ""):
         from . import gnostic
 
-        return web.Response(body=gnostic.encode(document), headers={
-            "Content-Type": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"})
+        # The name in Accept is no media type that kubectl could parse in an answer.
+        return web.Response(body=gnostic.encode(document),
+                            content_type="application/octet-stream")
     return _json(document)
 
 

@@ -486,7 +486,16 @@ def _binding_problems(value, old):
     return []
 
 
+CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
+
+
 def _map_problems(value, old):
+    wrong = [key for name in ("data", "binaryData") for key in value.get(name) or ()
+             if not CONFIG_KEY.fullmatch(key) or len(key) > 253]
+    if wrong:
+        return [status.invalid_value(f"data[{key}]", key, "a valid config key must consist of"
+                " alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or"
+                " 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')") for key in wrong]
     if old and old.get("immutable") and (
             old.get("data") != value.get("data") or not value.get("immutable")):
         return [status.not_allowed("data", "field is immutable when `immutable` is set")]
