@@ -19,19 +19,34 @@ SPEC = {
         "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 10},
         "note": {"type": "string", "nullable": True},
         "parts": {
-            "type": "array", "maxItems": 5, "x-kubernetes-list-type": "map",
+            "type": "array",
+            "maxItems": 5,
+            "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],
-            "items": {"type": "object", "required": ["name"], "properties": {
-                "name": {"type": "string"}, "count": {"type": "integer", "default": 1},
-                "label": {"type": "string"}}}},
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "count": {"type": "integer", "default": 1},
+                    "label": {"type": "string"},
+                },
+            },
+        },
         "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
         "words": {"type": "array", "items": {"type": "string"}},
         "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
         "weights": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
     },
 }
-STATUS = {"type": "object", "properties": {
-    "size": {"type": "integer"}, "selector": {"type": "string"}, "phase": {"type": "string"}}}
+STATUS = {
+    "type": "object",
+    "properties": {
+        "size": {"type": "integer"},
+        "selector": {"type": "string"},
+        "phase": {"type": "string"},
+    },
+}
 
 
 def widget_definition(rules=None, plural="widgets", kind="Widget", **fields):
@@ -40,23 +55,45 @@ def widget_definition(rules=None, plural="widgets", kind="Widget", **fields):
     spec["properties"].update(fields)
     if rules:
         spec["x-kubernetes-validations"] = rules
-    schema = {"openAPIV3Schema": {"type": "object", "description": "A thing for tests.",
-                                  "properties": {"spec": spec, "status": STATUS}}}
-    scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size",
-             "labelSelectorPath": ".status.selector"}
-    version = {"served": True, "schema": schema, "subresources": {"status": {}, "scale": scale},
-               "additionalPrinterColumns": [
-                   {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
-                   {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]}
+    schema = {
+        "openAPIV3Schema": {
+            "type": "object",
+            "description": "A thing for tests.",
+            "properties": {"spec": spec, "status": STATUS},
+        }
+    }
+    scale = {
+        "specReplicasPath": ".spec.size",
+        "statusReplicasPath": ".status.size",
+        "labelSelectorPath": ".status.selector",
+    }
+    version = {
+        "served": True,
+        "schema": schema,
+        "subresources": {"status": {}, "scale": scale},
+        "additionalPrinterColumns": [
+            {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        ],
+    }
     return {
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
         "metadata": {"name": f"{plural}.{GROUP}"},
         "spec": {
-            "group": GROUP, "scope": "Namespaced",
-            "names": {"plural": plural, "singular": kind.lower(), "kind": kind,
-                      "shortNames": [plural[:2]], "categories": ["things"]},
-            "versions": [{**copy.deepcopy(version), "name": "v1", "storage": True},
-                         {**version, "name": "v1beta1", "storage": False, "deprecated": True}],
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "plural": plural,
+                "singular": kind.lower(),
+                "kind": kind,
+                "shortNames": [plural[:2]],
+                "categories": ["things"],
+            },
+            "versions": [
+                {**copy.deepcopy(version), "name": "v1", "storage": True},
+                {**version, "name": "v1beta1", "storage": False, "deprecated": True},
+            ],
         },
     }
 
@@ -75,13 +112,21 @@ def wait_served(access, plural="widgets"):
 
 
 def widget(title, size=1, **spec):
-    return {"apiVersion": f"{GROUP}/v1", "kind": "Widget", "metadata": {"name": title},
-            "spec": {"size": size, **spec}}
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "Widget",
+        "metadata": {"name": title},
+        "spec": {"size": size, **spec},
+    }
 
 
 def config_map(name, labels=None, **data):
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels or {}},
-            "data": data}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": labels or {}},
+        "data": data,
+    }
 
 
 def container(**fields):
@@ -89,29 +134,49 @@ def container(**fields):
 
 
 def pod(name, containers=None, **spec):
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {"containers": containers or [container()],
-                     # Before 1.24, a pod with a token waits until there is one.
-                     "automountServiceAccountToken": False, **spec}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "containers": containers or [container()],
+            # Before 1.24, a pod with a token waits until there is one.
+            "automountServiceAccountToken": False,
+            **spec,
+        },
+    }
 
 
 def deployment(name, replicas=1, containers=None, strategy=None, annotations=None, **spec):
     labels = {"app": name}
     value = {
-        "apiVersion": "apps/v1", "kind": "Deployment",
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
         "metadata": {"name": name, "labels": labels},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": labels},
-                 "template": {"metadata": {"labels": labels, "annotations": annotations or {}},
-                              "spec": {"containers": containers or [container()], **spec}}}}
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations or {}},
+                "spec": {"containers": containers or [container()], **spec},
+            },
+        },
+    }
     if strategy:
         value["spec"]["strategy"] = strategy
     return value
 
 
 def service(name, port=80, target=8000):
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"selector": {"app": name},
-                     "ports": [{"name": "http", "port": port, "targetPort": target}]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"app": name},
+            "ports": [{"name": "http", "port": port, "targetPort": target}],
+        },
+    }
 
 
 def names(listed):

@@ -16,23 +16,32 @@ from objects import config_map, deployment, names, pod
 def set_ready(api, pods, name, ready=True, address=None):
     state = "True" if ready else "False"
     now = "2026-01-02T03:04:05Z"
-    status = {"phase": "Running", "conditions": [
-        {"type": kind, "status": state, "lastTransitionTime": now}
-        for kind in ("Ready", "ContainersReady")]}
+    status = {
+        "phase": "Running",
+        "conditions": [
+            {"type": kind, "status": state, "lastTransitionTime": now}
+            for kind in ("Ready", "ContainersReady")
+        ],
+    }
     if address:
         status.update({"podIP": address, "podIPs": [{"ip": address}]})
     api.patch(f"{pods}/{name}/status", {"status": status}).expect(200)
 
 
 def listed(api, pods, **query):
-    found = [p for p in api.get(pods, **query).expect(200)["items"]
-             if not p["metadata"].get("deletionTimestamp")]
+    found = [
+        p
+        for p in api.get(pods, **query).expect(200)["items"]
+        if not p["metadata"].get("deletionTimestamp")
+    ]
     return sorted(found, key=lambda p: p["metadata"]["name"])
 
 
 def have_pods(api, pods, count, **query):
-    return eventually(lambda: (found := listed(api, pods, **query)) and len(found) == count and found,
-                      f"{count} pods")
+    return eventually(
+        lambda: (found := listed(api, pods, **query)) and len(found) == count and found,
+        f"{count} pods",
+    )
 
 
 def all_ready(api, pods, count, **query):
@@ -58,8 +67,13 @@ def test_deployments_make_pods_and_count_the_ready(api, deployments, pods, names
     assert status["observedGeneration"] == 1 and "unavailableReplicas" not in status
     conditions = {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]}
     assert conditions["Available"] == ("True", "MinimumReplicasAvailable")
-    eventually(lambda: ("NewReplicaSetAvailable" in str(
-        api.get(f"{deployments}/a").json()["status"]["conditions"])), "the end of the progress")
+    eventually(
+        lambda: (
+            "NewReplicaSetAvailable"
+            in str(api.get(f"{deployments}/a").json()["status"]["conditions"])
+        ),
+        "the end of the progress",
+    )
 
 
 def revision(value):
@@ -68,8 +82,9 @@ def revision(value):
 
 def test_a_new_template_rolls_and_an_old_one_comes_back(api, deployments, pods, namespace):
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-    made = api.post(deployments, deployment("a", 2, strategy=strategy,
-                                            nodeSelector=objects.NOWHERE)).expect(201)
+    made = api.post(
+        deployments, deployment("a", 2, strategy=strategy, nodeSelector=objects.NOWHERE)
+    ).expect(201)
     all_ready(api, pods, 2)
     old = have_pods(api, pods, 2)[0]["metadata"]["labels"]["pod-template-hash"]
     patch = {"spec": {"template": {"metadata": {"annotations": {"v": "2"}}}}}
@@ -83,8 +98,9 @@ def test_a_new_template_rolls_and_an_old_one_comes_back(api, deployments, pods, 
     have_pods(api, pods, 2)
     eventually(lambda: revision(api.get(f"{deployments}/a").json()) == "2", "the second revision")
     sets = objects.APPS.format(namespace) + "/replicasets"
-    by_hash = {s["metadata"]["labels"]["pod-template-hash"]: s
-               for s in api.get(sets).expect(200)["items"]}
+    by_hash = {
+        s["metadata"]["labels"]["pod-template-hash"]: s for s in api.get(sets).expect(200)["items"]
+    }
     assert revision(by_hash[old]) == "1" and by_hash[old]["spec"]["replicas"] == 0
     template = by_hash[old]["spec"]["template"]
     del template["metadata"]["labels"]["pod-template-hash"]
@@ -98,13 +114,20 @@ def test_a_new_template_rolls_and_an_old_one_comes_back(api, deployments, pods, 
 
 
 def test_recreate_waits_for_the_old_pods_to_go(api, deployments, pods):
-    api.post(deployments, deployment("a", 1, strategy={"type": "Recreate"},
-                                     nodeSelector=objects.NOWHERE)).expect(201)
-    first, = have_pods(api, pods, 1)
+    api.post(
+        deployments, deployment("a", 1, strategy={"type": "Recreate"}, nodeSelector=objects.NOWHERE)
+    ).expect(201)
+    (first,) = have_pods(api, pods, 1)
     patch = {"spec": {"template": {"metadata": {"annotations": {"v": "2"}}}}}
     api.patch(f"{deployments}/a", patch).expect(200)
-    eventually(lambda: (found := listed(api, pods)) and len(found) == 1
-               and found[0]["metadata"]["uid"] != first["metadata"]["uid"], "the new pod alone")
+    eventually(
+        lambda: (
+            (found := listed(api, pods))
+            and len(found) == 1
+            and found[0]["metadata"]["uid"] != first["metadata"]["uid"]
+        ),
+        "the new pod alone",
+    )
 
 
 def test_scaling_down_takes_unready_pods_first(api, deployments, pods):
@@ -114,8 +137,10 @@ def test_scaling_down_takes_unready_pods_first(api, deployments, pods):
     for name in kept:
         set_ready(api, pods, name)
     path = objects.APPS.format(deployments.split("/")[5]) + "/replicasets"
-    eventually(lambda: api.get(path).json()["items"][0]["status"].get("readyReplicas") == 2,
-               "two to be ready")
+    eventually(
+        lambda: api.get(path).json()["items"][0]["status"].get("readyReplicas") == 2,
+        "two to be ready",
+    )
     api.patch(f"{deployments}/a/scale", {"spec": {"replicas": 2}}).expect(200)
     left = have_pods(api, pods, 2)
     assert [p["metadata"]["name"] for p in left] == kept
@@ -135,8 +160,12 @@ def test_scaling_down_follows_deletion_costs(api, target, deployments, pods):
 
 
 def test_quotas_refuse_pods_and_the_refusal_shows(api, deployments, pods, namespace):
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"},
-             "spec": {"hard": {"requests.nvidia.com/gpu": "1"}}}
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "gpus"},
+        "spec": {"hard": {"requests.nvidia.com/gpu": "1"}},
+    }
     path = objects.CORE.format(namespace) + "/resourcequotas"
     api.post(path, quota).expect(201)
     eventually(lambda: api.get(f"{path}/gpus").json().get("status", {}).get("hard"), "the quota")
@@ -159,18 +188,27 @@ def test_quotas_refuse_pods_and_the_refusal_shows(api, deployments, pods, namesp
 
 def test_budgets_refuse_evictions(api, target, deployments, pods, namespace):
     version = "policy/v1" if target.minor >= 21 else "policy/v1beta1"
-    budget = {"apiVersion": version, "kind": "PodDisruptionBudget", "metadata": {"name": "a"},
-              "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}}
+    budget = {
+        "apiVersion": version,
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "a"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}},
+    }
     budgets = f"/apis/{version}/namespaces/{namespace}/poddisruptionbudgets"
     api.post(budgets, budget).expect(201)
     api.post(deployments, deployment("a", 1, nodeSelector=objects.NOWHERE)).expect(201)
     all_ready(api, pods, 1)
     name = have_pods(api, pods, 1)[0]["metadata"]["name"]
-    eventually(lambda: api.get(f"{budgets}/a").json().get("status", {}).get("currentHealthy") == 1,
-               "the budget to count the pod")
+    eventually(
+        lambda: api.get(f"{budgets}/a").json().get("status", {}).get("currentHealthy") == 1,
+        "the budget to count the pod",
+    )
     kind = "policy/v1" if target.minor >= 22 else "policy/v1beta1"
-    eviction = {"apiVersion": kind, "kind": "Eviction",
-                "metadata": {"name": name, "namespace": namespace}}
+    eviction = {
+        "apiVersion": kind,
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+    }
     refused = api.post(f"{pods}/{name}/eviction", eviction)
     body = refused.expect(429)
     assert body["reason"] == "TooManyRequests"
@@ -184,16 +222,29 @@ def test_budgets_refuse_evictions(api, target, deployments, pods, namespace):
 def node(api, namespace):
     """A node on which nothing runs: pods can be bound to it, and the test plays its kubelet."""
     name = f"node-{namespace}"
-    api.post("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
-                               "spec": {"unschedulable": True}}).expect(201)
+    api.post(
+        "/api/v1/nodes",
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name},
+            "spec": {"unschedulable": True},
+        },
+    ).expect(201)
     yield name
     api.delete(f"/api/v1/nodes/{name}")
 
 
 def bind(api, pods, name, node):
-    api.post(f"{pods}/{name}/binding", {
-        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": node}}).expect(201)
+    api.post(
+        f"{pods}/{name}/binding",
+        {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        },
+    ).expect(201)
 
 
 def test_slices_show_which_pods_are_ready(api, target, deployments, pods, namespace, node):
@@ -210,8 +261,11 @@ def test_slices_show_which_pods_are_ready(api, target, deployments, pods, namesp
     selector = {"labelSelector": "kubernetes.io/service-name=a"}
 
     def endpoints():
-        found = {e["addresses"][0]: e for s in api.get(slices, **selector).expect(200)["items"]
-                 for e in s["endpoints"] or []}
+        found = {
+            e["addresses"][0]: e
+            for s in api.get(slices, **selector).expect(200)["items"]
+            for e in s["endpoints"] or []
+        }
         return len(found) == 2 and found
 
     found = eventually(endpoints, "both endpoints")
@@ -222,8 +276,13 @@ def test_slices_show_which_pods_are_ready(api, target, deployments, pods, namesp
     assert one["addressType"] == "IPv4"
     assert [(p["name"], p["port"], p["protocol"]) for p in one["ports"]] == [("http", 8000, "TCP")]
     set_ready(api, pods, second, address="10.9.0.2")
-    eventually(lambda: all(e["conditions"]["ready"] for e in (endpoints() or {"": {"conditions": {
-        "ready": False}}}).values()), "both to be ready")
+    eventually(
+        lambda: all(
+            e["conditions"]["ready"]
+            for e in (endpoints() or {"": {"conditions": {"ready": False}}}).values()
+        ),
+        "both to be ready",
+    )
 
 
 def test_quorum_reads_follow_writes(api, maps):

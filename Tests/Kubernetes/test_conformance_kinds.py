@@ -1,4 +1,4 @@
-"""What the Kubernetes API promises, through plain HTTP: custom resources, roles, leases, events and tables."""
+"""What the Kubernetes API promises: custom resources, roles, leases, events, tables."""
 
 import pytest
 
@@ -14,21 +14,28 @@ from objects import config_map, deployment, names, widget
 def test_schemas_default_and_prune(api, things):
     value = widget("a", parts=[{"name": "x", "extra": 1}], unknown=True, free={"any": {"thing": 1}})
     made = api.post(things, value).expect(201)
-    assert made["spec"] == {"size": 1, "color": "red", "parts": [{"name": "x", "count": 1}],
-                            "free": {"any": {"thing": 1}}}
+    assert made["spec"] == {
+        "size": 1,
+        "color": "red",
+        "parts": [{"name": "x", "count": 1}],
+        "free": {"any": {"thing": 1}},
+    }
 
 
-@pytest.mark.parametrize("spec, cause", [
-    ({"size": "big"}, ("FieldValueTypeInvalid", "spec.size")),
-    ({"size": 101}, ("FieldValueInvalid", "spec.size")),
-    ({"size": -1}, ("FieldValueInvalid", "spec.size")),
-    ({"color": "blue"}, ("FieldValueNotSupported", "spec.color")),
-    ({"name": "A1"}, ("FieldValueInvalid", "spec.name")),
-    ({"weights": {"x": -1}}, ("FieldValueInvalid", "spec.weights.x")),
-    ({"parts": [{"count": 1}]}, ("FieldValueRequired", "spec.parts[0].name")),
-    ({"parts": [{"name": "x"}, {"name": "x"}]}, ("FieldValueDuplicate", "spec.parts[1]")),
-    ({"tags": ["a", "a"]}, ("FieldValueDuplicate", "spec.tags[1]")),
-])
+@pytest.mark.parametrize(
+    "spec, cause",
+    [
+        ({"size": "big"}, ("FieldValueTypeInvalid", "spec.size")),
+        ({"size": 101}, ("FieldValueInvalid", "spec.size")),
+        ({"size": -1}, ("FieldValueInvalid", "spec.size")),
+        ({"color": "blue"}, ("FieldValueNotSupported", "spec.color")),
+        ({"name": "A1"}, ("FieldValueInvalid", "spec.name")),
+        ({"weights": {"x": -1}}, ("FieldValueInvalid", "spec.weights.x")),
+        ({"parts": [{"count": 1}]}, ("FieldValueRequired", "spec.parts[0].name")),
+        ({"parts": [{"name": "x"}, {"name": "x"}]}, ("FieldValueDuplicate", "spec.parts[1]")),
+        ({"tags": ["a", "a"]}, ("FieldValueDuplicate", "spec.tags[1]")),
+    ],
+)
 def test_schemas_refuse(api, target, things, spec, cause):
     refused = api.post(things, widget("a", **{"size": 1, **spec}))
     body = refused.expect(422)
@@ -56,8 +63,9 @@ def test_the_status_is_validated_too(api, things):
 
 def test_numbers_or_words_where_a_schema_allows_both(api):
     # In a kind of its own: before 1.21, such a field keeps apply from using the kind's schema.
-    definition = objects.widget_definition(plural="sockets", kind="Socket",
-                                           port={"x-kubernetes-int-or-string": True})
+    definition = objects.widget_definition(
+        plural="sockets", kind="Socket", port={"x-kubernetes-int-or-string": True}
+    )
     assert api.post(objects.DEFINITIONS, definition).code in (201, 409)
     sockets = f"{objects.wait_served(api, 'sockets')}/namespaces/default/sockets"
     try:
@@ -96,18 +104,26 @@ def test_unknown_fields_warn_or_are_refused(api, target, things, deployments):
 
 def test_rules_are_evaluated(api, target):
     target.needs(25, "CEL rules")
-    rules = [{"rule": "self.size < 50 || self.color == 'green'", "message": "big ones are green"},
-             {"rule": "self.size >= oldSelf.size", "messageExpression":
-              "'cannot shrink from ' + string(oldSelf.size)", "fieldPath": ".size"},
-             {"rule": "!has(self.name) || !self.name.startsWith('x')", "reason":
-              "FieldValueForbidden"}]
+    rules = [
+        {"rule": "self.size < 50 || self.color == 'green'", "message": "big ones are green"},
+        {
+            "rule": "self.size >= oldSelf.size",
+            "messageExpression": "'cannot shrink from ' + string(oldSelf.size)",
+            "fieldPath": ".size",
+        },
+        {"rule": "!has(self.name) || !self.name.startsWith('x')", "reason": "FieldValueForbidden"},
+    ]
     definition = objects.widget_definition(rules, plural="rulers", kind="Ruler")
     assert api.post(objects.DEFINITIONS, definition).code in (201, 409)
     path = f"{objects.wait_served(api, 'rulers')}/namespaces/default/rulers"
 
     def ruler(**spec):
-        return {"apiVersion": f"{objects.GROUP}/v1", "kind": "Ruler",
-                "metadata": {"name": "a"}, "spec": {"size": 1, **spec}}
+        return {
+            "apiVersion": f"{objects.GROUP}/v1",
+            "kind": "Ruler",
+            "metadata": {"name": "a"},
+            "spec": {"size": 1, **spec},
+        }
 
     try:
         refused = api.post(path, ruler(size=60))
@@ -142,22 +158,34 @@ def test_definitions_must_be_structural(api):
 
 def account_token(api, namespace, name):
     accounts = objects.CORE.format(namespace) + "/serviceaccounts"
-    api.post(accounts, {"apiVersion": "v1", "kind": "ServiceAccount",
-                        "metadata": {"name": name}}).expect(201)
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-               "spec": {"expirationSeconds": 3600, "audiences": []}}
+    api.post(
+        accounts, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+    ).expect(201)
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 3600, "audiences": []},
+    }
     return api.post(f"{accounts}/{name}/token", request).expect(201)["status"]["token"]
 
 
 def grant(api, namespace, name, rules):
     root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     version = "rbac.authorization.k8s.io/v1"
-    api.post(f"{root}/roles", {"apiVersion": version, "kind": "Role", "metadata": {"name": name},
-                               "rules": rules}).expect(201)
-    api.post(f"{root}/rolebindings", {
-        "apiVersion": version, "kind": "RoleBinding", "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]}).expect(201)
+    api.post(
+        f"{root}/roles",
+        {"apiVersion": version, "kind": "Role", "metadata": {"name": name}, "rules": rules},
+    ).expect(201)
+    api.post(
+        f"{root}/rolebindings",
+        {
+            "apiVersion": version,
+            "kind": "RoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        },
+    ).expect(201)
 
 
 def test_roles_decide_what_an_account_may(api, namespace, maps, deployments):
@@ -165,13 +193,24 @@ def test_roles_decide_what_an_account_may(api, namespace, maps, deployments):
     refused = user.get(maps).expect(403)
     name = f"system:serviceaccount:{namespace}:robot"
     assert refused["reason"] == "Forbidden" and refused["message"] == (
-        f'configmaps is forbidden: User "{name}" cannot list resource "configmaps" in API group "" in'
-        f' the namespace "{namespace}"')
+        f'configmaps is forbidden: User "{name}" cannot list resource "configmaps" in API group ""'
+        f' in the namespace "{namespace}"'
+    )
     assert refused["details"] == {"kind": "configmaps"}
-    grant(api, namespace, "robot", [
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]},
-        {"apiGroups": ["apps"], "resources": ["deployments/scale"], "resourceNames": ["a"],
-         "verbs": ["get"]}])
+    grant(
+        api,
+        namespace,
+        "robot",
+        [
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]},
+            {
+                "apiGroups": ["apps"],
+                "resources": ["deployments/scale"],
+                "resourceNames": ["a"],
+                "verbs": ["get"],
+            },
+        ],
+    )
     eventually(lambda: user.get(maps).code == 200, "the role to hold")
     refused = user.post(maps, config_map("a")).expect(403)
     assert 'cannot create resource "configmaps"' in refused["message"]
@@ -197,9 +236,13 @@ def test_credentials_are_checked(api, namespace, maps):
 def test_accounts_can_ask_what_they_may(api, namespace):
     user = kube.Kube(api.kubeconfig, token=account_token(api, namespace, "robot"))
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-              "spec": {"resourceAttributes": {"namespace": namespace, "verb": "list",
-                                              "resource": "configmaps"}}}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {
+            "resourceAttributes": {"namespace": namespace, "verb": "list", "resource": "configmaps"}
+        },
+    }
     assert not user.post(path, review).expect(201)["status"]["allowed"]
     assert api.post(path, review).expect(201)["status"]["allowed"]
     user.close()
@@ -211,10 +254,21 @@ def test_accounts_can_ask_what_they_may(api, namespace):
 def test_leases_change_hands_by_compare_and_set(api, namespace):
     path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
     now = "2026-01-02T03:04:05.000006Z"
-    made = api.post(path, {
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"},
-        "spec": {"holderIdentity": "one", "leaseDurationSeconds": 15, "acquireTime": now,
-                 "renewTime": now, "leaseTransitions": 0}}).expect(201)
+    made = api.post(
+        path,
+        {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "a"},
+            "spec": {
+                "holderIdentity": "one",
+                "leaseDurationSeconds": 15,
+                "acquireTime": now,
+                "renewTime": now,
+                "leaseTransitions": 0,
+            },
+        },
+    ).expect(201)
     assert made["spec"]["renewTime"] == now
     mine = {**made, "spec": {**made["spec"], "holderIdentity": "two", "leaseTransitions": 1}}
     api.put(f"{path}/a", mine).expect(200)
@@ -225,12 +279,20 @@ def test_leases_change_hands_by_compare_and_set(api, namespace):
 
 
 def event(namespace, name, **fields):
-    return {"apiVersion": "events.k8s.io/v1", "kind": "Event",
-            "metadata": {"name": name, "namespace": namespace},
-            "eventTime": "2026-01-02T03:04:05.000006Z", "reportingController": "weir.dev/controller",
-            "reportingInstance": "pod-1", "action": "Scale", "reason": "ScaledUp", "type": "Normal",
-            "note": "from 1 to 2", "regarding": {"apiVersion": "v1", "kind": "ConfigMap", "name": "a",
-                                                 "namespace": namespace}, **fields}
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "eventTime": "2026-01-02T03:04:05.000006Z",
+        "reportingController": "weir.dev/controller",
+        "reportingInstance": "pod-1",
+        "action": "Scale",
+        "reason": "ScaledUp",
+        "type": "Normal",
+        "note": "from 1 to 2",
+        "regarding": {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "namespace": namespace},
+        **fields,
+    }
 
 
 def test_events_are_the_same_in_both_groups(api, namespace):
@@ -241,14 +303,24 @@ def test_events_are_the_same_in_both_groups(api, namespace):
     assert core["reportingComponent"] == "weir.dev/controller"
     series = {"series": {"count": 2, "lastObservedTime": "2026-01-02T03:05:05.000000Z"}}
     assert api.patch(f"{path}/a", series).expect(200)["series"]["count"] == 2
-    found = api.get(objects.CORE.format(namespace) + "/events", fieldSelector="involvedObject.name=a")
+    found = api.get(
+        objects.CORE.format(namespace) + "/events", fieldSelector="involvedObject.name=a"
+    )
     assert names(found.expect(200)) == ["a"]
 
 
-@pytest.mark.parametrize("change", [
-    {"reportingController": ""}, {"reportingInstance": ""}, {"action": ""}, {"reason": ""},
-    {"type": "Other"}, {"note": "x" * 1025}, {"action": "x" * 129},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reportingController": ""},
+        {"reportingInstance": ""},
+        {"action": ""},
+        {"reason": ""},
+        {"type": "Other"},
+        {"note": "x" * 1025},
+        {"action": "x" * 129},
+    ],
+)
 def test_events_are_checked(api, namespace, change):
     path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
     assert api.post(path, event(namespace, "a", **change)).expect(422)["reason"] == "Invalid"
@@ -264,5 +336,5 @@ def test_tables_show_a_definitions_columns(api, things):
     table = api.call("GET", things, accept=TABLE).expect(200)
     assert table["kind"] == "Table"
     assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Size", "Age"]
-    row, = table["rows"]
+    (row,) = table["rows"]
     assert row["cells"][:2] == ["a", 7] and row["object"]["kind"] == "PartialObjectMetadata"

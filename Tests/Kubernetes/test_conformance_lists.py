@@ -19,7 +19,9 @@ def test_pages_show_one_moment(api, maps):
     second = api.get(maps, limit=2, **{"continue": token}, **query).expect(200)
     assert names(second) == ["a2", "a3"]
     assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-    last = api.get(maps, limit=2, **{"continue": second["metadata"]["continue"]}, **query).expect(200)
+    last = api.get(maps, limit=2, **{"continue": second["metadata"]["continue"]}, **query).expect(
+        200
+    )
     assert names(last) == ["a4"] and not last["metadata"].get("continue")
     assert "a25" in names(api.get(maps).expect(200))
 
@@ -108,7 +110,8 @@ def test_watches_tell_what_happens_after_a_version(api, maps):
         gone = stream.next()
         assert gone["type"] == "DELETED"
         assert int(gone["object"]["metadata"]["resourceVersion"]) > int(
-            event["object"]["metadata"]["resourceVersion"])
+            event["object"]["metadata"]["resourceVersion"]
+        )
 
 
 def test_watches_without_a_version_begin_with_the_state(api, things):
@@ -148,8 +151,9 @@ def test_too_old_a_version_is_an_error_event(api, target, things):
 
 def test_watches_end_in_order_after_a_last_bookmark(api, things):
     version = api.post(things, widget("a")).expect(201)["metadata"]["resourceVersion"]
-    with api.watch(things, resourceVersion=version, allowWatchBookmarks="true",
-                   timeoutSeconds=4) as stream:
+    with api.watch(
+        things, resourceVersion=version, allowWatchBookmarks="true", timeoutSeconds=4
+    ) as stream:
         events = stream.rest()
     assert events and {e["type"] for e in events} == {"BOOKMARK"}
     bookmark = events[-1]["object"]
@@ -170,15 +174,19 @@ def test_lists_can_be_streamed(api, target, things):
     target.needs(34, "streaming lists by default")
     api.post(things, widget("a")).expect(201)
     api.post(things, widget("b")).expect(201)
-    query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan",
-             "allowWatchBookmarks": "true"}
+    query = {
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+    }
     with api.watch(things, **query) as stream:
         events = [stream.next() for _ in range(3)]
         assert [e["type"] for e in events] == ["ADDED", "ADDED", "BOOKMARK"]
         meta = events[2]["object"]["metadata"]
         assert meta["annotations"]["k8s.io/initial-events-end"] == "true"
         assert int(meta["resourceVersion"]) >= int(
-            events[1]["object"]["metadata"]["resourceVersion"])
+            events[1]["object"]["metadata"]["resourceVersion"]
+        )
         api.delete(f"{things}/a").expect(200)
         assert stream.next()["type"] == "DELETED"
     del query["resourceVersionMatch"]
@@ -217,17 +225,25 @@ def test_finalizers_hold_an_object(api, things):
     more = {"metadata": {"finalizers": ["weir.dev/hold", "weir.dev/more"]}}
     assert api.patch(f"{things}/a", more).code == 422
     api.patch(f"{things}/a", {"spec": {"size": 7}}).expect(200)
-    patch = [{"op": "test", "path": "/metadata/finalizers/0", "value": "weir.dev/hold"},
-             {"op": "remove", "path": "/metadata/finalizers/0"}]
+    patch = [
+        {"op": "test", "path": "/metadata/finalizers/0", "value": "weir.dev/hold"},
+        {"op": "remove", "path": "/metadata/finalizers/0"},
+    ]
     api.patch(f"{things}/a", patch, JSON_PATCH).expect(200)
     assert api.get(f"{things}/a").code == 404
 
 
 def owned(name, owner, **fields):
     value = config_map(name)
-    value["metadata"]["ownerReferences"] = [{
-        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
-        "uid": owner["metadata"]["uid"], **fields}]
+    value["metadata"]["ownerReferences"] = [
+        {
+            "apiVersion": owner["apiVersion"],
+            "kind": owner["kind"],
+            "name": owner["metadata"]["name"],
+            "uid": owner["metadata"]["uid"],
+            **fields,
+        }
+    ]
     return value
 
 
@@ -258,8 +274,9 @@ def test_bound_pods_have_time_to_end(api, namespace):
     api.post(pods, pod("free", nodeSelector=objects.NOWHERE)).expect(201)
     api.delete(f"{pods}/free").expect(200)
     assert api.get(f"{pods}/free").code == 404
-    api.post(pods, pod("bound", nodeName="no-such-node",
-                       terminationGracePeriodSeconds=40)).expect(201)
+    api.post(pods, pod("bound", nodeName="no-such-node", terminationGracePeriodSeconds=40)).expect(
+        201
+    )
     held = api.delete(f"{pods}/bound").expect(200)
     assert held["metadata"]["deletionGracePeriodSeconds"] == 40
     shorter = api.delete(f"{pods}/bound", {"gracePeriodSeconds": 20}).expect(200)
@@ -275,6 +292,9 @@ def test_namespaces_take_everything_with_them(api, namespace):
     assert going["status"]["phase"] == "Terminating"
     refused = api.post(maps, config_map("b"))
     assert refused.code in (403, 404)
-    eventually(lambda: api.get(f"/api/v1/namespaces/{namespace}").code == 404, "the namespace to go",
-               timeout=60)
+    eventually(
+        lambda: api.get(f"/api/v1/namespaces/{namespace}").code == 404,
+        "the namespace to go",
+        timeout=60,
+    )
     assert api.get(f"{maps}/a").code == 404

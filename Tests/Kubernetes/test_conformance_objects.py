@@ -96,7 +96,9 @@ def test_wrong_types_in_built_in_objects_are_bad_requests(api, deployments):
 
 def test_quantities_are_written_in_their_canonical_form(api, namespace):
     limits = {"cpu": "0.5", "memory": "1024Mi", "nvidia.com/gpu": 1}
-    value = pod("a", [objects.container(resources={"limits": limits})], nodeSelector=objects.NOWHERE)
+    value = pod(
+        "a", [objects.container(resources={"limits": limits})], nodeSelector=objects.NOWHERE
+    )
     made = api.post(objects.CORE.format(namespace) + "/pods", value).expect(201)
     resources = made["spec"]["containers"][0]["resources"]
     assert resources["limits"] == {"cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "1"}
@@ -132,10 +134,13 @@ def test_a_stale_version_is_a_conflict(api, maps):
     refused = api.put(f"{maps}/a", {**first, "data": {"k": "2"}}).expect(409)
     assert refused["reason"] == "Conflict"
     assert refused["message"] == (
-        'Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply'
-        " your changes to the latest version and try again")
-    stale = {"metadata": {"resourceVersion": first["metadata"]["resourceVersion"]},
-             "data": {"k": "3"}}
+        'Operation cannot be fulfilled on configmaps "a": the object has been modified; please'
+        " apply your changes to the latest version and try again"
+    )
+    stale = {
+        "metadata": {"resourceVersion": first["metadata"]["resourceVersion"]},
+        "data": {"k": "3"},
+    }
     assert api.patch(f"{maps}/a", stale).code == 409
 
 
@@ -194,8 +199,9 @@ def test_selectors_of_deployments_are_immutable(api, deployments):
     assert refused.expect(422) and ("FieldValueInvalid", "spec.selector") in refused.causes()
     unmatched = deployment("b")
     unmatched["spec"]["template"]["metadata"]["labels"] = {"app": "c"}
-    assert ("FieldValueInvalid", "spec.template.metadata.labels") in \
-        api.post(deployments, unmatched).causes()
+    assert ("FieldValueInvalid", "spec.template.metadata.labels") in api.post(
+        deployments, unmatched
+    ).causes()
 
 
 # Patching -----------------------------------------------------------------------------------------
@@ -211,9 +217,11 @@ def test_json_patches_test_add_and_remove(api, maps):
     value = config_map("a", k="1")
     value["metadata"]["annotations"] = {"x": "y"}
     api.post(maps, value).expect(201)
-    good = [{"op": "test", "path": "/data/k", "value": "1"},
-            {"op": "add", "path": "/metadata/annotations/a.b~1c", "value": "2"},
-            {"op": "remove", "path": "/data/k"}]
+    good = [
+        {"op": "test", "path": "/data/k", "value": "1"},
+        {"op": "add", "path": "/metadata/annotations/a.b~1c", "value": "2"},
+        {"op": "remove", "path": "/data/k"},
+    ]
     found = api.patch(f"{maps}/a", good, JSON_PATCH).expect(200)
     assert found["metadata"]["annotations"] == {"x": "y", "a.b/c": "2"} and not found.get("data")
     assert api.patch(f"{maps}/a", good, JSON_PATCH).code == 422
@@ -222,14 +230,25 @@ def test_json_patches_test_add_and_remove(api, maps):
 
 
 def test_strategic_patches_know_lists_by_their_keys(api, deployments):
-    containers = [objects.container(env=[{"name": "A", "value": "1"}]),
-                  {"name": "side", "image": "pause:1"}]
+    containers = [
+        objects.container(env=[{"name": "A", "value": "1"}]),
+        {"name": "side", "image": "pause:1"},
+    ]
     api.post(deployments, deployment("a", 0, containers)).expect(201)
-    patch = {"spec": {"template": {"spec": {"containers": [
-        {"name": "main", "image": "pause:2", "env": [{"name": "B", "value": "2"}]},
-        {"name": "side", "$patch": "delete"}]}}}}
+    patch = {
+        "spec": {
+            "template": {
+                "spec": {
+                    "containers": [
+                        {"name": "main", "image": "pause:2", "env": [{"name": "B", "value": "2"}]},
+                        {"name": "side", "$patch": "delete"},
+                    ]
+                }
+            }
+        }
+    }
     found = api.patch(f"{deployments}/a", patch, STRATEGIC).expect(200)
-    main, = found["spec"]["template"]["spec"]["containers"]
+    (main,) = found["spec"]["template"]["spec"]["containers"]
     assert main["image"] == "pause:2"
     assert {e["name"]: e["value"] for e in main["env"]} == {"A": "1", "B": "2"}
     recreate = {"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}
@@ -248,8 +267,11 @@ def test_some_patches_are_not_understood(api, things):
 
 
 def owners(value, operation="Apply"):
-    return {e["manager"]: e["fieldsV1"] for e in value["metadata"]["managedFields"]
-            if e["operation"] == operation}
+    return {
+        e["manager"]: e["fieldsV1"]
+        for e in value["metadata"]["managedFields"]
+        if e["operation"] == operation
+    }
 
 
 def test_apply_creates_and_says_who_manages_what(api, things):
@@ -286,10 +308,12 @@ def test_a_field_left_out_is_removed_unless_another_holds_it(api, things):
 
 
 def test_keyed_lists_and_sets_have_several_managers(api, things):
-    api.apply(f"{things}/a", widget("a", parts=[{"name": "x", "count": 1}], tags=["a"]),
-              "one").expect(201)
-    both = api.apply(f"{things}/a", widget("a", parts=[{"name": "y", "count": 2}], tags=["b"]),
-                     "two").expect(200)
+    api.apply(
+        f"{things}/a", widget("a", parts=[{"name": "x", "count": 1}], tags=["a"]), "one"
+    ).expect(201)
+    both = api.apply(
+        f"{things}/a", widget("a", parts=[{"name": "y", "count": 2}], tags=["b"]), "two"
+    ).expect(200)
     assert [p["name"] for p in both["spec"]["parts"]] == ["x", "y"]
     assert both["spec"]["tags"] == ["a", "b"]
     left = api.apply(f"{things}/a", widget("a"), "one").expect(200)
@@ -354,7 +378,9 @@ def test_scale_writes_take_the_replicas_from_the_applier(api, target, deployment
     target.needs(22, "tracking the managers of /scale")
     value = deployment("a", 0, nodeSelector=objects.NOWHERE)
     api.apply(f"{deployments}/a", value, "one").expect(201)
-    api.patch(f"{deployments}/a/scale", {"spec": {"replicas": 2}}, fieldManager="scaler").expect(200)
+    api.patch(f"{deployments}/a/scale", {"spec": {"replicas": 2}}, fieldManager="scaler").expect(
+        200
+    )
     refused = api.apply(f"{deployments}/a", value, "one")
     assert refused.expect(409) and refused.causes() == [("FieldManagerConflict", ".spec.replicas")]
     del value["spec"]["replicas"]
@@ -398,9 +424,11 @@ def test_custom_kinds_have_scale(api, things):
     found = api.get(f"{things}/a/scale").expect(200)
     assert found["spec"] == {"replicas": 4}
     assert found["status"] == {"replicas": 2, "selector": "app=a"}
-    stale = {**found, "spec": {"replicas": 5},
-             "metadata": {**found["metadata"],
-                          "resourceVersion": made["metadata"]["resourceVersion"]}}
+    stale = {
+        **found,
+        "spec": {"replicas": 5},
+        "metadata": {**found["metadata"], "resourceVersion": made["metadata"]["resourceVersion"]},
+    }
     assert api.put(f"{things}/a/scale", stale).code == 409
     found["spec"]["replicas"] = 5
     api.put(f"{things}/a/scale", found).expect(200)

@@ -53,8 +53,10 @@ def _schema(schema):
     if isinstance(schema.get("items"), dict):
         found += _bytes(23, _bytes(1, _schema(schema["items"])))
     if schema.get("properties"):
-        listed = b"".join(_bytes(1, _named(name, _schema(inner)))
-                          for name, inner in sorted(schema["properties"].items()))
+        listed = b"".join(
+            _bytes(1, _named(name, _schema(inner)))
+            for name, inner in sorted(schema["properties"].items())
+        )
         found += _bytes(25, listed)
     for name, value in schema.items():
         if name.startswith("x-"):
@@ -65,6 +67,10 @@ def _schema(schema):
 def encode(document):
     """The message of a document."""
     info = _bytes(1, document["info"]["title"]) + _bytes(2, document["info"]["version"])
-    definitions = b"".join(_bytes(1, _named(name, _schema(schema)))
-                           for name, schema in sorted(document["definitions"].items()))
-    return _bytes(1, document["swagger"]) + _bytes(2, info) + _bytes(8, b"") + _bytes(9, definitions)
+    definitions = b"".join(
+        _bytes(1, _named(name, _schema(schema)))
+        for name, schema in sorted(document["definitions"].items())
+    )
+    return (
+        _bytes(1, document["swagger"]) + _bytes(2, info) + _bytes(8, b"") + _bytes(9, definitions)
+    )

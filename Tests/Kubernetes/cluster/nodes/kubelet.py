@@ -52,9 +52,12 @@ class Kubelet:
         value = copy(self.cluster.store.get(("", "nodes"), "", name))
         value["status"].update(stock or {})
         value["status"]["conditions"] = base.with_condition(
-            value["status"].get("conditions") or [], "Ready", "True" if up else "Unknown",
+            value["status"].get("conditions") or [],
+            "Ready",
+            "True" if up else "Unknown",
             "KubeletReady" if up else "NodeStatusUnknown",
-            "kubelet is posting ready status" if up else "Kubelet stopped posting node status.")
+            "kubelet is posting ready status" if up else "Kubelet stopped posting node status.",
+        )
         self.cluster.update("nodes", value, "", "status")
         if up:
             for pod in self.cluster.store.objects(("", "pods")):
@@ -151,7 +154,7 @@ def parse_node(text):
         if not separator:
             raise ValueError(f"a node is NAME:RESOURCE=COUNT…, and not {text!r}")
         if key.startswith("label."):
-            labels[key[len("label."):]] = value
+            labels[key[len("label.") :]] = value
         else:
             stock[key] = value
     return name, stock, labels
