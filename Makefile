@@ -3,8 +3,8 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-stop bench bench-micro bench-control bench-pods \
-    bench-autoscaling bench-rollouts bench-instructions loadtest test test-sanitized fuzz lint \
-    format modules clean
+    bench-autoscaling bench-rollouts bench-instructions loadtest test test-kubernetes \
+    test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -53,6 +53,10 @@ test: ## set up, check the style, run every test
 
 test-sanitized: ## run the Swift tests with AddressSanitizer, then with ThreadSanitizer
 	@scripts/test sanitized
+
+test-kubernetes: ## the tests of the API against a real Kubernetes 1.20, which is built once
+	@scripts/setup test
+	@scripts/kubernetes test
 
 bench-autoscaling: build ## Weir beside tuned baselines and the optimum (SEEDS=3, TRACES=folder)
 	@SEEDS="$(SEEDS)" TRACES="$(TRACES)" POLICY="$(POLICY)" scripts/bench-autoscaling

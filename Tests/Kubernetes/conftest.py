@@ -41,8 +41,12 @@ class TestCluster:
     def __init__(self, folder, *arguments):
         self.log = open(folder / "cluster.log", "ab")
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "cluster", "--folder", str(folder), *arguments], cwd=HERE,
-            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
+            [sys.executable, "-m", "cluster", "--folder", str(folder), *arguments],
+            cwd=HERE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            stdin=subprocess.DEVNULL,
+        )
         line = self.child.stdout.readline()
         assert line, (folder / "cluster.log").read_text()
         self.ready = json.loads(line)
@@ -51,9 +55,11 @@ class TestCluster:
     def control(self, method, path, value=None):
         """A request to the control endpoint."""
         request = urllib.request.Request(
-            self.ready["control"] + path, method=method,
+            self.ready["control"] + path,
+            method=method,
             data=None if value is None else json.dumps(value).encode(),
-            headers={"Content-Type": "application/json"})
+            headers={"Content-Type": "application/json"},
+        )
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
@@ -119,9 +125,20 @@ def target(tmp_path_factory):
 def test_cluster(tmp_path_factory):
     """A test cluster with nodes, for what only it can do."""
     cluster = TestCluster(
-        tmp_path_factory.mktemp("nodes"), "--scale", "20", "--node", "gpu-1:nvidia.com/gpu=2",
-        "--node", "cpu-1", "--bookmark-seconds", "0.1",
-        "--image", f"python:*={sys.executable}", "--image", "broken:*=missing")
+        tmp_path_factory.mktemp("nodes"),
+        "--scale",
+        "20",
+        "--node",
+        "gpu-1:nvidia.com/gpu=2",
+        "--node",
+        "cpu-1",
+        "--bookmark-seconds",
+        "0.1",
+        "--image",
+        f"python:*={sys.executable}",
+        "--image",
+        "broken:*=missing",
+    )
     yield cluster
     cluster.stop()
 
@@ -136,6 +153,32 @@ def widgets(target):
 
 
 @pytest.fixture
+def api(target):
+    return target.kube
+
+
+@pytest.fixture
+def maps(namespace):
+    return objects.CORE.format(namespace) + "/configmaps"
+
+
+@pytest.fixture
+def pods(namespace):
+    return objects.CORE.format(namespace) + "/pods"
+
+
+@pytest.fixture
+def deployments(namespace):
+    return objects.APPS.format(namespace) + "/deployments"
+
+
+@pytest.fixture
+def things(widgets, namespace):
+    """The collection of widgets in the test's namespace."""
+    return f"{widgets}/namespaces/{namespace}/widgets"
+
+
+@pytest.fixture
 def namespace(target):
     yield from _namespace(target.kube)
 
@@ -147,8 +190,9 @@ def pod_namespace(test_cluster):
 
 def _namespace(access):
     name = f"t-{uuid.uuid4().hex[:8]}"
-    access.post("/api/v1/namespaces", {"metadata": {"name": name}, "apiVersion": "v1",
-                                       "kind": "Namespace"}).expect(201)
+    access.post(
+        "/api/v1/namespaces", {"metadata": {"name": name}, "apiVersion": "v1", "kind": "Namespace"}
+    ).expect(201)
     path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
     kube.eventually(lambda: access.get(path).code == 200, "the default service account")
     yield name

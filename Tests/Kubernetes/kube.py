@@ -1,4 +1,4 @@
-"""A small client of the Kubernetes API for the tests: plain HTTP, nothing decided for the caller."""
+"""A small client of the Kubernetes API: plain HTTP, nothing decided for the caller."""
 
 import base64
 import contextlib
@@ -94,8 +94,9 @@ class Kube:
         self._kept = None
 
     def _connection(self, timeout):
-        return http.client.HTTPSConnection(self.server.hostname, self.server.port or 443,
-                                           context=self.context, timeout=timeout)
+        return http.client.HTTPSConnection(
+            self.server.hostname, self.server.port or 443, context=self.context, timeout=timeout
+        )
 
     def _headers(self, kind, accept):
         headers = {"Accept": accept, "User-Agent": "weir-test/1.0"}
@@ -152,8 +153,9 @@ class Kube:
         """A watch stream, on a connection of its own."""
         query = {"watch": "true", **query}
         connection = self._connection(timeout)
-        connection.request("GET", path + "?" + urllib.parse.urlencode(query),
-                           headers=self._headers(None, accept))
+        connection.request(
+            "GET", path + "?" + urllib.parse.urlencode(query), headers=self._headers(None, accept)
+        )
         stream = Watch(connection, connection.getresponse())
         try:
             yield stream

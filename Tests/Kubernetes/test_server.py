@@ -1,4 +1,4 @@
-"""What only the test cluster can do: faults, streaming lists, expiry, nodes with pods as processes."""
+"""What only the test cluster can do: faults, expiry, nodes with pods as processes."""
 
 import json
 import os
@@ -46,10 +46,18 @@ def deployments(pod_namespace):
 
 def web_server(**fields):
     """A container whose process really answers on the pod's own address."""
-    return container(image="python:3", args=PYTHON_SERVER, env=POD_IP,
-                     ports=[{"name": "http", "containerPort": 8000}],
-                     readinessProbe={"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1,
-                                     "timeoutSeconds": 5}, **fields)
+    return container(
+        image="python:3",
+        args=PYTHON_SERVER,
+        env=POD_IP,
+        ports=[{"name": "http", "containerPort": 8000}],
+        readinessProbe={
+            "httpGet": {"path": "/", "port": "http"},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+        },
+        **fields,
+    )
 
 
 # Faults -------------------------------------------------------------------------------------------
@@ -66,8 +74,11 @@ def test_faults_meet_only_what_they_name(cluster, api, maps):
 
 
 def test_faults_are_used_up(cluster, api, maps):
-    cluster.control("POST", "/faults", {"resource": "configmaps", "verb": "list", "status": 500,
-                                        "skip": 1, "count": 2})
+    cluster.control(
+        "POST",
+        "/faults",
+        {"resource": "configmaps", "verb": "list", "status": 500, "skip": 1, "count": 2},
+    )
     assert [api.get(maps).code for _ in range(5)] == [200, 500, 500, 200, 200]
 
 
@@ -132,7 +143,7 @@ def test_watches_end_as_a_fault_wants(cluster, api, maps, end):
             elif end == "close":
                 assert stream.response.read() == b""
             else:
-                last, = stream.rest()
+                (last,) = stream.rest()
                 assert last["type"] == "ERROR" and last["object"]["code"] == 410
 
 
@@ -167,8 +178,11 @@ def test_bookmarks_come_by_themselves(api, maps):
 
 
 def test_streaming_lists_can_be_switched_off(cluster, api, maps):
-    query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan",
-             "allowWatchBookmarks": "true"}
+    query = {
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+    }
     cluster.control("POST", "/options", {"watchList": False})
     try:
         with api.watch(maps, **query) as stream:
@@ -199,8 +213,9 @@ def test_the_server_comes_back_with_its_state(cluster, api, maps):
 
 
 def test_tokens_can_be_revoked(cluster, api, pod_namespace):
-    token = cluster.control("POST", "/tokens", {"namespace": pod_namespace,
-                                                "serviceAccount": "default"})["token"]
+    token = cluster.control(
+        "POST", "/tokens", {"namespace": pod_namespace, "serviceAccount": "default"}
+    )["token"]
     user = kube.Kube(api.kubeconfig, token=token)
     assert user.get("/api").code == 200
     cluster.control("POST", "/tokens/revoke", {"token": token})
@@ -209,8 +224,9 @@ def test_tokens_can_be_revoked(cluster, api, pod_namespace):
 
 
 def test_expired_tokens_are_refused(cluster, api, pod_namespace):
-    token = cluster.control("POST", "/tokens", {
-        "namespace": pod_namespace, "serviceAccount": "default", "seconds": -1})["token"]
+    token = cluster.control(
+        "POST", "/tokens", {"namespace": pod_namespace, "serviceAccount": "default", "seconds": -1}
+    )["token"]
     user = kube.Kube(api.kubeconfig, token=token)
     assert user.get("/api").code == 401
     user.close()
@@ -241,8 +257,10 @@ def test_pods_are_processes_on_addresses_of_their_own(api, deployments, pods, po
     services = f"/api/v1/namespaces/{pod_namespace}/services"
     api.post(services, objects.service("a", target="http")).expect(201)
     api.post(deployments, deployment("a", 2, [web_server()])).expect(201)
-    eventually(lambda: api.get(f"{deployments}/a").json().get("status", {}).get(
-        "readyReplicas") == 2, "both to be ready")
+    eventually(
+        lambda: api.get(f"{deployments}/a").json().get("status", {}).get("readyReplicas") == 2,
+        "both to be ready",
+    )
     found = api.get(pods).expect(200)["items"]
     addresses = {p["status"]["podIP"] for p in found}
     assert len(addresses) == 2
@@ -254,8 +272,12 @@ def test_pods_are_processes_on_addresses_of_their_own(api, deployments, pods, po
     slices = f"/apis/discovery.k8s.io/v1/namespaces/{pod_namespace}/endpointslices"
 
     def shown():
-        return {e["addresses"][0] for s in api.get(slices).expect(200)["items"]
-                for e in s["endpoints"] if e["conditions"]["ready"]}
+        return {
+            e["addresses"][0]
+            for s in api.get(slices).expect(200)["items"]
+            for e in s["endpoints"]
+            if e["conditions"]["ready"]
+        }
 
     eventually(lambda: shown() == addresses, "the endpoints")
     ids = [int(p["status"]["containerStatuses"][0]["containerID"].split("//")[1]) for p in found]
@@ -275,8 +297,9 @@ def test_a_pod_leaves_its_service_before_it_ends(api, pods, pod_namespace):
     api.delete(f"{pods}/a").expect(200)
 
     def leaving():
-        found = [e["conditions"] for s in api.get(slices).expect(200)["items"]
-                 for e in s["endpoints"]]
+        found = [
+            e["conditions"] for s in api.get(slices).expect(200)["items"] for e in s["endpoints"]
+        ]
         return found == [{"ready": False, "serving": True, "terminating": True}]
 
     eventually(leaving, "the endpoint to say that it leaves")
@@ -285,8 +308,14 @@ def test_a_pod_leaves_its_service_before_it_ends(api, pods, pod_namespace):
 
 def test_processes_that_ignore_sigterm_are_killed_after_the_grace_period(api, pods):
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
-    api.post(pods, pod("a", [container(image="python:3", args=["-c", stubborn])],
-                       terminationGracePeriodSeconds=10)).expect(201)
+    api.post(
+        pods,
+        pod(
+            "a",
+            [container(image="python:3", args=["-c", stubborn])],
+            terminationGracePeriodSeconds=10,
+        ),
+    ).expect(201)
     eventually(lambda: is_ready(api, f"{pods}/a"), "the pod to run")
     api.delete(f"{pods}/a").expect(200)
     eventually(lambda: api.get(f"{pods}/a").code == 404, "the pod to be killed")
@@ -294,8 +323,9 @@ def test_processes_that_ignore_sigterm_are_killed_after_the_grace_period(api, po
 
 def test_missing_images_and_crashes_are_told(cluster, api, pods):
     api.post(pods, pod("image", [container(image="broken:1")])).expect(201)
-    api.post(pods, pod("crash", [container(image="python:3", args=["-c", "raise SystemExit(3)"])])
-             ).expect(201)
+    api.post(
+        pods, pod("crash", [container(image="python:3", args=["-c", "raise SystemExit(3)"])])
+    ).expect(201)
 
     def waiting(name):
         states = api.get(f"{pods}/{name}").json()["status"].get("containerStatuses", [{}])
@@ -316,9 +346,12 @@ def test_pods_without_room_are_unschedulable(api, deployments, pods):
         found = api.get(pods).expect(200)["items"]
         return [p for p in found if condition(p, "PodScheduled").get("reason") == "Unschedulable"]
 
-    one, = eventually(lambda: (found := unscheduled()) and len(found) == 1 and found, "the third pod")
+    (one,) = eventually(
+        lambda: (found := unscheduled()) and len(found) == 1 and found, "the third pod"
+    )
     assert condition(one, "PodScheduled")["message"].startswith(
-        "0/2 nodes are available: 2 Insufficient nvidia.com/gpu.")
+        "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+    )
     api.patch(f"{deployments}/a/scale", {"spec": {"replicas": 2}}).expect(200)
     eventually(lambda: not unscheduled(), "the one without a node to go first")
     api.patch(f"{deployments}/a/scale", {"spec": {"replicas": 0}}).expect(200)
@@ -340,7 +373,9 @@ def test_cold_starts_run_on_the_clusters_clock(cluster, api, pods):
 def test_readiness_can_be_taken_away(api, pods):
     api.post(pods, pod("a")).expect(201)
     eventually(lambda: is_ready(api, f"{pods}/a"), "the pod to be ready")
-    api.patch(f"{pods}/a", {"metadata": {"annotations": {"test.weir.dev/ready": "false"}}}).expect(200)
+    api.patch(f"{pods}/a", {"metadata": {"annotations": {"test.weir.dev/ready": "false"}}}).expect(
+        200
+    )
     eventually(lambda: not is_ready(api, f"{pods}/a"), "the pod to be unready")
 
 
@@ -349,43 +384,66 @@ def test_stateful_sets_go_in_order(api, pods, pod_namespace):
     value["kind"] = "StatefulSet"
     path = f"/apis/apps/v1/namespaces/{pod_namespace}/statefulsets"
     api.post(path, value).expect(201)
-    eventually(lambda: api.get(f"{path}/a").json().get("status", {}).get("readyReplicas") == 2, "both")
+    eventually(
+        lambda: api.get(f"{path}/a").json().get("status", {}).get("readyReplicas") == 2, "both"
+    )
     found = api.get(pods).expect(200)["items"]
     assert [p["metadata"]["name"] for p in found] == ["a-0", "a-1"]
     api.patch(f"{path}/a/scale", {"spec": {"replicas": 1}}).expect(200)
-    eventually(lambda: [p["metadata"]["name"] for p in api.get(pods).json()["items"]] == ["a-0"],
-               "the highest to go")
+    eventually(
+        lambda: [p["metadata"]["name"] for p in api.get(pods).json()["items"]] == ["a-0"],
+        "the highest to go",
+    )
 
 
 def test_progress_has_a_deadline(cluster, api, deployments):
     value = deployment("a", 1, [container(image="broken:1")])
     value["spec"]["progressDeadlineSeconds"] = 10
     api.post(deployments, value).expect(201)
-    eventually(lambda: condition(api.get(f"{deployments}/a").json(), "Progressing").get(
-        "reason") == "ProgressDeadlineExceeded", "the deadline")
+    eventually(
+        lambda: (
+            condition(api.get(f"{deployments}/a").json(), "Progressing").get("reason")
+            == "ProgressDeadlineExceeded"
+        ),
+        "the deadline",
+    )
 
 
 def test_slices_can_be_small_and_hold_duplicates(cluster, api, deployments, pod_namespace):
     slices = f"/apis/discovery.k8s.io/v1/namespaces/{pod_namespace}/endpointslices"
-    cluster.control("POST", "/options", {"sliceEndpoints": 2, "duplicateEndpoints": True,
-                                         "omitConditions": True})
+    cluster.control(
+        "POST",
+        "/options",
+        {"sliceEndpoints": 2, "duplicateEndpoints": True, "omitConditions": True},
+    )
     try:
         services = f"/api/v1/namespaces/{pod_namespace}/services"
         api.post(services, objects.service("a")).expect(201)
         api.post(deployments, deployment("a", 4)).expect(201)
 
         def found():
-            listed = [[e["addresses"][0] for e in s["endpoints"]]
-                      for s in api.get(slices).expect(200)["items"]]
+            listed = [
+                [e["addresses"][0] for e in s["endpoints"]]
+                for s in api.get(slices).expect(200)["items"]
+            ]
             flat = [address for each in listed for address in each]
             return len(listed) >= 2 and len(set(flat)) == 4 and len(flat) > 4
 
         eventually(found, "several slices with an endpoint in two")
-        eventually(lambda: all(e["conditions"] == {} for s in api.get(slices).json()["items"]
-                               for e in s["endpoints"]), "conditions that are left out")
+        eventually(
+            lambda: all(
+                e["conditions"] == {}
+                for s in api.get(slices).json()["items"]
+                for e in s["endpoints"]
+            ),
+            "conditions that are left out",
+        )
     finally:
-        cluster.control("POST", "/options", {"sliceEndpoints": 100, "duplicateEndpoints": False,
-                                             "omitConditions": False})
+        cluster.control(
+            "POST",
+            "/options",
+            {"sliceEndpoints": 100, "duplicateEndpoints": False, "omitConditions": False},
+        )
 
 
 # Life ---------------------------------------------------------------------------------------------
@@ -410,11 +468,14 @@ def test_nothing_outlives_the_cluster(tmp_path):
 
 
 def test_the_cluster_ends_with_its_parent(tmp_path):
-    script = ("import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-m', 'cluster',"
-              f" '--folder', {str(tmp_path)!r}], stdout=subprocess.PIPE); child.stdout.readline();"
-              " print(child.pid, flush=True); time.sleep(600)")
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=conftest.HERE,
-                              stdout=subprocess.PIPE)
+    script = (
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-m', 'cluster',"
+        f" '--folder', {str(tmp_path)!r}], stdout=subprocess.PIPE); child.stdout.readline();"
+        " print(child.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=conftest.HERE, stdout=subprocess.PIPE
+    )
     number = int(parent.stdout.readline())
     parent.kill()
     parent.wait(20)

@@ -69,11 +69,17 @@ class Access:
             raise status.not_found(self.api.registry.get("", "serviceaccounts"), account)
         now = time.time() if now is None else now
         claims = {
-            "aud": [AUDIENCE], "iss": AUDIENCE, "iat": int(now), "nbf": int(now),
-            "exp": int(now + seconds), "jti": f"{self.api.random.getrandbits(64):016x}",
+            "aud": [AUDIENCE],
+            "iss": AUDIENCE,
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now + seconds),
+            "jti": f"{self.api.random.getrandbits(64):016x}",
             "sub": f"system:serviceaccount:{namespace}:{account}",
-            "kubernetes.io": {"namespace": namespace, "serviceaccount": {
-                "name": account, "uid": found["metadata"]["uid"]}},
+            "kubernetes.io": {
+                "namespace": namespace,
+                "serviceaccount": {"name": account, "uid": found["metadata"]["uid"]},
+            },
         }
         body = _encode(b'{"alg":"HS256","typ":"JWT"}') + "." + _encode(json.dumps(claims).encode())
         return body + "." + self._signature(body), now + seconds
@@ -98,8 +104,15 @@ class Access:
         account = self.api.find("serviceaccounts", namespace, name)
         if account is None or account["metadata"]["uid"] != inner["serviceaccount"]["uid"]:
             return None
-        return User(claims["sub"], ("system:serviceaccounts", f"system:serviceaccounts:{namespace}",
-                                    "system:authenticated"), account["metadata"]["uid"])
+        return User(
+            claims["sub"],
+            (
+                "system:serviceaccounts",
+                f"system:serviceaccounts:{namespace}",
+                "system:authenticated",
+            ),
+            account["metadata"]["uid"],
+        )
 
     def user(self, authorization, certificate):
         """The user of a request; 401 for a credential that is no good."""
@@ -158,20 +171,28 @@ class Access:
             return
         if request.path:
             raise status.ApiError(
-                403, f'forbidden: User "{user.name}" cannot {request.verb} path "{request.path}"',
-                details={})
+                403,
+                f'forbidden: User "{user.name}" cannot {request.verb} path "{request.path}"',
+                details={},
+            )
         qualified = f"{request.resource}.{request.group}" if request.group else request.resource
         subject = f'{qualified} "{request.name}"' if request.name else qualified
-        where = (f'in the namespace "{request.namespace}"' if request.namespace
-                 else "at the cluster scope")
+        where = (
+            f'in the namespace "{request.namespace}"'
+            if request.namespace
+            else "at the cluster scope"
+        )
         details = {"kind": request.resource}
         if request.name:
             details["name"] = request.name
         if request.group:
             details["group"] = request.group
         raise status.ApiError(
-            403, f'{subject} is forbidden: User "{user.name}" cannot {request.verb} resource'
-            f' "{request.full_resource}" in API group "{request.group}" {where}', details=details)
+            403,
+            f'{subject} is forbidden: User "{user.name}" cannot {request.verb} resource'
+            f' "{request.full_resource}" in API group "{request.group}" {where}',
+            details=details,
+        )
 
 
 def _binds(binding, user):
@@ -191,16 +212,23 @@ def _permits(rule, request):
     if "*" not in verbs and request.verb not in verbs:
         return False
     if request.path:
-        return any(path == "*" or path == request.path
-                   or path.endswith("*") and request.path.startswith(path[:-1])
-                   for path in rule.get("nonResourceURLs") or ())
+        return any(
+            path == "*"
+            or path == request.path
+            or path.endswith("*")
+            and request.path.startswith(path[:-1])
+            for path in rule.get("nonResourceURLs") or ()
+        )
     groups = rule.get("apiGroups") or ()
     if "*" not in groups and request.group not in groups:
         return False
     resources = rule.get("resources") or ()
-    if not any(wanted in ("*", request.full_resource)
-               or wanted == f"*/{request.subresource}" and request.subresource
-               for wanted in resources):
+    if not any(
+        wanted in ("*", request.full_resource)
+        or wanted == f"*/{request.subresource}"
+        and request.subresource
+        for wanted in resources
+    ):
         return False
     names = rule.get("resourceNames") or ()
     return not names or request.name in names

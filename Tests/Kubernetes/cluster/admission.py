@@ -1,4 +1,4 @@
-"""What is decided over a request besides the object itself: namespaces, quotas, budgets, classes."""
+"""What is decided besides the object itself: namespaces, quotas, budgets, classes."""
 
 import decimal
 
@@ -15,9 +15,17 @@ def namespace_is_open(api, resource, namespace, name):
         raise status.not_found(api.registry.get("", "namespaces"), namespace)
     if found["metadata"].get("deletionTimestamp"):
         raise status.forbidden(
-            resource, name, f"unable to create new content in namespace {namespace} because it is"
-            " being terminated", [{"reason": "NamespaceTerminating", "field": "metadata.namespace",
-                                   "message": f"namespace {namespace} is being terminated"}])
+            resource,
+            name,
+            f"unable to create new content in namespace {namespace} because it is being terminated",
+            [
+                {
+                    "reason": "NamespaceTerminating",
+                    "field": "metadata.namespace",
+                    "message": f"namespace {namespace} is being terminated",
+                }
+            ],
+        )
 
 
 def admit_create(api, resource, value):
@@ -33,8 +41,11 @@ def _service_account(api, pod):
     namespace, name = pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]
     if not api.find("serviceaccounts", namespace, name):
         raise status.forbidden(
-            api.registry.get("", "pods"), pod["metadata"]["name"],
-            f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found')
+            api.registry.get("", "pods"),
+            pod["metadata"]["name"],
+            f"error looking up service account {namespace}/{name}:"
+            f' serviceaccount "{name}" not found',
+        )
 
 
 def _priority(api, pod):
@@ -43,8 +54,11 @@ def _priority(api, pod):
         return
     found = api.find("priorityclasses", "", name, "scheduling.k8s.io")
     if found is None and not name.startswith("system-"):
-        raise status.forbidden(api.registry.get("", "pods"), pod["metadata"]["name"],
-                               f"no PriorityClass with name {name} was found")
+        raise status.forbidden(
+            api.registry.get("", "pods"),
+            pod["metadata"]["name"],
+            f"no PriorityClass with name {name} was found",
+        )
     pod["spec"]["priority"] = found["value"] if found else 2_000_000_000
 
 
@@ -97,8 +111,12 @@ def _in_scope(pod, spec):
         if item.get("scopeName") != "PriorityClass":
             continue
         name, wanted = pod["spec"].get("priorityClassName"), item.get("values") or ()
-        holds = {"In": name in wanted, "NotIn": name not in wanted, "Exists": bool(name),
-                 "DoesNotExist": not name}[item["operator"]]
+        holds = {
+            "In": name in wanted,
+            "NotIn": name not in wanted,
+            "Exists": bool(name),
+            "DoesNotExist": not name,
+        }[item["operator"]]
         if not holds:
             return False
     return True
@@ -116,7 +134,7 @@ def quota_usage(api, quota):
                 used[name] += amount
     for name in used:
         if name.startswith("count/") and name != "count/pods":
-            plural, _, group = name[len("count/"):].partition(".")
+            plural, _, group = name[len("count/") :].partition(".")
             used[name] = decimal.Decimal(len(api.store.objects((group, plural), namespace)))
     return used
 
@@ -129,20 +147,32 @@ def _quota(api, resource, pod):
             continue
         hard = {name: quantity.parse(text) for name, text in (spec.get("hard") or {}).items()}
         used = quota_usage(api, quota)
-        missing = sorted(name for name in hard if name in ("cpu", "memory", "requests.cpu",
-                         "requests.memory", "limits.cpu", "limits.memory") and name not in asked)
+        missing = sorted(
+            name
+            for name in hard
+            if name
+            in ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
+            and name not in asked
+        )
         name = quota["metadata"]["name"]
         if missing:
-            raise status.forbidden(resource, pod["metadata"]["name"],
-                                   f"failed quota: {name}: must specify {','.join(missing)}")
+            raise status.forbidden(
+                resource,
+                pod["metadata"]["name"],
+                f"failed quota: {name}: must specify {','.join(missing)}",
+            )
         over = sorted(n for n in hard if n in asked and used[n] + asked[n] > hard[n])
         if over:
+
             def listed(amounts):
                 return ",".join(f"{n}={quantity.show(amounts[n])}" for n in over)
 
             raise status.forbidden(
-                resource, pod["metadata"]["name"], f"exceeded quota: {name}, requested:"
-                f" {listed(asked)}, used: {listed(used)}, limited: {listed(hard)}")
+                resource,
+                pod["metadata"]["name"],
+                f"exceeded quota: {name}, requested:"
+                f" {listed(asked)}, used: {listed(used)}, limited: {listed(hard)}",
+            )
 
 
 def quality_of_service(pod):
@@ -162,45 +192,76 @@ def quality_of_service(pod):
 
 
 def ready(pod):
-    return any(c["type"] == "Ready" and c["status"] == "True"
-               for c in pod["status"].get("conditions") or ())
+    return any(
+        c["type"] == "Ready" and c["status"] == "True"
+        for c in pod["status"].get("conditions") or ()
+    )
 
 
 def disruption_allowed(api, pod, options):
     """Takes one disruption from the pod's budget, or refuses with 429."""
-    if pod["status"].get("phase") in ("Succeeded", "Failed", "Pending") \
-            or pod["metadata"].get("deletionTimestamp"):
+    if pod["status"].get("phase") in ("Succeeded", "Failed", "Pending") or pod["metadata"].get(
+        "deletionTimestamp"
+    ):
         return
-    namespace, resource = pod["metadata"]["namespace"], api.registry.get("policy", "poddisruptionbudgets")
-    budgets = [b for b in api.store.objects(resource.key, namespace)
-               if selectors.label_selector(b["spec"].get("selector"))(pod["metadata"].get("labels"))]
+    namespace, resource = (
+        pod["metadata"]["namespace"],
+        api.registry.get("policy", "poddisruptionbudgets"),
+    )
+    budgets = [
+        b
+        for b in api.store.objects(resource.key, namespace)
+        if selectors.label_selector(b["spec"].get("selector"))(pod["metadata"].get("labels"))
+    ]
     if not budgets:
         return
     if len(budgets) > 1:
-        raise status.internal("This pod has more than one PodDisruptionBudget, which the eviction"
-                              " subresource does not support.")
+        raise status.internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction"
+            " subresource does not support."
+        )
     budget = budgets[0]
     now = budget.get("status") or {}
-    if not ready(pod) and (budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow"
-                           or now.get("currentHealthy", 0) >= now.get("desiredHealthy", 1) > 0):
+    if not ready(pod) and (
+        budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow"
+        or now.get("currentHealthy", 0) >= now.get("desiredHealthy", 1) > 0
+    ):
         return
     if now.get("observedGeneration", 0) < budget["metadata"]["generation"]:
         raise status.ApiError(
-            429, "Cannot evict pod as it would violate the pod's disruption budget.",
-            details={"causes": [{"reason": "DisruptionBudget", "message":
-                     f"The disruption budget {budget['metadata']['name']} is still being processed"
-                     " by the server."}]}, retry_after=10)
+            429,
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+            details={
+                "causes": [
+                    {
+                        "reason": "DisruptionBudget",
+                        "message": f"The disruption budget {budget['metadata']['name']} is"
+                        " still being processed by the server.",
+                    }
+                ]
+            },
+            retry_after=10,
+        )
     if now.get("disruptionsAllowed", 0) <= 0:
         raise status.ApiError(
-            429, "Cannot evict pod as it would violate the pod's disruption budget.",
-            details={"causes": [{"reason": "DisruptionBudget", "message":
-                     f"The disruption budget {budget['metadata']['name']} needs"
-                     f" {now.get('desiredHealthy', 0)} healthy pods and has"
-                     f" {now.get('currentHealthy', 0)} currently"}]})
+            429,
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+            details={
+                "causes": [
+                    {
+                        "reason": "DisruptionBudget",
+                        "message": f"The disruption budget {budget['metadata']['name']} needs"
+                        f" {now.get('desiredHealthy', 0)} healthy pods and has"
+                        f" {now.get('currentHealthy', 0)} currently",
+                    }
+                ]
+            },
+        )
     if options.dry_run:
         return
     changed = copy(budget)
     changed["status"]["disruptionsAllowed"] -= 1
-    changed["status"].setdefault("disruptedPods", {})[pod["metadata"]["name"]] = (
-        pod["metadata"]["creationTimestamp"])
+    changed["status"].setdefault("disruptedPods", {})[pod["metadata"]["name"]] = pod["metadata"][
+        "creationTimestamp"
+    ]
     api.store.put(resource.key, changed)

@@ -14,8 +14,14 @@ from .store import copy
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 GENERATED_NAME_ATTEMPTS = 8
 # Fields of metadata that a client cannot change.
-SERVER_OWNED = ("uid", "creationTimestamp", "generation", "deletionTimestamp",
-                "deletionGracePeriodSeconds", "selfLink")
+SERVER_OWNED = (
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+)
 
 
 @dataclasses.dataclass
@@ -88,10 +94,14 @@ class Api:
         return self.get(resource, namespace, meta["name"])
 
     def _metadata(self, resource, value):
-        if value.get("apiVersion") != resource.stored_api_version or value.get("kind") != resource.kind:
+        if (
+            value.get("apiVersion") != resource.stored_api_version
+            or value.get("kind") != resource.kind
+        ):
             raise status.bad_request(
                 f"the object provided is unrecognized (must be of type {resource.kind}): it is"
-                f" {value.get('apiVersion')}, Kind={value.get('kind')}")
+                f" {value.get('apiVersion')}, Kind={value.get('kind')}"
+            )
         meta = value.get("metadata")
         if meta is None:
             meta = value["metadata"] = {}
@@ -104,8 +114,10 @@ class Api:
         if not resource.namespaced:
             meta.pop("namespace", None)
         elif meta.setdefault("namespace", namespace) != namespace:
-            raise status.bad_request("the namespace of the provided object does not match the"
-                                     " namespace sent on the request")
+            raise status.bad_request(
+                "the namespace of the provided object does not match the"
+                " namespace sent on the request"
+            )
 
     def _name(self, resource, meta):
         if meta.get("name") or not meta.get("generateName"):
@@ -139,7 +151,8 @@ class Api:
     def _unreadable(resource, why):
         return status.bad_request(
             f'{resource.kind} in version "{resource.storage_version}" cannot be handled as a'
-            f" {resource.kind}: {why}")
+            f" {resource.kind}: {why}"
+        )
 
     def _fill(self, resource, value):
         if resource.custom is not None:
@@ -180,15 +193,24 @@ class Api:
         value = copy(value)
         meta = self._metadata(resource, value)
         if meta.get("name", name) != name:
-            raise status.bad_request(f"the name of the object ({meta['name']}) does not match the"
-                                     f" name on the URL ({name})")
+            raise status.bad_request(
+                f"the name of the object ({meta['name']}) does not match the"
+                f" name on the URL ({name})"
+            )
         meta["name"] = name
         self._place(resource, namespace, meta)
         old = self.get(resource, namespace, name)
         if not meta.get("resourceVersion"):
             if not resource.unconditional_update:
-                raise status.invalid(resource, name, [status.invalid_value(
-                    "metadata.resourceVersion", 0, "must be specified for an update")])
+                raise status.invalid(
+                    resource,
+                    name,
+                    [
+                        status.invalid_value(
+                            "metadata.resourceVersion", 0, "must be specified for an update"
+                        )
+                    ],
+                )
             meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         return self._replace(resource, old, value, options, subresource)
 
@@ -207,9 +229,17 @@ class Api:
         if before.get("deletionTimestamp"):
             added = set(meta.get("finalizers") or ()) - set(before.get("finalizers") or ())
             if added:
-                raise status.invalid(resource, name, [status.not_allowed(
-                    "metadata.finalizers", "no new finalizers can be added if the object is being"
-                    f" deleted, found new finalizers {sorted(added)}")])
+                raise status.invalid(
+                    resource,
+                    name,
+                    [
+                        status.not_allowed(
+                            "metadata.finalizers",
+                            "no new finalizers can be added if the object is being"
+                            f" deleted, found new finalizers {sorted(added)}",
+                        )
+                    ],
+                )
         if resource.has_generation and self._wants_change(resource, old, value):
             meta["generation"] = before.get("generation", 0) + 1
         self._validate(resource, value, old)
@@ -229,20 +259,29 @@ class Api:
         name = before["name"]
         if meta.get("uid") and meta["uid"] != before["uid"]:
             raise status.conflict(
-                resource, name, "Precondition failed: UID in precondition: "
-                f"{meta['uid']}, UID in object meta: {before['uid']}")
+                resource,
+                name,
+                "Precondition failed: UID in precondition: "
+                f"{meta['uid']}, UID in object meta: {before['uid']}",
+            )
         version = meta.get("resourceVersion")
         if version and not str(version).isdigit():
-            raise status.invalid(resource, name, [status.invalid_value(
-                "metadata.resourceVersion", version, "must be an unsigned integer")])
+            raise status.invalid(
+                resource,
+                name,
+                [
+                    status.invalid_value(
+                        "metadata.resourceVersion", version, "must be an unsigned integer"
+                    )
+                ],
+            )
         if version and version != before["resourceVersion"]:
             raise status.conflict(resource, name)
 
     def _keep(self, resource, old, value, subresource):
         """What of a write counts: the status only through its subresource, and only it there."""
         if subresource == "status":
-            kept = {**old, "status": value.get("status"),
-                    "metadata": copy(old["metadata"])}
+            kept = {**old, "status": value.get("status"), "metadata": copy(old["metadata"])}
             if resource.custom is None:
                 for name in ("annotations", "labels", "finalizers"):
                     if name in value["metadata"] and resource.key[0] != "apps":
@@ -252,7 +291,8 @@ class Api:
             if value.get("status") is None:
                 kept.pop("status", None)
             kept["metadata"]["managedFields"] = value["metadata"].get(
-                "managedFields", old["metadata"].get("managedFields"))
+                "managedFields", old["metadata"].get("managedFields")
+            )
             return copy(kept)
         if resource.has_status():
             value.pop("status", None)
@@ -266,15 +306,19 @@ class Api:
         if resource.has_status():
             ignored.add("status")
         return {k: v for k, v in old.items() if k not in ignored} != {
-            k: v for k, v in new.items() if k not in ignored}
+            k: v for k, v in new.items() if k not in ignored
+        }
 
     def _save(self, resource, value):
         meta = value["metadata"]
         namespace, name = meta.get("namespace"), meta["name"]
         self.definitions.before_write(resource, value)
-        if meta.get("deletionTimestamp") and not meta.get("finalizers") and not (
-                meta.get("deletionGracePeriodSeconds")) and not (
-                resource.key == ("", "namespaces") and value["spec"].get("finalizers")):
+        if (
+            meta.get("deletionTimestamp")
+            and not meta.get("finalizers")
+            and not (meta.get("deletionGracePeriodSeconds"))
+            and not (resource.key == ("", "namespaces") and value["spec"].get("finalizers"))
+        ):
             self.store.put(resource.key, value)
             return self._remove(resource, namespace, name)
         stored = self.store.put(resource.key, value)
@@ -288,14 +332,17 @@ class Api:
 
     # Patching -----------------------------------------------------------------------------------
 
-    def patch(self, resource, namespace, name, kind, patch, options=SYSTEM, subresource=None,
-              version=None):
+    def patch(
+        self, resource, namespace, name, kind, patch, options=SYSTEM, subresource=None, version=None
+    ):
         """`kind` is merge, json or strategic; the patch is for the object in `version`."""
         if kind == "strategic" and resource.custom is not None:
             raise status.ApiError(
-                415, "the body of the request was in an unknown format - accepted media types"
+                415,
+                "the body of the request was in an unknown format - accepted media types"
                 " include: application/json-patch+json, application/merge-patch+json,"
-                " application/apply-patch+yaml")
+                " application/apply-patch+yaml",
+            )
         old = self.get(resource, namespace, name)
         version = version or resource.storage_version
         seen = resource.to_version(old, version)
@@ -305,11 +352,15 @@ class Api:
         value = copy(resource.to_storage(value, version))
         meta = self._metadata(resource, value)
         if meta.get("name") != name:
-            raise status.bad_request(f"the name of the object ({meta.get('name')}) does not match"
-                                     f" the name on the URL ({name})")
+            raise status.bad_request(
+                f"the name of the object ({meta.get('name')}) does not match"
+                f" the name on the URL ({name})"
+            )
         if resource.namespaced and meta.get("namespace") != namespace:
-            raise status.bad_request("the namespace of the provided object does not match the"
-                                     " namespace sent on the request")
+            raise status.bad_request(
+                "the namespace of the provided object does not match the"
+                " namespace sent on the request"
+            )
         return self._replace(resource, old, value, options, subresource)
 
     @staticmethod
@@ -329,23 +380,38 @@ class Api:
         if meta.get("managedFields"):
             raise status.bad_request("metadata.managedFields must be nil")
         if meta.get("name", name) != name:
-            raise status.bad_request(f"the name of the object ({meta['name']}) does not match the"
-                                     f" name on the URL ({name})")
+            raise status.bad_request(
+                f"the name of the object ({meta['name']}) does not match the"
+                f" name on the URL ({name})"
+            )
         meta["name"] = name
         self._place(resource, namespace, meta)
         self._clean(resource, value, options)
         old = self.store.get(resource.key, namespace, name)
         if old is None:
             if subresource or meta.get("uid"):
-                raise status.not_found(resource, name) if subresource else status.conflict(
-                    resource, name, f"uid mismatch: the provided object specified uid {meta['uid']},"
-                    " and no existing object was found")
+                raise (
+                    status.not_found(resource, name)
+                    if subresource
+                    else status.conflict(
+                        resource,
+                        name,
+                        f"uid mismatch: the provided object specified uid {meta['uid']},"
+                        " and no existing object was found",
+                    )
+                )
             merged, managed = fields.apply(resource, None, value, options, subresource)
-            created = self.create(resource, namespace, merged, dataclasses.replace(
-                options, manager=fields.APPLIED, warnings=options.warnings))
+            created = self.create(
+                resource,
+                namespace,
+                merged,
+                dataclasses.replace(options, manager=fields.APPLIED, warnings=options.warnings),
+            )
             return self._with_managed(resource, created, managed, options), True
-        if meta.get("resourceVersion") and meta["resourceVersion"] != \
-                old["metadata"]["resourceVersion"]:
+        if (
+            meta.get("resourceVersion")
+            and meta["resourceVersion"] != old["metadata"]["resourceVersion"]
+        ):
             raise status.conflict(resource, name)
         merged, managed = fields.apply(resource, old, value, options, subresource)
         merged["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
@@ -386,8 +452,10 @@ class Api:
             shorter = meta["deletionGracePeriodSeconds"] - grace
             new["deletionGracePeriodSeconds"] = grace
             new["deletionTimestamp"] = clock.stamp_after(
-                clock.parse_stamp(meta["deletionTimestamp"]) - shorter
-                - clock.parse_stamp(clock.stamp()))
+                clock.parse_stamp(meta["deletionTimestamp"])
+                - shorter
+                - clock.parse_stamp(clock.stamp())
+            )
         if resource.key == ("", "namespaces"):
             value["status"]["phase"] = "Terminating"
         if options.dry_run or _same(old, value):
@@ -397,15 +465,18 @@ class Api:
         return stored, False
 
     def _preconditions(self, resource, meta, wanted):
-        if wanted.get("uid") and wanted["uid"] != meta["uid"]:
-            raise status.conflict(
-                resource, meta["name"], f"Precondition failed: UID in precondition: {wanted['uid']},"
-                f" UID in object meta: {meta['uid']}")
-        if wanted.get("resourceVersion") and wanted["resourceVersion"] != meta["resourceVersion"]:
-            raise status.conflict(
-                resource, meta["name"], "Precondition failed: ResourceVersion in precondition:"
-                f" {wanted['resourceVersion']}, ResourceVersion in object meta:"
-                f" {meta['resourceVersion']}")
+        for field, word, after in (
+            ("uid", "UID", "deleted and then recreated"),
+            ("resourceVersion", "ResourceVersion", "modified"),
+        ):
+            if wanted.get(field) and wanted[field] != meta[field]:
+                raise status.ApiError(
+                    409,
+                    f'Operation cannot be fulfilled on {resource.kind} "{meta["name"]}": the'
+                    f" {word} in the precondition ({wanted[field]}) does not match the {word} in"
+                    f" record ({meta[field]}). The object might have been {after}",
+                    details={"name": meta["name"], "group": resource.group, "kind": resource.kind},
+                )
 
     def _grace_period(self, resource, old, body):
         """Seconds that a pod has to end; None for kinds that go at once."""
@@ -426,8 +497,15 @@ class Api:
         finalizers = list(value["metadata"].get("finalizers") or ())
         policy = body.get("propagationPolicy")
         if policy not in (None, "Orphan", "Background", "Foreground"):
-            raise status.invalid(resource, value["metadata"]["name"], [status.invalid_value(
-                "propagationPolicy", policy, "must be Orphan, Background or Foreground")])
+            raise status.invalid(
+                resource,
+                value["metadata"]["name"],
+                [
+                    status.invalid_value(
+                        "propagationPolicy", policy, "must be Orphan, Background or Foreground"
+                    )
+                ],
+            )
         if body.get("orphanDependents") and not policy:
             policy = "Orphan"
         if policy:
@@ -466,13 +544,21 @@ class Api:
         pods = self.registry.get("", "pods")
         value = copy(self.get(pods, namespace, name))
         if value["spec"].get("nodeName"):
-            raise status.conflict(pods, name, f"pod {name} is already assigned to node "
-                                  f"\"{value['spec']['nodeName']}\"")
+            raise status.conflict(
+                pods, name, f'pod {name} is already assigned to node "{value["spec"]["nodeName"]}"'
+            )
         value["spec"]["nodeName"] = node
-        conditions = [c for c in value["status"].get("conditions") or ()
-                      if c["type"] != "PodScheduled"]
-        conditions.append({"type": "PodScheduled", "status": "True", "lastProbeTime": None,
-                           "lastTransitionTime": clock.stamp()})
+        conditions = [
+            c for c in value["status"].get("conditions") or () if c["type"] != "PodScheduled"
+        ]
+        conditions.append(
+            {
+                "type": "PodScheduled",
+                "status": "True",
+                "lastProbeTime": None,
+                "lastTransitionTime": clock.stamp(),
+            }
+        )
         value["status"]["conditions"] = conditions
         return self.store.put(pods.key, value)
 
@@ -482,8 +568,10 @@ def _same(old, new):
 
     def stripped(value):
         meta = {k: v for k, v in value["metadata"].items() if k != "resourceVersion"}
-        meta["managedFields"] = [{k: v for k, v in entry.items() if k != "time"}
-                                 for entry in meta.get("managedFields") or ()]
+        meta["managedFields"] = [
+            {k: v for k, v in entry.items() if k != "time"}
+            for entry in meta.get("managedFields") or ()
+        ]
         return {**value, "metadata": meta}
 
     return stripped(old) == stripped(new)

@@ -122,11 +122,19 @@ class WrongType(Exception):
     """A field whose JSON type is not its Go type."""
 
     def __init__(self, path, seen, wanted):
-        super().__init__(f"json: cannot unmarshal {seen} into Go struct field .{path} of type {wanted}")
+        super().__init__(
+            f"json: cannot unmarshal {seen} into Go struct field .{path} of type {wanted}"
+        )
 
 
-_GO = {"string": (str, "string"), "boolean": (bool, "bool"), "integer": (int, "int32"),
-       "number": ((int, float), "float64"), "object": (dict, "struct"), "array": (list, "slice")}
+_GO = {
+    "string": (str, "string"),
+    "boolean": (bool, "bool"),
+    "integer": (int, "int32"),
+    "number": ((int, float), "float64"),
+    "object": (dict, "struct"),
+    "array": (list, "slice"),
+}
 _SEEN = {str: "string", bool: "bool", int: "number", float: "number", dict: "object", list: "array"}
 
 
@@ -152,8 +160,11 @@ def normalize(value, schema, path="", unknown=None):
     if not isinstance(value, python) or (isinstance(value, bool) and python is not bool):
         raise WrongType(path, _SEEN[type(value)], go)
     if isinstance(value, list):
-        return [normalize(inner, schema["items"], f"{path}[{index}]", unknown)[0]
-                for index, inner in enumerate(value) if inner is not None], unknown
+        return [
+            normalize(inner, schema["items"], f"{path}[{index}]", unknown)[0]
+            for index, inner in enumerate(value)
+            if inner is not None
+        ], unknown
     if not isinstance(value, dict):
         return value, unknown
     found = {}

@@ -4,18 +4,41 @@ import pathlib
 import subprocess
 
 DAYS = "3650"
-NAMES = "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc," \
+NAMES = (
+    "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,"
     "DNS:weir-test-cluster,IP:127.0.0.1,IP:::1,IP:10.96.0.1"
+)
 
 
 def _openssl(folder, *arguments, text=None):
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, input=text, text=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    subprocess.run(
+        ["openssl", *arguments],
+        cwd=folder,
+        check=True,
+        input=text,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
 
 
 def _request(folder, name, subject):
-    _openssl(folder, "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-             "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
+    _openssl(
+        folder,
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-keyout",
+        f"{name}.key",
+        "-out",
+        f"{name}.csr",
+        "-subj",
+        subject,
+    )
 
 
 def sign(folder, name, subject, extensions):
@@ -23,9 +46,25 @@ def sign(folder, name, subject, extensions):
     folder = pathlib.Path(folder)
     _request(folder, name, subject)
     (folder / f"{name}.ext").write_text(extensions, encoding="utf-8")
-    _openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-             "-CAcreateserial", "-days", DAYS, "-sha256", "-extfile", f"{name}.ext",
-             "-out", f"{name}.crt")
+    _openssl(
+        folder,
+        "x509",
+        "-req",
+        "-in",
+        f"{name}.csr",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        DAYS,
+        "-sha256",
+        "-extfile",
+        f"{name}.ext",
+        "-out",
+        f"{name}.crt",
+    )
 
 
 def make(folder):
@@ -34,12 +73,32 @@ def make(folder):
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "admin.crt").exists():
         return
-    _openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-             "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-days", DAYS,
-             "-subj", "/CN=weir-test-cluster-ca",
-             "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
-    sign(folder, "server", "/CN=kube-apiserver",
-         f"subjectAltName={NAMES}\nextendedKeyUsage=serverAuth\n")
+    _openssl(
+        folder,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.crt",
+        "-days",
+        DAYS,
+        "-subj",
+        "/CN=weir-test-cluster-ca",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
+    )
+    sign(
+        folder,
+        "server",
+        "/CN=kube-apiserver",
+        f"subjectAltName={NAMES}\nextendedKeyUsage=serverAuth\n",
+    )
     client(folder, "admin", "kubernetes-admin", "system:masters")
 
 

@@ -67,8 +67,9 @@ class Cluster:
     def update(self, plural, value, group="", subresource=None):
         resource = self.registry.get(group, plural)
         meta = value["metadata"]
-        return self.api.update(resource, meta.get("namespace", ""), meta["name"], value,
-                               api.SYSTEM, subresource)
+        return self.api.update(
+            resource, meta.get("namespace", ""), meta["name"], value, api.SYSTEM, subresource
+        )
 
     def delete(self, plural, namespace, name, group="", **body):
         return self.api.delete(self.registry.get(group, plural), namespace, name, body)
@@ -91,24 +92,53 @@ class Cluster:
         for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
             self.create("namespaces", "", {"metadata": {"name": name}})
         rbac = "rbac.authorization.k8s.io"
-        discovery = {"verbs": ["get"], "nonResourceURLs": [
-            "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*",
-            "/readyz", "/version", "/version/"]}
-        reviews = {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
-                   "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]}
-        everything = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
-                      {"verbs": ["*"], "nonResourceURLs": ["*"]}]
-        roles = {"cluster-admin": everything, "system:discovery": [discovery],
-                 "system:basic-user": [reviews]}
+        discovery = {
+            "verbs": ["get"],
+            "nonResourceURLs": [
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
+            ],
+        }
+        reviews = {
+            "verbs": ["create"],
+            "apiGroups": ["authorization.k8s.io"],
+            "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+        }
+        everything = [
+            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+            {"verbs": ["*"], "nonResourceURLs": ["*"]},
+        ]
+        roles = {
+            "cluster-admin": everything,
+            "system:discovery": [discovery],
+            "system:basic-user": [reviews],
+        }
         for name, rules in roles.items():
             self.create("clusterroles", "", {"metadata": {"name": name}, "rules": rules}, rbac)
-        for role, group in (("cluster-admin", access.MASTERS),
-                            ("system:discovery", "system:authenticated"),
-                            ("system:basic-user", "system:authenticated")):
-            self.create("clusterrolebindings", "", {
-                "metadata": {"name": role},
-                "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": role},
-                "subjects": [{"kind": "Group", "name": group}]}, rbac)
+        for role, group in (
+            ("cluster-admin", access.MASTERS),
+            ("system:discovery", "system:authenticated"),
+            ("system:basic-user", "system:authenticated"),
+        ):
+            self.create(
+                "clusterrolebindings",
+                "",
+                {
+                    "metadata": {"name": role},
+                    "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": role},
+                    "subjects": [{"kind": "Group", "name": group}],
+                },
+                rbac,
+            )
 
     # kubeconfig ---------------------------------------------------------------------------------
 
@@ -118,12 +148,23 @@ class Cluster:
         return {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "weir-test", "cluster": {
-                "server": self.server.url,
-                "certificate-authority-data": base64.b64encode(authority).decode()}}],
+            "clusters": [
+                {
+                    "name": "weir-test",
+                    "cluster": {
+                        "server": self.server.url,
+                        "certificate-authority-data": base64.b64encode(authority).decode(),
+                    },
+                }
+            ],
             "users": [{"name": name, "user": user} for name, user in users.items()],
-            "contexts": [{"name": name, "context": {
-                "cluster": "weir-test", "user": name, "namespace": "default"}} for name in users],
+            "contexts": [
+                {
+                    "name": name,
+                    "context": {"cluster": "weir-test", "user": name, "namespace": "default"},
+                }
+                for name in users
+            ],
             "current-context": current,
         }
 
@@ -133,8 +174,10 @@ class Cluster:
         users = {
             "admin": {
                 "client-certificate-data": base64.b64encode(
-                    (pki / "admin.crt").read_bytes()).decode(),
-                "client-key-data": base64.b64encode((pki / "admin.key").read_bytes()).decode()},
+                    (pki / "admin.crt").read_bytes()
+                ).decode(),
+                "client-key-data": base64.b64encode((pki / "admin.key").read_bytes()).decode(),
+            },
             "token": {"token": self.admin_token},
         }
         path = self.folder / "kubeconfig"

@@ -30,13 +30,20 @@ from aiohttp import web
 from . import certificates, status
 from .nodes.images import Images
 
-OPTIONS = {"omitConditions": "omit_conditions", "duplicateEndpoints": "duplicate_endpoints",
-           "sliceEndpoints": "slice_endpoints", "coldStart": "cold_start"}
+OPTIONS = {
+    "omitConditions": "omit_conditions",
+    "duplicateEndpoints": "duplicate_endpoints",
+    "sliceEndpoints": "slice_endpoints",
+    "coldStart": "cold_start",
+}
 
 
 def _json(value=None, code=200):
-    return web.Response(body=orjson.dumps(value if value is not None else {}), status=code,
-                        content_type="application/json")
+    return web.Response(
+        body=orjson.dumps(value if value is not None else {}),
+        status=code,
+        content_type="application/json",
+    )
 
 
 class Control:
@@ -80,14 +87,26 @@ class Control:
 
     async def state(self, http):
         cluster = self.cluster
-        counts = {".".join(filter(None, reversed(key))): len(kind.objects)
-                  for key, kind in cluster.store.kinds.items() if kind.objects}
-        return _json({
-            "server": cluster.server.url, "control": self.url, "folder": str(cluster.folder),
-            "kubeconfig": str(cluster.folder / "kubeconfig"), "token": cluster.admin_token,
-            "ca": str(cluster.folder / "pki" / "ca.crt"), "running": cluster.server.running.is_set(),
-            "resourceVersion": cluster.store.version, "clock": cluster.clock.now(),
-            "watches": len(cluster.server.streams), "objects": counts})
+        counts = {
+            ".".join(filter(None, reversed(key))): len(kind.objects)
+            for key, kind in cluster.store.kinds.items()
+            if kind.objects
+        }
+        return _json(
+            {
+                "server": cluster.server.url,
+                "control": self.url,
+                "folder": str(cluster.folder),
+                "kubeconfig": str(cluster.folder / "kubeconfig"),
+                "token": cluster.admin_token,
+                "ca": str(cluster.folder / "pki" / "ca.crt"),
+                "running": cluster.server.running.is_set(),
+                "resourceVersion": cluster.store.version,
+                "clock": cluster.clock.now(),
+                "watches": len(cluster.server.streams),
+                "objects": counts,
+            }
+        )
 
     async def add_fault(self, http):
         try:
@@ -144,15 +163,17 @@ class Control:
         wanted = await http.json()
         try:
             self.cluster.manager.kubelet.add_node(
-                wanted["name"], {k: str(v) for k, v in (wanted.get("resources") or {}).items()},
-                wanted.get("labels"))
+                wanted["name"],
+                {k: str(v) for k, v in (wanted.get("resources") or {}).items()},
+                wanted.get("labels"),
+            )
         except status.ApiError as error:
             return _json({"error": error.message}, error.code)
         return _json()
 
     async def node(self, http):
         name, action = http.match_info["name"], http.match_info["action"]
-        if action not in ("stop", "start") or not self.cluster.store.get(("", "nodes"), "", name):
+        if action not in ("stop", "start") or name not in self.cluster.manager.kubelet.nodes:
             return _json({"error": "no such node, or neither stop nor start"}, 404)
         self.cluster.manager.kubelet.set_node(name, action == "start")
         return _json()
@@ -161,7 +182,8 @@ class Control:
         wanted = await http.json()
         try:
             token, expires = self.cluster.access.issue(
-                wanted["namespace"], wanted["serviceAccount"], wanted.get("seconds", 3600))
+                wanted["namespace"], wanted["serviceAccount"], wanted.get("seconds", 3600)
+            )
         except status.ApiError as error:
             return _json({"error": error.message}, error.code)
         return _json({"token": token, "expires": expires})
@@ -174,15 +196,27 @@ class Control:
         wanted = await http.json()
         pki, name = self.cluster.folder / "pki", wanted["name"]
         certificates.client(pki, name, name, *wanted.get("groups", ()))
-        user = {"client-certificate-data": base64.b64encode(
-                    (pki / f"{name}.crt").read_bytes()).decode(),
-                "client-key-data": base64.b64encode((pki / f"{name}.key").read_bytes()).decode()}
+        user = {
+            "client-certificate-data": base64.b64encode(
+                (pki / f"{name}.crt").read_bytes()
+            ).decode(),
+            "client-key-data": base64.b64encode((pki / f"{name}.key").read_bytes()).decode(),
+        }
         return _json(self.cluster.kubeconfig({name: user}, name))
 
     async def requests(self, http):
-        return _json([{"verb": verb, "resource": resource, "subresource": sub, "user": user,
-                       "count": count}
-                      for (verb, resource, sub, user), count in self.cluster.server.counts.items()])
+        return _json(
+            [
+                {
+                    "verb": verb,
+                    "resource": resource,
+                    "subresource": sub,
+                    "user": user,
+                    "count": count,
+                }
+                for (verb, resource, sub, user), count in self.cluster.server.counts.items()
+            ]
+        )
 
     async def forget_requests(self, http):
         self.cluster.server.counts.clear()

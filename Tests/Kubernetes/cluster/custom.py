@@ -23,8 +23,13 @@ def problems(resource, value, old):
     if not known:
         return []
     body = {k: v for k, v in value.items()}
-    found = schema.validate(body, {**known, "properties": {
-        k: v for k, v in known.get("properties", {}).items() if k != "metadata"}})
+    found = schema.validate(
+        body,
+        {
+            **known,
+            "properties": {k: v for k, v in known.get("properties", {}).items() if k != "metadata"},
+        },
+    )
     if not found:  # rules are only asked about objects of the right shape
         found = rules.problems(body, known, old)
     return found
@@ -47,18 +52,33 @@ class Definitions:
         if not group:
             found.append(status.required("spec.group"))
         elif "." not in group:
-            found.append(status.invalid_value("spec.group", group, "should be a domain with at least"
-                                              " one dot"))
+            found.append(
+                status.invalid_value(
+                    "spec.group", group, "should be a domain with at least one dot"
+                )
+            )
         name = f"{names.get('plural')}.{group}"
         if value["metadata"]["name"] != name:
-            found.append(status.invalid_value("metadata.name", value["metadata"]["name"],
-                                              "must be spec.names.plural+\".\"+spec.group"))
+            found.append(
+                status.invalid_value(
+                    "metadata.name",
+                    value["metadata"]["name"],
+                    'must be spec.names.plural+"."+spec.group',
+                )
+            )
         if spec.get("scope") not in ("Namespaced", "Cluster"):
-            found.append(status.unsupported("spec.scope", spec.get("scope"), ("Cluster", "Namespaced")))
+            found.append(
+                status.unsupported("spec.scope", spec.get("scope"), ("Cluster", "Namespaced"))
+            )
         versions = spec.get("versions") or []
         if sum(bool(v.get("storage")) for v in versions) != 1:
-            found.append(status.invalid_value("spec.versions", versions, "must have exactly one version"
-                                              " marked as storage version"))
+            found.append(
+                status.invalid_value(
+                    "spec.versions",
+                    versions,
+                    "must have exactly one version marked as storage version",
+                )
+            )
         if old and old["spec"]["scope"] != spec.get("scope"):
             found.append(status.invalid_value("spec.scope", spec["scope"], "field is immutable"))
         for index, version in enumerate(versions):
@@ -74,20 +94,35 @@ class Definitions:
         found += rules.definition_problems(known, place)
         scale = (version.get("subresources") or {}).get("scale")
         if scale is not None:
-            for field, start in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
+            for field, start in (
+                ("specReplicasPath", ".spec."),
+                ("statusReplicasPath", ".status."),
+            ):
                 if not str(scale.get(field, "")).startswith(start):
-                    found.append(status.invalid_value(
-                        f"{path}.subresources.scale.{field}", scale.get(field, ""),
-                        f"should be a json path under {start[:-1]}"))
+                    found.append(
+                        status.invalid_value(
+                            f"{path}.subresources.scale.{field}",
+                            scale.get(field, ""),
+                            f"should be a json path under {start[:-1]}",
+                        )
+                    )
         for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
             if column.get("type") not in ("integer", "number", "string", "boolean", "date"):
-                found.append(status.invalid_value(
-                    f"{path}.additionalPrinterColumns[{index}].type", column.get("type"),
-                    "must be one of boolean,date,integer,number,string"))
+                found.append(
+                    status.invalid_value(
+                        f"{path}.additionalPrinterColumns[{index}].type",
+                        column.get("type"),
+                        "must be one of boolean,date,integer,number,string",
+                    )
+                )
             if not str(column.get("jsonPath", "")).startswith("."):
-                found.append(status.invalid_value(
-                    f"{path}.additionalPrinterColumns[{index}].jsonPath", column.get("jsonPath", ""),
-                    "is not a valid path"))
+                found.append(
+                    status.invalid_value(
+                        f"{path}.additionalPrinterColumns[{index}].jsonPath",
+                        column.get("jsonPath", ""),
+                        "is not a valid path",
+                    )
+                )
         return found
 
     def before_write(self, resource, value):
@@ -102,11 +137,21 @@ class Definitions:
         now["acceptedNames"] = copy(spec["names"])
         if not now.get("conditions"):
             now["conditions"] = [
-                {"type": "NamesAccepted", "status": "True", "reason": "NoConflicts",
-                 "message": "no conflicts found", "lastTransitionTime": clock.stamp()},
-                {"type": "Established", "status": "True", "reason": "InitialNamesAccepted",
-                 "message": "the initial names have been accepted",
-                 "lastTransitionTime": clock.stamp()}]
+                {
+                    "type": "NamesAccepted",
+                    "status": "True",
+                    "reason": "NoConflicts",
+                    "message": "no conflicts found",
+                    "lastTransitionTime": clock.stamp(),
+                },
+                {
+                    "type": "Established",
+                    "status": "True",
+                    "reason": "InitialNamesAccepted",
+                    "message": "the initial names have been accepted",
+                    "lastTransitionTime": clock.stamp(),
+                },
+            ]
         if not value["metadata"].get("deletionTimestamp"):
             finalizers = value["metadata"].setdefault("finalizers", [])
             if "customresourcecleanup.apiextensions.k8s.io" not in finalizers:

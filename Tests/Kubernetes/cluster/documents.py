@@ -6,8 +6,14 @@ from aiohttp import web
 from . import openapi
 
 VERSION = {
-    "major": "1", "minor": "34", "gitVersion": "v1.34.0+test-cluster", "gitCommit": "",
-    "gitTreeState": "clean", "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "",
+    "major": "1",
+    "minor": "34",
+    "gitVersion": "v1.34.0+test-cluster",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "2026-01-01T00:00:00Z",
+    "goVersion": "",
+    "compiler": "",
     "platform": "linux/amd64",
 }
 HEALTH = ("healthz", "livez", "readyz")
@@ -29,9 +35,15 @@ class Documents:
         if parts == ["version"]:
             return _json(VERSION)
         if parts == ["api"]:
-            return _json({"kind": "APIVersions", "versions": ["v1"],
-                          "serverAddressByClientCIDRs": [
-                              {"clientCIDR": "0.0.0.0/0", "serverAddress": http.host}]})
+            return _json(
+                {
+                    "kind": "APIVersions",
+                    "versions": ["v1"],
+                    "serverAddressByClientCIDRs": [
+                        {"clientCIDR": "0.0.0.0/0", "serverAddress": http.host}
+                    ],
+                }
+            )
         if parts == ["apis"]:
             return _json({**registry.group_list()})
         if parts == ["api", "v1"]:
@@ -41,8 +53,20 @@ class Documents:
         if parts[0] == "openapi":
             return openapi.answer(self.cluster, http, parts[1:])
         if parts == [""]:
-            return _json({"paths": ["/api", "/apis", "/healthz", "/livez", "/readyz", "/version",
-                                    "/openapi/v2", "/openapi/v3"]})
+            return _json(
+                {
+                    "paths": [
+                        "/api",
+                        "/apis",
+                        "/healthz",
+                        "/livez",
+                        "/readyz",
+                        "/version",
+                        "/openapi/v2",
+                        "/openapi/v3",
+                    ]
+                }
+            )
         return web.Response(status=404, text="404 page not found\n")
 
     def _group(self, parts):
@@ -51,5 +75,7 @@ class Documents:
         if parts[1] not in groups or (len(parts) == 3 and parts[2] not in groups[parts[1]]):
             return web.Response(status=404, text="404 page not found\n")
         if len(parts) == 2:
-            return _json({"kind": "APIGroup", "apiVersion": "v1", **registry.group_object(parts[1])})
+            return _json(
+                {"kind": "APIGroup", "apiVersion": "v1", **registry.group_object(parts[1])}
+            )
         return _json(registry.resource_list(parts[1], parts[2]))

@@ -20,8 +20,22 @@ must fit; `*` and no field fit everything), the others what happens:
 import itertools
 
 MATCH = ("verb", "group", "resource", "subresource", "namespace", "name", "user")
-ACTIONS = ("delay", "status", "retryAfter", "reason", "message", "tooLarge", "disconnect",
-           "dropResponse", "after", "end", "split", "count", "skip", "probability")
+ACTIONS = (
+    "delay",
+    "status",
+    "retryAfter",
+    "reason",
+    "message",
+    "tooLarge",
+    "disconnect",
+    "dropResponse",
+    "after",
+    "end",
+    "split",
+    "count",
+    "skip",
+    "probability",
+)
 ENDS = ("cut", "close", "stall", "gone")
 
 

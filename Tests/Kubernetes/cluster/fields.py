@@ -12,10 +12,25 @@ from .store import copy
 APPLIED = "\0applied"
 MANAGER_CHARACTERS_MAX = 128
 # Fields that nobody manages.
-UNMANAGED = frozenset({("f:apiVersion",), ("f:kind",), ("f:metadata",)} | {
-    ("f:metadata", f"f:{name}") for name in (
-        "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation",
-        "managedFields", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds")})
+UNMANAGED = frozenset(
+    {("f:apiVersion",), ("f:kind",), ("f:metadata",)}
+    | {
+        ("f:metadata", f"f:{name}")
+        for name in (
+            "name",
+            "namespace",
+            "creationTimestamp",
+            "selfLink",
+            "uid",
+            "clusterName",
+            "generation",
+            "managedFields",
+            "resourceVersion",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+        )
+    }
+)
 
 
 # Walking by schema ------------------------------------------------------------------------------
@@ -134,9 +149,12 @@ def _managed(meta):
     """The managers of an object: (manager, operation, subresource) to (entry, paths)."""
     entries = (meta or {}).get("managedFields") or ()
     return {
-        (e.get("manager", ""), e.get("operation", ""), e.get("subresource", "")):
-            (e, from_v1(e.get("fieldsV1") or {}))
-        for e in entries if e.get("manager") and e.get("operation")
+        (e.get("manager", ""), e.get("operation", ""), e.get("subresource", "")): (
+            e,
+            from_v1(e.get("fieldsV1") or {}),
+        )
+        for e in entries
+        if e.get("manager") and e.get("operation")
     }
 
 
@@ -171,15 +189,26 @@ def _listed(resource, managed, before):
 def check_manager(name, required_for_apply=False):
     if required_for_apply and not name:
         raise status.ApiError(
-            422, 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required'
-            " for apply patch", "Invalid", {"group": "meta.k8s.io", "kind": "PatchOptions", "causes": [
-                status.required("fieldManager", "is required for apply patch").cause()]})
+            422,
+            'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required'
+            " for apply patch",
+            "Invalid",
+            {
+                "group": "meta.k8s.io",
+                "kind": "PatchOptions",
+                "causes": [status.required("fieldManager", "is required for apply patch").cause()],
+            },
+        )
     if len(name or "") > MANAGER_CHARACTERS_MAX:
-        problem = status.Problem("FieldValueTooLong", "fieldManager",
-                                 "Too long: may not be more than 128 bytes")
-        raise status.ApiError(422, f'PatchOptions.meta.k8s.io "" is invalid: {problem}', "Invalid",
-                              {"group": "meta.k8s.io", "kind": "PatchOptions",
-                               "causes": [problem.cause()]})
+        problem = status.Problem(
+            "FieldValueTooLong", "fieldManager", "Too long: may not be more than 128 bytes"
+        )
+        raise status.ApiError(
+            422,
+            f'PatchOptions.meta.k8s.io "" is invalid: {problem}',
+            "Invalid",
+            {"group": "meta.k8s.io", "kind": "PatchOptions", "causes": [problem.cause()]},
+        )
 
 
 def _changes(resource, old, new):
@@ -192,8 +221,7 @@ def _changes(resource, old, new):
 
 
 def _body(value):
-    meta = {k: v for k, v in value["metadata"].items()
-            if ("f:metadata", f"f:{k}") not in UNMANAGED}
+    meta = {k: v for k, v in value["metadata"].items() if ("f:metadata", f"f:{k}") not in UNMANAGED}
     body = {k: v for k, v in value.items() if k not in ("metadata", "apiVersion", "kind")}
     return {**body, "metadata": meta} if meta else body
 
@@ -208,7 +236,8 @@ def created(resource, value, options):
         changed = {p for p in changed if p[0] != "f:status"}
     if changed:
         value["metadata"]["managedFields"] = [
-            _entry(resource, (options.manager, "Update", ""), changed)]
+            _entry(resource, (options.manager, "Update", ""), changed)
+        ]
 
 
 def updated(resource, old, value, options, subresource):
@@ -282,15 +311,22 @@ def _conflict(managed, conflicts):
         at = f" at {entry['time']}" if who[1] == "Update" and entry.get("time") else ""
         title = f'"{who[0]}"{where}{using}'
         paths = sorted(show(path) for path in conflicts[who])
-        causes += [{"reason": "FieldManagerConflict", "message": f"conflict with {title}{at}",
-                    "field": path} for path in paths]
+        causes += [
+            {
+                "reason": "FieldManagerConflict",
+                "message": f"conflict with {title}{at}",
+                "field": path,
+            }
+            for path in paths
+        ]
         parts.append((title, paths))
     total = sum(len(paths) for _, paths in parts)
     if total == 1:
         words = f"Apply failed with 1 conflict: conflict with {parts[0][0]}: {parts[0][1][0]}"
     else:
-        listed = "\n".join(f"conflicts with {title}:\n- " + "\n- ".join(paths)
-                           for title, paths in parts)
+        listed = "\n".join(
+            f"conflicts with {title}:\n- " + "\n- ".join(paths) for title, paths in parts
+        )
         words = f"Apply failed with {total} conflicts: {listed}"
     return status.ApiError(409, words, "Conflict", {"causes": causes})
 
@@ -298,8 +334,11 @@ def _conflict(managed, conflicts):
 def _merge(live, applied, schema):
     """What the applied value says, over what is there."""
     schema = builtin.resolve(schema) or {}
-    if isinstance(applied, dict) and isinstance(live, dict) \
-            and schema.get("x-kubernetes-map-type") != "atomic":
+    if (
+        isinstance(applied, dict)
+        and isinstance(live, dict)
+        and schema.get("x-kubernetes-map-type") != "atomic"
+    ):
         result = dict(live)
         for name, inner in applied.items():
             result[name] = _merge(live.get(name), inner, builtin.child(schema, name))
@@ -322,7 +361,7 @@ def _prune(value, schema, gone, kept):
     """Takes the paths away that nobody holds any more, in place."""
     # An item goes as a whole before its fields do, by which it could not be found any more.
     for path in sorted(gone, key=len):
-        if any(other[:len(path)] == path for other in kept):
+        if any(other[: len(path)] == path for other in kept):
             continue
         _remove(value, schema, path)
 

@@ -6,11 +6,11 @@ import json
 from . import selectors, status
 
 EXPIRED = (
-    "The provided continue parameter is too old to display a consistent list result. You can start a"
-    " new list without the continue parameter, or use the continue token in this response to"
+    "The provided continue parameter is too old to display a consistent list result. You can start"
+    " a new list without the continue parameter, or use the continue token in this response to"
     " retrieve the remainder of the results. Continuing with the provided token results in an"
-    " inconsistent list - objects that were created, modified, or deleted between the time the first"
-    " chunk was returned and now may show up in the list."
+    " inconsistent list - objects that were created, modified, or deleted between the time the"
+    " first chunk was returned and now may show up in the list."
 )
 
 
@@ -33,7 +33,8 @@ def version_number(text, name="resourceVersion"):
         return None
     if not text.isdigit():
         raise status.ApiError(
-            400, f'invalid value for {name}: strconv.ParseUint: parsing "{text}": invalid syntax')
+            400, f'invalid value for {name}: strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
     return int(text)
 
 
@@ -61,7 +62,9 @@ def find(store, resource, namespace, query):
     start = ""
     if token:
         if asked:
-            raise status.bad_request("specifying resource version is not allowed when using continue")
+            raise status.bad_request(
+                "specifying resource version is not allowed when using continue"
+            )
         version, start = _read_token(token)
         objects = store.snapshot(resource.key, store.version if version < 0 else version)
         if objects is None:
@@ -83,8 +86,11 @@ def find(store, resource, namespace, query):
             if objects is None:
                 raise status.too_old(asked, store.compacted)
     picks = picker(resource, query)
-    values = [objects[k] for k in sorted(objects, key=lambda k: f"{k[0]}/{k[1]}")
-              if namespace is None or k[0] == namespace]
+    values = [
+        objects[k]
+        for k in sorted(objects, key=lambda k: f"{k[0]}/{k[1]}")
+        if namespace is None or k[0] == namespace
+    ]
     if start:
         values = [value for value in values if _place(value) >= start]
     if picks:
@@ -115,5 +121,8 @@ def _check_match(match, asked, query):
 
 def list_options_invalid(problem):
     return status.ApiError(
-        422, f'ListOptions.meta.k8s.io "" is invalid: {problem}', "Invalid",
-        {"group": "meta.k8s.io", "kind": "ListOptions", "causes": [problem.cause()]})
+        422,
+        f'ListOptions.meta.k8s.io "" is invalid: {problem}',
+        "Invalid",
+        {"group": "meta.k8s.io", "kind": "ListOptions", "causes": [problem.cause()]},
+    )

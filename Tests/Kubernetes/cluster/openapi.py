@@ -52,17 +52,20 @@ def _exported(schema, prefix, v2):
 
 
 def _kind_schema(resource, version, prefix, v2):
-    schema = dict(resource.schema(version) or {
-        "type": "object", "x-kubernetes-preserve-unknown-fields": True})
+    schema = dict(
+        resource.schema(version) or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    )
     properties = dict(schema.get("properties", {}))
-    properties.setdefault("apiVersion", {"type": "string", "description":
-                          "The version of the schema of this object."})
+    properties.setdefault(
+        "apiVersion", {"type": "string", "description": "The version of the schema of this object."}
+    )
     properties.setdefault("kind", {"type": "string", "description": "The kind of this object."})
     properties["metadata"] = {"$ref": "#ObjectMeta"}
     schema["properties"] = properties
     exported = _exported(schema, prefix, v2)
     exported["x-kubernetes-group-version-kind"] = [
-        {"group": resource.group, "version": version, "kind": resource.kind}]
+        {"group": resource.group, "version": version, "kind": resource.kind}
+    ]
     return exported
 
 
@@ -76,14 +79,24 @@ def _schemas(registry, group, version, prefix, v2=False):
         for served in resource.served():
             if group is None or (resource.group, served) == (group, version):
                 found[definition_name(resource, served)] = _kind_schema(
-                    resource, served, prefix, v2)
+                    resource, served, prefix, v2
+                )
     return found
 
 
-_ACTIONS = {"get": "get", "list": "list", "post": "post", "put": "put", "patch": "patch",
-            "delete": "delete"}
-_PATCHES = ("application/json-patch+json", "application/merge-patch+json",
-            "application/apply-patch+yaml")
+_ACTIONS = {
+    "get": "get",
+    "list": "list",
+    "post": "post",
+    "put": "put",
+    "patch": "patch",
+    "delete": "delete",
+}
+_PATCHES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+)
 
 
 def _paths(registry, group, version):
@@ -106,14 +119,20 @@ def _paths(registry, group, version):
 def _operations(kind, methods, collection=False):
     operations = {}
     for method in methods:
-        action = "list" if collection and method == "get" else \
-            "deletecollection" if collection and method == "delete" else method
+        action = (
+            "list"
+            if collection and method == "get"
+            else "deletecollection"
+            if collection and method == "delete"
+            else method
+        )
         operation = {
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": kind,
             "parameters": [
                 {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
-                for name in ("dryRun", "fieldManager", "fieldValidation")],
+                for name in ("dryRun", "fieldManager", "fieldValidation")
+            ],
             "responses": {"200": {"description": "OK"}},
         }
         if method == "patch":
@@ -132,13 +151,19 @@ def answer(cluster, http, parts):
 
 
 def _v3(registry, http, parts):
-    places = {("api/v1" if not group else f"apis/{group}/{version}"): (group, version)
-              for group, versions in registry.groups().items() for version in versions}
+    places = {
+        ("api/v1" if not group else f"apis/{group}/{version}"): (group, version)
+        for group, versions in registry.groups().items()
+        for version in versions
+    }
     if not parts:
         paths = {}
         for place, (group, version) in places.items():
-            kinds = [definition_name(r, version) for r in registry.resources.values()
-                     if r.group == group and version in r.served()]
+            kinds = [
+                definition_name(r, version)
+                for r in registry.resources.values()
+                if r.group == group and version in r.served()
+            ]
             schemas = [r.schema(version) for r in registry.resources.values() if r.group == group]
             mark = hashlib.sha256(orjson.dumps([kinds, schemas])).hexdigest()[:32].upper()
             paths[place] = {"serverRelativeURL": f"/openapi/v3/{place}?hash={mark}"}
@@ -146,12 +171,14 @@ def _v3(registry, http, parts):
     if "/".join(parts) not in places:
         return web.Response(status=404, text="404 page not found\n")
     group, version = places["/".join(parts)]
-    return _json({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.34.0"},
-        "paths": _paths(registry, group, version),
-        "components": {"schemas": _schemas(registry, group, version, "#/components/schemas/")},
-    })
+    return _json(
+        {
+            "openapi": "3.0.0",
+            "info": {"title": "Kubernetes", "version": "v1.34.0"},
+            "paths": _paths(registry, group, version),
+            "components": {"schemas": _schemas(registry, group, version, "#/components/schemas/")},
+        }
+    )
 
 
 def _v2(registry, http):
@@ -164,8 +191,8 @@ def _v2(registry, http):
     if "proto-openapi" in http.headers.get("Accept", ""):
         from . import gnostic
 
-        return web.Response(body=gnostic.encode(document), headers={
-            "Content-Type": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"})
+        # The name in Accept is no media type that kubectl could parse in an answer.
+        return web.Response(body=gnostic.encode(document), content_type="application/octet-stream")
     return _json(document)
 
 

@@ -16,8 +16,13 @@ def answer(cluster, asked, value):
     else:
         found = _access_review(cluster, asked, kind, spec)
     group, version = asked.request.group, asked.request.version
-    return {"kind": kind, "apiVersion": f"{group}/{version}", "metadata": value.get("metadata") or {},
-            "spec": spec, "status": found}
+    return {
+        "kind": kind,
+        "apiVersion": f"{group}/{version}",
+        "metadata": value.get("metadata") or {},
+        "spec": spec,
+        "status": found,
+    }
 
 
 def _token_review(cluster, spec):
@@ -27,8 +32,11 @@ def _token_review(cluster, spec):
     shown = {"username": user.name, "groups": list(user.groups)}
     if user.uid:
         shown["uid"] = user.uid
-    return {"authenticated": True, "user": shown, "audiences": spec.get("audiences")
-            or [access.AUDIENCE]}
+    return {
+        "authenticated": True,
+        "user": shown,
+        "audiences": spec.get("audiences") or [access.AUDIENCE],
+    }
 
 
 def _access_review(cluster, asked, kind, spec):
@@ -38,8 +46,13 @@ def _access_review(cluster, asked, kind, spec):
     wanted = spec.get("resourceAttributes")
     if wanted:
         request = access.Request(
-            wanted.get("verb", ""), wanted.get("group", ""), wanted.get("resource", ""),
-            wanted.get("subresource", ""), wanted.get("namespace", ""), wanted.get("name", ""))
+            wanted.get("verb", ""),
+            wanted.get("group", ""),
+            wanted.get("resource", ""),
+            wanted.get("subresource", ""),
+            wanted.get("namespace", ""),
+            wanted.get("name", ""),
+        )
     else:
         path = spec.get("nonResourceAttributes") or {}
         request = access.Request(path.get("verb", ""), path=path.get("path", ""))
@@ -48,9 +61,14 @@ def _access_review(cluster, asked, kind, spec):
 
 def _rules(cluster, user, spec):
     resources, paths = [], []
-    rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
-             {"verbs": ["*"], "nonResourceURLs": ["*"]}] if user.is_master() \
+    rules = (
+        [
+            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+            {"verbs": ["*"], "nonResourceURLs": ["*"]},
+        ]
+        if user.is_master()
         else cluster.access.rules(user, spec.get("namespace", ""))
+    )
     for rule in rules:
         (paths if rule.get("nonResourceURLs") else resources).append(rule)
     return {"resourceRules": resources, "nonResourceRules": paths, "incomplete": False}
@@ -61,15 +79,24 @@ def token(cluster, asked, value):
     spec = value.get("spec") or {}
     seconds = spec.get("expirationSeconds", access.TOKEN_SECONDS)
     if not isinstance(seconds, int) or seconds < 600:
-        problem = status.invalid_value("spec.expirationSeconds", seconds,
-                                       "may not specify a duration less than 10 minutes")
+        problem = status.invalid_value(
+            "spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"
+        )
         raise status.ApiError(
-            422, f'TokenRequest.authentication.k8s.io "" is invalid: {problem}', "Invalid",
-            {"group": "authentication.k8s.io", "kind": "TokenRequest", "causes": [problem.cause()]})
+            422,
+            f'TokenRequest.authentication.k8s.io "" is invalid: {problem}',
+            "Invalid",
+            {"group": "authentication.k8s.io", "kind": "TokenRequest", "causes": [problem.cause()]},
+        )
     text, expires = cluster.access.issue(asked.namespace, asked.request.name, seconds)
     moment = datetime.datetime.fromtimestamp(expires, datetime.timezone.utc)
-    return {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
-            "metadata": {"name": asked.request.name, "namespace": asked.namespace},
-            "spec": {"audiences": spec.get("audiences") or [access.AUDIENCE],
-                     "expirationSeconds": seconds},
-            "status": {"token": text, "expirationTimestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}}
+    return {
+        "kind": "TokenRequest",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {"name": asked.request.name, "namespace": asked.namespace},
+        "spec": {
+            "audiences": spec.get("audiences") or [access.AUDIENCE],
+            "expirationSeconds": seconds,
+        },
+        "status": {"token": text, "expirationTimestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ")},
+    }

@@ -83,13 +83,16 @@ FUNCTIONS = {
     "max": lambda values: max(values),
     "isSorted": lambda values: celtypes.BoolType(all(a <= b for a, b in zip(values, values[1:]))),
     "indexOf": lambda text, part: celtypes.IntType(
-        str(text).find(str(part)) if isinstance(text, str)
-        else next((i for i, v in enumerate(text) if v == part), -1)),
+        str(text).find(str(part))
+        if isinstance(text, str)
+        else next((i for i, v in enumerate(text) if v == part), -1)
+    ),
     "lowerAscii": lambda text: celtypes.StringType(str(text).lower()),
     "upperAscii": lambda text: celtypes.StringType(str(text).upper()),
     "replace": lambda text, old, new: celtypes.StringType(str(text).replace(str(old), str(new))),
     "split": lambda text, by: celtypes.ListType(
-        [celtypes.StringType(p) for p in str(text).split(str(by))]),
+        [celtypes.StringType(p) for p in str(text).split(str(by))]
+    ),
     "substring": lambda text, start, end=None: celtypes.StringType(str(text)[start:end]),
     "trim": lambda text: celtypes.StringType(str(text).strip()),
     "join": lambda values, by="": celtypes.StringType(str(by).join(str(v) for v in values)),
@@ -131,8 +134,11 @@ def definition_problems(schema, path):
             try:
                 compiled(rule[name])
             except celpy.CELParseError as error:
-                problems.append(status.invalid_value(
-                    f"{place}.{name}", rule, f"compilation failed: ERROR: {error.args[0]}"))
+                problems.append(
+                    status.invalid_value(
+                        f"{place}.{name}", rule, f"compilation failed: ERROR: {error.args[0]}"
+                    )
+                )
         if rule.get("reason") and rule["reason"] not in REASONS:
             problems.append(status.unsupported(f"{place}.reason", rule["reason"], REASONS))
     for name, inner in schema.get("properties", {}).items():
@@ -146,7 +152,8 @@ def definition_problems(schema, path):
 def has_rules(schema):
     """Whether there is a rule anywhere in a schema."""
     return "x-kubernetes-validations" in schema or any(
-        has_rules(inner) for inner in _inner_schemas(schema))
+        has_rules(inner) for inner in _inner_schemas(schema)
+    )
 
 
 def _inner_schemas(schema):
@@ -233,11 +240,14 @@ def to_cel(value, schema):
     if isinstance(value, dict):
         more = schema.get("additionalProperties")
         escaped = not isinstance(more, dict)
-        return celtypes.MapType({
-            celtypes.StringType(escape(name) if escaped else name):
-                to_cel(inner, schemas._property(schema, name) or {})
-            for name, inner in value.items()
-        })
+        return celtypes.MapType(
+            {
+                celtypes.StringType(escape(name) if escaped else name): to_cel(
+                    inner, schemas._property(schema, name) or {}
+                )
+                for name, inner in value.items()
+            }
+        )
     if isinstance(value, list):
         items = schema.get("items") if isinstance(schema.get("items"), dict) else {}
         return celtypes.ListType([to_cel(inner, items) for inner in value])
@@ -255,8 +265,27 @@ def to_cel(value, schema):
 
 
 _RESERVED = {
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
-    "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 }
 
 
@@ -264,5 +293,9 @@ def escape(name):
     """A property's name as rules write it."""
     if name in _RESERVED:
         return f"__{name}__"
-    return (name.replace("__", "__underscores__").replace(".", "__dot__")
-            .replace("-", "__dash__").replace("/", "__slash__"))
+    return (
+        name.replace("__", "__underscores__")
+        .replace(".", "__dot__")
+        .replace("-", "__dash__")
+        .replace("/", "__slash__")
+    )

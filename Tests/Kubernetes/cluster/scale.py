@@ -23,13 +23,17 @@ def of(resource, version, value):
     replicas = _at(value, paths["specReplicasPath"])
     if replicas is None:
         raise status.internal(
-            f"the spec replicas field \"{paths['specReplicasPath']}\" does not exist")
+            f'the spec replicas field "{paths["specReplicasPath"]}" does not exist'
+        )
     if resource.custom is not None:
         selector = _at(value, paths.get("labelSelectorPath"))
     else:
         selector = selectors.selector_text(value["spec"].get("selector"))
-    shown = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion",
-                                           "creationTimestamp") if name in meta}
+    shown = {
+        name: meta[name]
+        for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+        if name in meta
+    }
     answer = {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -47,22 +51,31 @@ def of(resource, version, value):
 def applied(resource, version, old, value):
     """The object with the replicas that a Scale object asks for."""
     name = old["metadata"]["name"]
-    if value.get("kind") != "Scale" or not str(value.get("apiVersion", "")).startswith("autoscaling/"):
+    if value.get("kind") != "Scale" or not str(value.get("apiVersion", "")).startswith(
+        "autoscaling/"
+    ):
         raise status.bad_request("the object provided is unrecognized (must be of type Scale)")
     meta = value.get("metadata") or {}
     if meta.get("name", name) != name:
-        raise status.bad_request(f"the name of the object ({meta['name']}) does not match the name"
-                                 f" on the URL ({name})")
+        raise status.bad_request(
+            f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
+        )
     replicas = (value.get("spec") or {}).get("replicas") or 0
     if not isinstance(replicas, int) or isinstance(replicas, bool):
-        raise status.bad_request("Scale in version \"v1\" cannot be handled as a Scale: json: cannot"
-                                 " unmarshal into Go struct field ScaleSpec.spec.replicas of type int32")
+        raise status.bad_request(
+            'Scale in version "v1" cannot be handled as a Scale: json: cannot'
+            " unmarshal into Go struct field ScaleSpec.spec.replicas of type int32"
+        )
     if replicas < 0:
-        problem = status.invalid_value("spec.replicas", replicas,
-                                       "must be greater than or equal to 0")
+        problem = status.invalid_value(
+            "spec.replicas", replicas, "must be greater than or equal to 0"
+        )
         raise status.ApiError(
-            422, f'Scale.autoscaling "{name}" is invalid: {problem}', "Invalid",
-            {"name": name, "group": "autoscaling", "kind": "Scale", "causes": [problem.cause()]})
+            422,
+            f'Scale.autoscaling "{name}" is invalid: {problem}',
+            "Invalid",
+            {"name": name, "group": "autoscaling", "kind": "Scale", "causes": [problem.cause()]},
+        )
     new = copy(old)
     for field in ("resourceVersion", "uid"):
         if meta.get(field):

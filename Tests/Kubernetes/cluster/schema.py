@@ -1,4 +1,4 @@
-"""Structural schemas of custom resources: defaults, pruning, and validation with Kubernetes' words."""
+"""Structural schemas of custom resources: defaults, pruning, and validation as Kubernetes does."""
 
 import base64
 import re
@@ -56,8 +56,11 @@ def prune(value, schema, path="", root=False):
             if known is not None:
                 if not (name in keep and name == "metadata"):
                     gone += prune(value[name], known, place)
-            elif name not in keep and not schema.get(PRESERVE) \
-                    and schema.get("additionalProperties") is not True:
+            elif (
+                name not in keep
+                and not schema.get(PRESERVE)
+                and schema.get("additionalProperties") is not True
+            ):
                 del value[name]
                 gone.append(place)
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
@@ -138,14 +141,21 @@ def _string(value, schema, field):
     problems = []
     length = len(value)
     if length > schema.get("maxLength", length):
-        problems.append(status.Problem("FieldValueTooLong", field,
-                        f"Too long: may not be more than {schema['maxLength']} bytes"))
+        problems.append(
+            status.Problem(
+                "FieldValueTooLong",
+                field,
+                f"Too long: may not be more than {schema['maxLength']} bytes",
+            )
+        )
     if length < schema.get("minLength", 0):
         problems.append(_bad(field, value, f"should be at least {schema['minLength']} chars long"))
     if "pattern" in schema and not search(schema["pattern"], value):
         problems.append(_bad(field, value, f"should match '{schema['pattern']}'"))
     if "format" in schema and not _format(value, schema["format"]):
-        problems.append(_bad(field, value, f"must be of type {schema['format']}: {status.show(value)}"))
+        problems.append(
+            _bad(field, value, f"must be of type {schema['format']}: {status.show(value)}")
+        )
     return problems
 
 
@@ -169,7 +179,9 @@ def _number(value, schema, field):
             word = "greater than" if strict else "greater than or equal to"
             problems.append(_bad(field, value, f"should be {word} {_plain(limit)}"))
     if "multipleOf" in schema and value % schema["multipleOf"]:
-        problems.append(_bad(field, value, f"should be a multiple of {_plain(schema['multipleOf'])}"))
+        problems.append(
+            _bad(field, value, f"should be a multiple of {_plain(schema['multipleOf'])}")
+        )
     bits = {"int32": 31, "int64": 63}.get(schema.get("format"))
     if bits and not -(1 << bits) <= value < 1 << bits:
         problems.append(_bad(field, value, f"must be of type {schema['format']}"))
@@ -190,10 +202,17 @@ def _object(value, schema, path):
         if name not in value:
             problems.append(status.required(join(path, name)))
     if len(value) > schema.get("maxProperties", len(value)):
-        problems.append(status.Problem("FieldValueTooMany", field,
-                        f"Too many: {len(value)}: must have at most {schema['maxProperties']} items"))
+        problems.append(
+            status.Problem(
+                "FieldValueTooMany",
+                field,
+                f"Too many: {len(value)}: must have at most {schema['maxProperties']} items",
+            )
+        )
     if len(value) < schema.get("minProperties", 0):
-        problems.append(_bad(field, value, f"should have at least {schema['minProperties']} properties"))
+        problems.append(
+            _bad(field, value, f"should have at least {schema['minProperties']} properties")
+        )
     for name, inner in value.items():
         known = _property(schema, name)
         if known is not None:
@@ -205,8 +224,13 @@ def _object(value, schema, path):
 def _list(value, schema, path):
     problems, field = [], path or "<nil>"
     if len(value) > schema.get("maxItems", len(value)):
-        problems.append(status.Problem("FieldValueTooMany", field,
-                        f"Too many: {len(value)}: must have at most {schema['maxItems']} items"))
+        problems.append(
+            status.Problem(
+                "FieldValueTooMany",
+                field,
+                f"Too many: {len(value)}: must have at most {schema['maxItems']} items",
+            )
+        )
     if len(value) < schema.get("minItems", 0):
         problems.append(_bad(field, value, f"should have at least {schema['minItems']} items"))
     if schema.get("uniqueItems") and any(v in value[:i] for i, v in enumerate(value)):
@@ -236,15 +260,23 @@ def _junctors(value, schema, path):
     if "oneOf" in schema:
         good = sum(not validate(value, part, path) for part in schema["oneOf"])
         if good != 1:
-            problems.append(_bad(field, value, "must validate one and only one schema (oneOf)"
-                                 + (f". Found {good} valid alternatives" if good else "")))
+            problems.append(
+                _bad(
+                    field,
+                    value,
+                    "must validate one and only one schema (oneOf)"
+                    + (f". Found {good} valid alternatives" if good else ""),
+                )
+            )
     if "not" in schema and not validate(value, schema["not"], path):
         problems.append(_bad(field, value, "must not validate the schema (not)"))
     return problems
 
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
-_DURATION = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d|w)(\s*\d+(\.\d*)?(ns|us|µs|ms|s|m|h|d|w))*|0")
+_DURATION = re.compile(
+    r"[+-]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d|w)(\s*\d+(\.\d*)?(ns|us|µs|ms|s|m|h|d|w))*|0"
+)
 _FORMATS = {
     "date-time": _DATE_TIME.fullmatch,
     "date": re.compile(r"\d{4}-\d\d-\d\d").fullmatch,
@@ -277,25 +309,53 @@ _FORBIDDEN_INSIDE = ("type", "description", "default", "additionalProperties", "
 def structural_problems(schema, path, root=True):
     """What keeps a definition's schema from being structural."""
     problems = []
-    if "type" not in schema and not schema.get(INT_OR_STRING) and not (
-            schema.get(PRESERVE) and not root):
-        problems.append(status.required(f"{path}.type", "must not be empty for specified object fields"
-                                        if not root else "must not be empty at the root"))
+    if (
+        "type" not in schema
+        and not schema.get(INT_OR_STRING)
+        and not (schema.get(PRESERVE) and not root)
+    ):
+        problems.append(
+            status.required(
+                f"{path}.type",
+                "must not be empty for specified object fields"
+                if not root
+                else "must not be empty at the root",
+            )
+        )
     elif root and schema.get("type") != "object":
-        problems.append(status.invalid_value(f"{path}.type", schema.get("type"),
-                                             "must be object at the root"))
+        problems.append(
+            status.invalid_value(f"{path}.type", schema.get("type"), "must be object at the root")
+        )
     if schema.get("type") == "array" and "items" not in schema:
         problems.append(status.required(f"{path}.items", "must be specified"))
-    for name in ("$ref", "definitions", "dependencies", "deprecated", "discriminator", "id",
-                 "patternProperties", "readOnly", "writeOnly", "xml"):
+    for name in (
+        "$ref",
+        "definitions",
+        "dependencies",
+        "deprecated",
+        "discriminator",
+        "id",
+        "patternProperties",
+        "readOnly",
+        "writeOnly",
+        "xml",
+    ):
         if name in schema:
             problems.append(status.not_allowed(f"{path}.{name}", f"{name} is not supported"))
     if schema.get("uniqueItems"):
-        problems.append(status.not_allowed(f"{path}.uniqueItems", "uniqueItems cannot be set to true since"
-                        " the runtime complexity becomes quadratic"))
+        problems.append(
+            status.not_allowed(
+                f"{path}.uniqueItems",
+                "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+            )
+        )
     if "properties" in schema and "additionalProperties" in schema:
-        problems.append(status.not_allowed(f"{path}.additionalProperties",
-                        "additionalProperties and properties are mutual exclusive"))
+        problems.append(
+            status.not_allowed(
+                f"{path}.additionalProperties",
+                "additionalProperties and properties are mutual exclusive",
+            )
+        )
     kind = schema.get("x-kubernetes-list-type")
     if kind == "map":
         problems += _list_map_problems(schema, path)
@@ -303,33 +363,47 @@ def structural_problems(schema, path, root=True):
         parts = schema.get(name, [])
         for index, part in enumerate(parts if isinstance(parts, list) else [parts]):
             place = f"{path}.{name}[{index}]" if isinstance(parts, list) else f"{path}.{name}"
-            problems += [status.not_allowed(f"{place}.{word}", "must be empty to be structural")
-                         for word in _FORBIDDEN_INSIDE if word in part]
+            problems += [
+                status.not_allowed(f"{place}.{word}", "must be empty to be structural")
+                for word in _FORBIDDEN_INSIDE
+                if word in part
+            ]
     for name, inner in schema.get("properties", {}).items():
         problems += structural_problems(inner, f"{path}.properties[{name}]", root=False)
     for name in ("items", "additionalProperties"):
         if isinstance(schema.get(name), dict):
             problems += structural_problems(schema[name], f"{path}.{name}", root=False)
     if "default" in schema:
-        problems += [status.Problem(p.reason, f"{path}.default", str(p))
-                     for p in validate(schema["default"], schema, "default")]
+        problems += [
+            status.Problem(p.reason, f"{path}.default", str(p))
+            for p in validate(schema["default"], schema, "default")
+        ]
     return problems
 
 
 def _list_map_problems(schema, path):
     keys = schema.get("x-kubernetes-list-map-keys")
     if not keys:
-        return [status.required(f"{path}.x-kubernetes-list-map-keys", "must not be empty if"
-                                " x-kubernetes-list-type is map")]
+        return [
+            status.required(
+                f"{path}.x-kubernetes-list-map-keys",
+                "must not be empty if x-kubernetes-list-type is map",
+            )
+        ]
     problems = []
     inner = schema.get("items") or {}
     for index, key in enumerate(keys):
         place = f"{path}.x-kubernetes-list-map-keys[{index}]"
         if key not in inner.get("properties", ()):
-            problems.append(status.invalid_value(place, key, "entries must all be names of item"
-                                                 " properties"))
+            problems.append(
+                status.invalid_value(place, key, "entries must all be names of item properties")
+            )
         elif key not in inner.get("required", ()) and "default" not in inner["properties"][key]:
-            problems.append(status.required(f"{path}.items.properties[{key}].default",
-                            "this property is in x-kubernetes-list-map-keys, so it must have a"
-                            " default or be a required property"))
+            problems.append(
+                status.required(
+                    f"{path}.items.properties[{key}].default",
+                    "this property is in x-kubernetes-list-map-keys, so it must have a"
+                    " default or be a required property",
+                )
+            )
     return problems

@@ -70,12 +70,14 @@ def selector_text(selector):
     parts = [f"{k}={v}" for k, v in sorted(((selector or {}).get("matchLabels") or {}).items())]
     for item in (selector or {}).get("matchExpressions") or ():
         values = ",".join(sorted(item.get("values") or ()))
-        parts.append({
-            "In": f"{item['key']} in ({values})",
-            "NotIn": f"{item['key']} notin ({values})",
-            "Exists": item["key"],
-            "DoesNotExist": f"!{item['key']}",
-        }[item["operator"]])
+        parts.append(
+            {
+                "In": f"{item['key']} in ({values})",
+                "NotIn": f"{item['key']} notin ({values})",
+                "Exists": item["key"],
+                "DoesNotExist": f"!{item['key']}",
+            }[item["operator"]]
+        )
     return ",".join(parts)
 
 
@@ -99,7 +101,9 @@ def parse_fields(text, resource):
             )
         first, *rest = path.split(".")
         tests.append(([stored.get(first, first), *rest], operator == "!=", value))
-    return lambda value: all((_text(value, path) == wanted) != negate for path, negate, wanted in tests)
+    return lambda value: all(
+        (_text(value, path) == wanted) != negate for path, negate, wanted in tests
+    )
 
 
 def _text(value, path):

@@ -60,16 +60,20 @@ def parse_path(method, path, query):
     namespace = ""
     if rest and rest[0] == "watch":
         rest, query["watch"] = rest[1:], "true"
-    if len(rest) > 2 and rest[0] == "namespaces" and not (
-            len(rest) == 3 and rest[2] in ("status", "finalize")):
+    if (
+        len(rest) > 2
+        and rest[0] == "namespaces"
+        and not (len(rest) == 3 and rest[2] in ("status", "finalize"))
+    ):
         namespace, rest = rest[1], rest[2:]
     elif len(rest) >= 2 and rest[0] == "namespaces":
         namespace = rest[1]
     if not rest or not rest[0]:
         return None
     name, sub = (rest[1:2] or [""])[0], "/".join(rest[2:])
-    return access.Request(_verb(method, name, query), group, rest[0], sub, namespace, name,
-                          version=version)
+    return access.Request(
+        _verb(method, name, query), group, rest[0], sub, namespace, name, version=version
+    )
 
 
 def _verb(method, name, query):
@@ -103,16 +107,27 @@ class Server:
             return
         application = web.Application(client_max_size=BODY_BYTES_MAX)
         application.router.add_route("*", "/{path:.*}", self.handle)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1,
-                                     handle_signals=False, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=0.1,
+            handle_signals=False,
+            handler_cancellation=True,
+        )
         await self._runner.setup()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.folder / "server.crt", self.folder / "server.key")
         context.load_verify_locations(self.folder / "ca.crt")
         context.verify_mode = ssl.CERT_OPTIONAL
-        site = web.TCPSite(self._runner, self.address, self.port, ssl_context=context,
-                           reuse_address=True, backlog=1024)
+        site = web.TCPSite(
+            self._runner,
+            self.address,
+            self.port,
+            ssl_context=context,
+            reuse_address=True,
+            backlog=1024,
+        )
         await site.start()
         self.port = self._runner.addresses[0][1]
         self.running.set()
@@ -193,7 +208,8 @@ class Server:
     def _document(self, http, user):
         if http.path.rstrip("/") not in ("/healthz", "/livez", "/readyz", "/version"):
             self.cluster.access.require(
-                user, access.Request("get", path=http.path.rstrip("/") or "/"))
+                user, access.Request("get", path=http.path.rstrip("/") or "/")
+            )
         return self.documents.answer(http)
 
     def _count(self, request, user):
@@ -209,8 +225,12 @@ class Server:
         code = faults.get("status")
         if code:
             raise status.ApiError(
-                code, faults.get("message", f"a fault on purpose: {code}"), faults.get("reason"),
-                {}, retry_after=faults.get("retryAfter"))
+                code,
+                faults.get("message", f"a fault on purpose: {code}"),
+                faults.get("reason"),
+                {},
+                retry_after=faults.get("retryAfter"),
+            )
 
     async def _serve(self, asked):
         body = await asked.http.read()
@@ -226,14 +246,22 @@ class Server:
         dry_run = query.get("dryRun", "")
         if dry_run not in ("", "All"):
             found = status.unsupported("dryRun", dry_run, ("All",))
-            raise status.ApiError(422, f'CreateOptions.meta.k8s.io "" is invalid: {found}', "Invalid",
-                                  {"causes": [found.cause()]})
+            raise status.ApiError(
+                422,
+                f'CreateOptions.meta.k8s.io "" is invalid: {found}',
+                "Invalid",
+                {"causes": [found.cause()]},
+            )
         agent = asked.http.headers.get("User-Agent", "unknown").split("/")[0]
-        manager = query.get("fieldManager") or agent[:fields.MANAGER_CHARACTERS_MAX]
+        manager = query.get("fieldManager") or agent[: fields.MANAGER_CHARACTERS_MAX]
         fields.check_manager(manager)
         return verbs.Options(
-            manager=manager, dry_run=bool(dry_run), force=query.get("force") in ("true", "1"),
-            field_validation=query.get("fieldValidation") or "Warn", user=asked.user)
+            manager=manager,
+            dry_run=bool(dry_run),
+            force=query.get("force") in ("true", "1"),
+            field_validation=query.get("fieldValidation") or "Warn",
+            user=asked.user,
+        )
 
     # Verbs --------------------------------------------------------------------------------------
 
@@ -252,15 +280,24 @@ class Server:
         shown = self.cluster.view(resource, asked.version)
         values = [shown(value) for value in values]
         if table.wanted(asked.http):
-            return _json(table.of(resource, asked.version, values, meta, asked.query),
-                         warnings=_deprecation(asked))
+            return _json(
+                table.of(resource, asked.version, values, meta, asked.query),
+                warnings=_deprecation(asked),
+            )
         if resource.custom is None:
-            values = [{k: v for k, v in value.items() if k not in ("kind", "apiVersion")}
-                      for value in values]
-        return _json({
-            "kind": resource.list_kind, "apiVersion": resource.api_version(asked.version),
-            "metadata": meta, "items": values,
-        }, warnings=_deprecation(asked))
+            values = [
+                {k: v for k, v in value.items() if k not in ("kind", "apiVersion")}
+                for value in values
+            ]
+        return _json(
+            {
+                "kind": resource.list_kind,
+                "apiVersion": resource.api_version(asked.version),
+                "metadata": meta,
+                "items": values,
+            },
+            warnings=_deprecation(asked),
+        )
 
     async def _watch(self, asked, body):
         return await watches.stream(self, asked)
@@ -270,18 +307,35 @@ class Server:
         value = _decode(asked, body)
         if request.subresource == "eviction":
             self.api.evict(asked.namespace, request.name, value, asked.options)
-            return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-                          "code": 201}, 201)
+            return _json(
+                {
+                    "kind": "Status",
+                    "apiVersion": "v1",
+                    "metadata": {},
+                    "status": "Success",
+                    "code": 201,
+                },
+                201,
+            )
         if request.subresource == "binding":
             node = (value.get("target") or {}).get("name", "")
             self.api.bind(asked.namespace, request.name, node)
-            return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-                          "code": 201}, 201)
+            return _json(
+                {
+                    "kind": "Status",
+                    "apiVersion": "v1",
+                    "metadata": {},
+                    "status": "Success",
+                    "code": 201,
+                },
+                201,
+            )
         if request.subresource == "token":
             return _json(reviews.token(self.cluster, asked, value), 201)
         if request.subresource or request.name:
-            raise status.ApiError(405, "the server does not allow this method on the requested"
-                                  " resource")
+            raise status.ApiError(
+                405, "the server does not allow this method on the requested resource"
+            )
         value = self._stored(asked, value)
         created = self.api.create(resource, asked.namespace, value, asked.options)
         return self._object(asked, created, 201)
@@ -290,12 +344,21 @@ class Server:
         request, resource = asked.request, asked.resource
         value = _decode(asked, body)
         if request.subresource == "scale":
-            return _json(self.api.put_scale(resource, asked.version, asked.namespace, request.name,
-                                            value, asked.options))
+            return _json(
+                self.api.put_scale(
+                    resource, asked.version, asked.namespace, request.name, value, asked.options
+                )
+            )
         if request.subresource == "finalize":
             return self._object(asked, self.cluster.finalize(request.name, value))
-        found = self.api.update(resource, asked.namespace, request.name, self._stored(asked, value),
-                                asked.options, request.subresource)
+        found = self.api.update(
+            resource,
+            asked.namespace,
+            request.name,
+            self._stored(asked, value),
+            asked.options,
+            request.subresource,
+        )
         return self._object(asked, found)
 
     async def _patch(self, asked, body):
@@ -304,19 +367,38 @@ class Server:
         kind = PATCH_KINDS.get(media)
         if kind is None:
             raise status.ApiError(
-                415, "the body of the request was in an unknown format - accepted media types include:"
+                415,
+                "the body of the request was in an unknown format - accepted media types include:"
                 " application/json-patch+json, application/merge-patch+json,"
-                " application/apply-patch+yaml")
+                " application/apply-patch+yaml",
+            )
         if kind == "apply":
             return self._apply(asked, body)
         if asked.query.get("force"):
             raise status.bad_request("force is only allowed for apply patches")
         patch = _parse(body)
         if request.subresource == "scale":
-            return _json(self.api.patch_scale(resource, asked.version, asked.namespace,
-                                              request.name, kind, patch, asked.options))
-        found = self.api.patch(resource, asked.namespace, request.name, kind, patch, asked.options,
-                               request.subresource, asked.version)
+            return _json(
+                self.api.patch_scale(
+                    resource,
+                    asked.version,
+                    asked.namespace,
+                    request.name,
+                    kind,
+                    patch,
+                    asked.options,
+                )
+            )
+        found = self.api.patch(
+            resource,
+            asked.namespace,
+            request.name,
+            kind,
+            patch,
+            asked.options,
+            request.subresource,
+            asked.version,
+        )
         return self._object(asked, found)
 
     def _apply(self, asked, body):
@@ -329,24 +411,47 @@ class Server:
         if not isinstance(value, dict):
             raise status.bad_request("error decoding YAML: the body is no object")
         if request.subresource == "scale":
-            return _json(self.api.patch_scale(resource, asked.version, asked.namespace,
-                                              request.name, "merge", value, asked.options))
-        found, new = self.api.apply(resource, asked.namespace, request.name,
-                                    self._stored(asked, value), asked.options, request.subresource)
+            return _json(
+                self.api.patch_scale(
+                    resource,
+                    asked.version,
+                    asked.namespace,
+                    request.name,
+                    "merge",
+                    value,
+                    asked.options,
+                )
+            )
+        found, new = self.api.apply(
+            resource,
+            asked.namespace,
+            request.name,
+            self._stored(asked, value),
+            asked.options,
+            request.subresource,
+        )
         return self._object(asked, found, 201 if new else 200)
 
     async def _delete(self, asked, body):
         request, resource = asked.request, asked.resource
         options = self._delete_options(asked, body)
-        found, gone = self.api.delete(resource, asked.namespace, request.name, options,
-                                      asked.options)
+        found, gone = self.api.delete(
+            resource, asked.namespace, request.name, options, asked.options
+        )
         if resource.returns_deleted or not gone:
             return self._object(asked, found)
         details = {"name": request.name, "kind": resource.plural, "uid": found["metadata"]["uid"]}
         if resource.group:
             details["group"] = resource.group
-        return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-                      "details": details})
+        return _json(
+            {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Success",
+                "details": details,
+            }
+        )
 
     async def _deletecollection(self, asked, body):
         resource = asked.resource
@@ -356,8 +461,14 @@ class Server:
             place = value["metadata"]
             self.api.delete(resource, place.get("namespace"), place["name"], options, asked.options)
         shown = self.cluster.view(resource, asked.version)
-        return _json({"kind": resource.list_kind, "apiVersion": resource.api_version(asked.version),
-                      "metadata": meta, "items": [shown(value) for value in values]})
+        return _json(
+            {
+                "kind": resource.list_kind,
+                "apiVersion": resource.api_version(asked.version),
+                "metadata": meta,
+                "items": [shown(value) for value in values],
+            }
+        )
 
     def _delete_options(self, asked, body):
         options = _parse(body) if body else {}
@@ -376,16 +487,21 @@ class Server:
         """The object that a client sent, in the stored version."""
         resource, request = asked.resource, asked.request
         wanted = resource.api_version(request.version)
-        if value.get("kind", resource.kind) != resource.kind or \
-                value.get("apiVersion", wanted) != wanted:
+        if (
+            value.get("kind", resource.kind) != resource.kind
+            or value.get("apiVersion", wanted) != wanted
+        ):
             raise status.bad_request(
                 f"the API version in the data ({value.get('apiVersion')}) does not match the"
-                f" expected API version ({wanted})" if value.get("apiVersion", wanted) != wanted else
-                f"the object provided is unrecognized (must be of type {resource.kind}): got"
-                f" {value.get('kind')}")
+                f" expected API version ({wanted})"
+                if value.get("apiVersion", wanted) != wanted
+                else f"the object provided is unrecognized (must be of type {resource.kind}): got"
+                f" {value.get('kind')}"
+            )
         if resource.custom is not None and ("kind" not in value or "apiVersion" not in value):
-            raise status.bad_request("Object 'Kind' is missing in '" + orjson.dumps(value).decode()
-                                     + "'")
+            raise status.bad_request(
+                "Object 'Kind' is missing in '" + orjson.dumps(value).decode() + "'"
+            )
         if not isinstance(value.get("metadata", {}), dict):
             raise status.bad_request("metadata is no object")
         return resource.to_storage(value, request.version)
@@ -451,8 +567,11 @@ def _decode(asked, body):
     elif media in ("application/json", "application/octet-stream", "text/plain"):
         value = _parse(body)
     else:
-        raise status.ApiError(415, "the body of the request was in an unknown format - accepted media"
-                              " types include: application/json, application/yaml")
+        raise status.ApiError(
+            415,
+            "the body of the request was in an unknown format - accepted media"
+            " types include: application/json, application/yaml",
+        )
     if not isinstance(value, dict):
         raise status.bad_request("the body of the request is no object")
     return value
@@ -464,6 +583,6 @@ async def _split(http, response, size):
     stream.headers.pop("Content-Length", None)
     await stream.prepare(http)
     for start in range(0, len(response.body), size):
-        await stream.write(response.body[start:start + size])
+        await stream.write(response.body[start : start + size])
     await stream.write_eof()
     return stream

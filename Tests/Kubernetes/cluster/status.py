@@ -101,9 +101,7 @@ def bad_request(message):
 
 def forbidden(resource, name, why, causes=None):
     subject = f'{qualified(resource)} "{name}"' if name else qualified(resource)
-    return ApiError(
-        403, f"{subject} is forbidden: {why}", details=details(resource, name, causes)
-    )
+    return ApiError(403, f"{subject} is forbidden: {why}", details=details(resource, name, causes))
 
 
 def expired(message):
@@ -119,15 +117,22 @@ def too_large(asked, current):
         504,
         f"Too large resource version: {asked}, current: {current}",
         "Timeout",
-        {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]},
+        {
+            "causes": [
+                {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+            ]
+        },
         retry_after=1,
     )
 
 
 def internal(message):
-    return ApiError(500, f"Internal error occurred: {message}", "InternalError", {
-        "causes": [{"message": message}]
-    })
+    return ApiError(
+        500,
+        f"Internal error occurred: {message}",
+        "InternalError",
+        {"causes": [{"message": message}]},
+    )
 
 
 class Problem:
@@ -177,7 +182,9 @@ def duplicate(field, value):
 def unsupported(field, value, allowed):
     words = ", ".join(f'"{word}"' for word in allowed)
     return Problem(
-        "FieldValueNotSupported", field, f"Unsupported value: {show(value)}: supported values: {words}"
+        "FieldValueNotSupported",
+        field,
+        f"Unsupported value: {show(value)}: supported values: {words}",
     )
 
 

@@ -78,8 +78,11 @@ class Store:
         sets = [index.get((namespace, name, value), {}) for name, value in labels.items()]
         smallest = min(sets, key=len)
         found = self.kinds[key].objects
-        return [found[place] for place in list(smallest)
-                if labels.items() <= found[place]["metadata"]["labels"].items()]
+        return [
+            found[place]
+            for place in list(smallest)
+            if labels.items() <= found[place]["metadata"]["labels"].items()
+        ]
 
     def objects(self, key, namespace=None):
         """The objects of a kind, in the order of namespace and name."""
@@ -98,7 +101,9 @@ class Store:
         meta["resourceVersion"] = str(self.version)
         kind.objects[place] = value
         self._index(key, place, previous, value)
-        self._record(key, kind, Event("MODIFIED" if previous else "ADDED", self.version, value, previous))
+        self._record(
+            key, kind, Event("MODIFIED" if previous else "ADDED", self.version, value, previous)
+        )
         return value
 
     def remove(self, key, namespace, name):
@@ -107,7 +112,10 @@ class Store:
         place = (namespace or "", name)
         previous = kind.objects.pop(place)
         self.version += 1
-        last = {**previous, "metadata": {**previous["metadata"], "resourceVersion": str(self.version)}}
+        last = {
+            **previous,
+            "metadata": {**previous["metadata"], "resourceVersion": str(self.version)},
+        }
         self._index(key, place, previous, None)
         self._record(key, kind, Event("DELETED", self.version, last, previous))
         return last
@@ -133,8 +141,8 @@ class Store:
 
     @staticmethod
     def _index_labels(index, place, before, after):
-        old = ((before or {}).get("metadata", {}).get("labels") or {})
-        new = ((after or {}).get("metadata", {}).get("labels") or {})
+        old = (before or {}).get("metadata", {}).get("labels") or {}
+        new = (after or {}).get("metadata", {}).get("labels") or {}
         if old == new:
             return
         for name, value in old.items():

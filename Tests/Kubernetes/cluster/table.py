@@ -48,8 +48,10 @@ def json_path(value, path):
     """The values at a simple JSON path: fields, indices, `[*]` and `[?(@.a=="b")]`."""
     found = [value]
     for match in re.finditer(
-            r"\.((?:[^.\[\]\\]|\\.)+)|\[(\d+)\]|(\[\*\])"
-            r"|\[\?\(@\.([A-Za-z0-9_.]+)\s*==\s*['\"]([^'\"]*)['\"]\)\]", path):
+        r"\.((?:[^.\[\]\\]|\\.)+)|\[(\d+)\]|(\[\*\])"
+        r"|\[\?\(@\.([A-Za-z0-9_.]+)\s*==\s*['\"]([^'\"]*)['\"]\)\]",
+        path,
+    ):
         name, index, every, key, wanted_value = match.groups()
         following = []
         for item in found:
@@ -59,12 +61,13 @@ def json_path(value, path):
                     following.append(item[name])
             elif isinstance(item, list):
                 if index is not None:
-                    following += item[int(index):int(index) + 1]
+                    following += item[int(index) : int(index) + 1]
                 elif every:
                     following += item
                 else:
-                    following += [i for i in item if isinstance(i, dict)
-                                  and str(i.get(key)) == wanted_value]
+                    following += [
+                        i for i in item if isinstance(i, dict) and str(i.get(key)) == wanted_value
+                    ]
         found = following
     return found
 
@@ -86,17 +89,30 @@ def _cell(value, column):
 
 
 def _custom_columns(resource, version):
-    columns = [{"name": "Name", "type": "string", "format": "name", "priority": 0,
-                "description": "Name must be unique within a namespace.",
-                "cell": lambda v: v["metadata"]["name"]}]
+    columns = [
+        {
+            "name": "Name",
+            "type": "string",
+            "format": "name",
+            "priority": 0,
+            "description": "Name must be unique within a namespace.",
+            "cell": lambda v: v["metadata"]["name"],
+        }
+    ]
     listed = resource.custom[version]["columns"]
     if not listed:
         listed = [{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]
     for column in listed:
-        columns.append({
-            "name": column["name"], "type": column["type"], "format": column.get("format", ""),
-            "description": column.get("description", ""), "priority": column.get("priority", 0),
-            "cell": lambda value, column=column: _cell(value, column)})
+        columns.append(
+            {
+                "name": column["name"],
+                "type": column["type"],
+                "format": column.get("format", ""),
+                "description": column.get("description", ""),
+                "priority": column.get("priority", 0),
+                "cell": lambda value, column=column: _cell(value, column),
+            }
+        )
     return columns
 
 
@@ -128,13 +144,16 @@ def _restarts(pod):
 
 
 def _ports(service):
-    return ",".join(f"{p['port']}/{p['protocol']}" for p in service["spec"].get("ports") or ()) \
+    return (
+        ",".join(f"{p['port']}/{p['protocol']}" for p in service["spec"].get("ports") or ())
         or "<none>"
+    )
 
 
 def _condition(kind):
-    return lambda value: next((c["status"] for c in _status(value).get("conditions") or ()
-                               if c["type"] == kind), "")
+    return lambda value: next(
+        (c["status"] for c in _status(value).get("conditions") or () if c["type"] == kind), ""
+    )
 
 
 def _node_ready(node):
@@ -150,12 +169,16 @@ def _spec(field, missing="<none>"):
     def cell(value):
         found = (value.get("spec") or {}).get(field)
         return missing if found is None else found
+
     return cell
 
 
 def _addresses(value):
     found = [a for e in value.get("endpoints") or () for a in e["addresses"]]
-    return ",".join(found[:3]) + (f" + {len(found) - 3} more..." if len(found) > 3 else "") or "<unset>"
+    return (
+        ",".join(found[:3]) + (f" + {len(found) - 3} more..." if len(found) > 3 else "")
+        or "<unset>"
+    )
 
 
 def _event_subject(value):
@@ -164,64 +187,123 @@ def _event_subject(value):
 
 
 def _event_seen(value):
-    return age(value.get("lastTimestamp") or value.get("deprecatedLastTimestamp")
-               or value.get("eventTime") or value["metadata"]["creationTimestamp"])
+    return age(
+        value.get("lastTimestamp")
+        or value.get("deprecatedLastTimestamp")
+        or value.get("eventTime")
+        or value["metadata"]["creationTimestamp"]
+    )
 
 
 _COLUMNS = {
-    "pods": [("Ready", _pod_ready), ("Status", _pod_phase), ("Restarts", _restarts, "integer"),
-             "Age", ("IP", lambda v: _status(v).get("podIP", "<none>"), "string", 1),
-             ("Node", _spec("nodeName"), "string", 1)],
+    "pods": [
+        ("Ready", _pod_ready),
+        ("Status", _pod_phase),
+        ("Restarts", _restarts, "integer"),
+        "Age",
+        ("IP", lambda v: _status(v).get("podIP", "<none>"), "string", 1),
+        ("Node", _spec("nodeName"), "string", 1),
+    ],
     "deployments": [
         ("Ready", lambda v: f"{_count('readyReplicas')(v)}/{v['spec']['replicas']}"),
         ("Up-to-date", _count("updatedReplicas"), "integer"),
-        ("Available", _count("availableReplicas"), "integer"), "Age"],
-    "replicasets": [("Desired", _spec("replicas"), "integer"),
-                    ("Current", _count("replicas"), "integer"),
-                    ("Ready", _count("readyReplicas"), "integer"), "Age"],
-    "statefulsets": [("Ready", lambda v: f"{_count('readyReplicas')(v)}/{v['spec']['replicas']}"),
-                     "Age"],
-    "services": [("Type", _spec("type")), ("Cluster-IP", _spec("clusterIP")),
-                 ("External-IP", lambda v: "<none>"), ("Port(s)", _ports), "Age"],
-    "nodes": [("Status", _node_ready), ("Roles", lambda v: "<none>"), "Age",
-              ("Version", lambda v: (_status(v).get("nodeInfo") or {}).get("kubeletVersion", ""))],
+        ("Available", _count("availableReplicas"), "integer"),
+        "Age",
+    ],
+    "replicasets": [
+        ("Desired", _spec("replicas"), "integer"),
+        ("Current", _count("replicas"), "integer"),
+        ("Ready", _count("readyReplicas"), "integer"),
+        "Age",
+    ],
+    "statefulsets": [
+        ("Ready", lambda v: f"{_count('readyReplicas')(v)}/{v['spec']['replicas']}"),
+        "Age",
+    ],
+    "services": [
+        ("Type", _spec("type")),
+        ("Cluster-IP", _spec("clusterIP")),
+        ("External-IP", lambda v: "<none>"),
+        ("Port(s)", _ports),
+        "Age",
+    ],
+    "nodes": [
+        ("Status", _node_ready),
+        ("Roles", lambda v: "<none>"),
+        "Age",
+        ("Version", lambda v: (_status(v).get("nodeInfo") or {}).get("kubeletVersion", "")),
+    ],
     "namespaces": [("Status", lambda v: _status(v).get("phase", "")), "Age"],
-    "endpointslices": [("AddressType", lambda v: v["addressType"]),
-                       ("Ports", lambda v: ",".join(str(p.get("port")) for p in v.get("ports") or ())
-                        or "<unset>"), ("Endpoints", _addresses), "Age"],
+    "endpointslices": [
+        ("AddressType", lambda v: v["addressType"]),
+        (
+            "Ports",
+            lambda v: ",".join(str(p.get("port")) for p in v.get("ports") or ()) or "<unset>",
+        ),
+        ("Endpoints", _addresses),
+        "Age",
+    ],
     "leases": [("Holder", _spec("holderIdentity", "")), "Age"],
-    "events": [("Last Seen", _event_seen), ("Type", lambda v: v.get("type", "")),
-               ("Reason", lambda v: v.get("reason", "")), ("Object", _event_subject),
-               ("Message", lambda v: v.get("note") or v.get("message", ""))],
-    "customresourcedefinitions": [
-        ("Created At", lambda v: v["metadata"]["creationTimestamp"])],
-    "poddisruptionbudgets": [("Min Available", _spec("minAvailable", "N/A")),
-                             ("Max Unavailable", _spec("maxUnavailable", "N/A")),
-                             ("Allowed Disruptions", _count("disruptionsAllowed"), "integer"), "Age"],
+    "events": [
+        ("Last Seen", _event_seen),
+        ("Type", lambda v: v.get("type", "")),
+        ("Reason", lambda v: v.get("reason", "")),
+        ("Object", _event_subject),
+        ("Message", lambda v: v.get("note") or v.get("message", "")),
+    ],
+    "customresourcedefinitions": [("Created At", lambda v: v["metadata"]["creationTimestamp"])],
+    "poddisruptionbudgets": [
+        ("Min Available", _spec("minAvailable", "N/A")),
+        ("Max Unavailable", _spec("maxUnavailable", "N/A")),
+        ("Allowed Disruptions", _count("disruptionsAllowed"), "integer"),
+        "Age",
+    ],
     "configmaps": [("Data", lambda v: len(v.get("data") or {}), "integer"), "Age"],
-    "secrets": [("Type", lambda v: v.get("type", "")),
-                ("Data", lambda v: len(v.get("data") or {}), "integer"), "Age"],
+    "secrets": [
+        ("Type", lambda v: v.get("type", "")),
+        ("Data", lambda v: len(v.get("data") or {}), "integer"),
+        "Age",
+    ],
 }
 
 
 def _builtin_columns(resource):
-    columns = [{"name": "Name", "type": "string", "format": "name", "priority": 0,
-                "description": "", "cell": lambda v: v["metadata"]["name"]}]
+    columns = [
+        {
+            "name": "Name",
+            "type": "string",
+            "format": "name",
+            "priority": 0,
+            "description": "",
+            "cell": lambda v: v["metadata"]["name"],
+        }
+    ]
     if resource.plural == "events":
         columns = []
     for entry in _COLUMNS.get(resource.plural, ["Age"]):
         if entry == "Age":
             entry = ("Age", lambda v: age(v["metadata"].get("creationTimestamp")))
-        name, cell, kind, priority = entry + ("string", 0)[len(entry) - 2:]
-        columns.append({"name": name, "type": kind, "format": "", "priority": priority,
-                        "description": "", "cell": cell})
+        name, cell, kind, priority = entry + ("string", 0)[len(entry) - 2 :]
+        columns.append(
+            {
+                "name": name,
+                "type": kind,
+                "format": "",
+                "priority": priority,
+                "description": "",
+                "cell": cell,
+            }
+        )
     return columns
 
 
 def of(resource, version, values, meta, query, columns=True):
     """The table of objects that are already in the version asked for."""
-    shown = _custom_columns(resource, version) if resource.custom is not None \
+    shown = (
+        _custom_columns(resource, version)
+        if resource.custom is not None
         else _builtin_columns(resource)
+    )
     include = query.get("includeObject", "Metadata")
     rows = []
     for value in values:
@@ -229,9 +311,17 @@ def of(resource, version, values, meta, query, columns=True):
         if include == "Object":
             row["object"] = value
         elif include == "Metadata":
-            row["object"] = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
-                             "metadata": value["metadata"]}
+            row["object"] = {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": value["metadata"],
+            }
         rows.append(row)
     definitions = [{k: v for k, v in column.items() if k != "cell"} for column in shown]
-    return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
-            "columnDefinitions": definitions if columns else None, "rows": rows}
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": meta,
+        "columnDefinitions": definitions if columns else None,
+        "rows": rows,
+    }

@@ -24,17 +24,27 @@ def _begin(server, asked):
     match = query.get("resourceVersionMatch")
     if listing is not None:
         if not server.cluster.watch_list:
-            raise lists.list_options_invalid(status.not_allowed(
-                "sendInitialEvents", "sendInitialEvents is forbidden for watch unless the WatchList"
-                " feature gate is enabled"))
+            raise lists.list_options_invalid(
+                status.not_allowed(
+                    "sendInitialEvents",
+                    "sendInitialEvents is forbidden for watch unless the WatchList"
+                    " feature gate is enabled",
+                )
+            )
         if match != "NotOlderThan":
-            raise lists.list_options_invalid(status.not_allowed(
-                "resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to"
-                " NotOlderThan"))
+            raise lists.list_options_invalid(
+                status.not_allowed(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                )
+            )
     elif match:
-        raise lists.list_options_invalid(status.not_allowed(
-            "resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless"
-            " sendInitialEvents is provided"))
+        raise lists.list_options_invalid(
+            status.not_allowed(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            )
+        )
     version = lists.version_number(query.get("resourceVersion"))
     if listing == "true" or (listing is None and not version):
         if version and version > store.version:
@@ -47,8 +57,11 @@ def _begin(server, asked):
 
 def _state(server, asked):
     namespace = asked.namespace
-    return [value for value in server.api.store.objects(asked.resource.key)
-            if namespace is None or value["metadata"].get("namespace", "") == namespace]
+    return [
+        value
+        for value in server.api.store.objects(asked.resource.key)
+        if namespace is None or value["metadata"].get("namespace", "") == namespace
+    ]
 
 
 class Stream:
@@ -60,7 +73,8 @@ class Stream:
         if asked.request.name:
             selector = f"metadata.name={asked.request.name}"
             asked.query["fieldSelector"] = ",".join(
-                filter(None, (asked.query.get("fieldSelector"), selector)))
+                filter(None, (asked.query.get("fieldSelector"), selector))
+            )
         self.picks = lists.picker(asked.resource, asked.query)
         self.view = server.cluster.view(asked.resource, asked.version)
         self.as_table = table.wanted(asked.http)
@@ -88,8 +102,10 @@ class Stream:
         if kind == "DELETED" and event.type != "DELETED":
             # It left the selection: it is told as it was last, under the version of the change.
             version = event.object["metadata"]["resourceVersion"]
-            value = {**event.previous,
-                     "metadata": {**event.previous["metadata"], "resourceVersion": version}}
+            value = {
+                **event.previous,
+                "metadata": {**event.previous["metadata"], "resourceVersion": version},
+            }
         if self.as_table:
             return self.encode(kind, value)
         key = (self.asked.version, kind)
@@ -101,8 +117,14 @@ class Stream:
         shown = self.view(value)
         if self.as_table:
             meta = {"resourceVersion": value["metadata"]["resourceVersion"]}
-            shown = table.of(self.asked.resource, self.asked.version, [shown], meta,
-                             self.asked.query, columns=self.first_table)
+            shown = table.of(
+                self.asked.resource,
+                self.asked.version,
+                [shown],
+                meta,
+                self.asked.query,
+                columns=self.first_table,
+            )
             self.first_table = False
         return orjson.dumps({"type": kind, "object": shown}) + b"\n"
 
@@ -110,11 +132,19 @@ class Stream:
         meta = {"resourceVersion": str(version), "creationTimestamp": None}
         if initial_end:
             meta["annotations"] = {INITIAL_END: "true"}
-        value = {"kind": self.asked.resource.kind,
-                 "apiVersion": self.asked.resource.api_version(self.asked.version), "metadata": meta}
+        value = {
+            "kind": self.asked.resource.kind,
+            "apiVersion": self.asked.resource.api_version(self.asked.version),
+            "metadata": meta,
+        }
         if self.as_table:
-            value = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
-                     "columnDefinitions": None, "rows": []}
+            value = {
+                "kind": "Table",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": meta,
+                "columnDefinitions": None,
+                "rows": [],
+            }
         return orjson.dumps({"type": "BOOKMARK", "object": value}) + b"\n"
 
     @staticmethod
@@ -126,7 +156,7 @@ class Stream:
         size = self.faults.get("split")
         if size:
             for start in range(0, len(frame), size):
-                await response.write(frame[start:start + size])
+                await response.write(frame[start : start + size])
         else:
             await response.write(frame)
         self.sent += counted

@@ -12,8 +12,18 @@ from .replicasets import ReplicaSets
 from .slices import EndpointSlices
 from .statefulsets import StatefulSets
 
-KINDS = (Namespaces, Garbage, DefinitionCleanup, Deployments, ReplicaSets, StatefulSets,
-         EndpointSlices, Budgets, Quotas, Scheduler)
+KINDS = (
+    Namespaces,
+    Garbage,
+    DefinitionCleanup,
+    Deployments,
+    ReplicaSets,
+    StatefulSets,
+    EndpointSlices,
+    Budgets,
+    Quotas,
+    Scheduler,
+)
 
 
 class Manager:

@@ -29,8 +29,11 @@ class Controller:
     def pods(self, namespace, selector):
         """The pods of a namespace that a LabelSelector picks."""
         labels = (selector or {}).get("matchLabels")
-        found = self.store.select(("", "pods"), namespace, labels) if labels \
+        found = (
+            self.store.select(("", "pods"), namespace, labels)
+            if labels
             else self.store.objects(("", "pods"), namespace)
+        )
         picks = matches(selector)
         return [pod for pod in found if picks(pod["metadata"].get("labels"))]
 
@@ -130,8 +133,14 @@ def controlled_by(kind):
 def reference(resource, value):
     """The owner reference by which an object is controlled."""
     meta = value["metadata"]
-    return {"apiVersion": resource.api_version(), "kind": resource.kind, "name": meta["name"],
-            "uid": meta["uid"], "controller": True, "blockOwnerDeletion": True}
+    return {
+        "apiVersion": resource.api_version(),
+        "kind": resource.kind,
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
 def condition(value, kind):
@@ -145,11 +154,21 @@ def with_condition(conditions, kind, state, reason, message, touch=False):
     """The conditions with one set; its transition time moves when its status does."""
     now = clock.stamp()
     old = next((c for c in conditions if c["type"] == kind), None)
-    if old and old["status"] == state and old.get("reason") == reason \
-            and old.get("message") == message and not touch:
+    if (
+        old
+        and old["status"] == state
+        and old.get("reason") == reason
+        and old.get("message") == message
+        and not touch
+    ):
         return list(conditions)
-    new = {"type": kind, "status": state, "reason": reason, "message": message,
-           "lastTransitionTime": old["lastTransitionTime"] if old and old["status"] == state else now}
+    new = {
+        "type": kind,
+        "status": state,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": old["lastTransitionTime"] if old and old["status"] == state else now,
+    }
     if kind in ("Progressing", "Available", "ReplicaFailure"):
         new["lastUpdateTime"] = now
     return [new if c["type"] == kind else c for c in conditions] + ([] if old else [new])
@@ -161,8 +180,9 @@ def is_ready(pod):
 
 
 def is_active(pod):
-    return pod["status"].get("phase") not in ("Succeeded", "Failed") and not \
-        pod["metadata"].get("deletionTimestamp")
+    return pod["status"].get("phase") not in ("Succeeded", "Failed") and not pod["metadata"].get(
+        "deletionTimestamp"
+    )
 
 
 def matches(selector):
@@ -178,17 +198,39 @@ def record(cluster, value, kind, reason, note, component):
     old = cluster.store.get(resource.key, namespace, name)
     now = clock.stamp()
     if old:
-        new = {**old, "metadata": dict(old["metadata"]), "deprecatedLastTimestamp": now,
-               "deprecatedCount": old.get("deprecatedCount", 1) + 1}
+        new = {
+            **old,
+            "metadata": dict(old["metadata"]),
+            "deprecatedLastTimestamp": now,
+            "deprecatedCount": old.get("deprecatedCount", 1) + 1,
+        }
         cluster.store.put(resource.key, new)
         return
-    about = {"kind": value["kind"], "apiVersion": value["apiVersion"], "name": meta["name"],
-             "namespace": meta.get("namespace", ""), "uid": meta.get("uid", "")}
+    about = {
+        "kind": value["kind"],
+        "apiVersion": value["apiVersion"],
+        "name": meta["name"],
+        "namespace": meta.get("namespace", ""),
+        "uid": meta.get("uid", ""),
+    }
     try:
-        cluster.create("events", namespace, {
-            "metadata": {"name": name}, "eventTime": None, "regarding": about, "reason": reason,
-            "type": kind, "note": note, "deprecatedSource": {"component": component},
-            "deprecatedFirstTimestamp": now, "deprecatedLastTimestamp": now, "deprecatedCount": 1,
-            "reportingController": component}, "events.k8s.io")
+        cluster.create(
+            "events",
+            namespace,
+            {
+                "metadata": {"name": name},
+                "eventTime": None,
+                "regarding": about,
+                "reason": reason,
+                "type": kind,
+                "note": note,
+                "deprecatedSource": {"component": component},
+                "deprecatedFirstTimestamp": now,
+                "deprecatedLastTimestamp": now,
+                "deprecatedCount": 1,
+                "reportingController": component,
+            },
+            "events.k8s.io",
+        )
     except status.ApiError:
         pass  # the namespace is going; nobody will look for its events

@@ -25,8 +25,11 @@ class Budgets(base.Controller):
         budget = self.store.get(BUDGETS, *key)
         if budget is None:
             return
-        pods = [p for p in self.pods(key[0], budget["spec"].get("selector"))
-                if p["status"].get("phase") not in ("Succeeded", "Failed")]
+        pods = [
+            p
+            for p in self.pods(key[0], budget["spec"].get("selector"))
+            if p["status"].get("phase") not in ("Succeeded", "Failed")
+        ]
         expected = self._expected(pods)
         spec = budget["spec"]
         if spec.get("maxUnavailable") is not None:
@@ -39,15 +42,22 @@ class Budgets(base.Controller):
                 expected = len(pods)
         healthy = sum(base.is_ready(p) and not p["metadata"].get("deletionTimestamp") for p in pods)
         allowed = max(0, healthy - desired) if expected else 0
-        now = {"observedGeneration": budget["metadata"]["generation"], "currentHealthy": healthy,
-               "desiredHealthy": desired, "expectedPods": expected, "disruptionsAllowed": allowed}
+        now = {
+            "observedGeneration": budget["metadata"]["generation"],
+            "currentHealthy": healthy,
+            "desiredHealthy": desired,
+            "expectedPods": expected,
+            "disruptionsAllowed": allowed,
+        }
         conditions = (budget.get("status") or {}).get("conditions") or []
         reason = "SufficientPods" if allowed else "InsufficientPods"
         now["conditions"] = base.with_condition(
-            conditions, "DisruptionAllowed", "True" if allowed else "False", reason, "")
+            conditions, "DisruptionAllowed", "True" if allowed else "False", reason, ""
+        )
         if now != budget.get("status"):
-            self.cluster.update("poddisruptionbudgets", {**copy(budget), "status": now}, "policy",
-                                "status")
+            self.cluster.update(
+                "poddisruptionbudgets", {**copy(budget), "status": now}, "policy", "status"
+            )
 
     def _expected(self, pods):
         """The pods that the owners want, which counts those that are missing."""
@@ -57,12 +67,15 @@ class Budgets(base.Controller):
             if not owner:
                 wanted[pod["metadata"]["uid"]] = 1
                 continue
-            found = self.find("replicasets", pod["metadata"]["namespace"], owner["name"], "apps") or \
-                self.find("statefulsets", pod["metadata"]["namespace"], owner["name"], "apps")
+            found = self.find(
+                "replicasets", pod["metadata"]["namespace"], owner["name"], "apps"
+            ) or self.find("statefulsets", pod["metadata"]["namespace"], owner["name"], "apps")
             above = base.controller_of(found) if found else None
             if above and above["kind"] == "Deployment":
-                found = self.find("deployments", pod["metadata"]["namespace"], above["name"],
-                                  "apps") or found
+                found = (
+                    self.find("deployments", pod["metadata"]["namespace"], above["name"], "apps")
+                    or found
+                )
             if found:
                 wanted[found["metadata"]["uid"]] = found["spec"]["replicas"]
         return sum(wanted.values())
@@ -84,7 +97,9 @@ class Quotas(base.Controller):
         if quota is None:
             return
         used = admission.quota_usage(self.api, quota)
-        now = {"hard": dict(quota["spec"].get("hard") or {}),
-               "used": {name: quantity.show(amount) for name, amount in sorted(used.items())}}
+        now = {
+            "hard": dict(quota["spec"].get("hard") or {}),
+            "used": {name: quantity.show(amount) for name, amount in sorted(used.items())},
+        }
         if now != quota.get("status"):
             self.cluster.update("resourcequotas", {**copy(quota), "status": now}, "", "status")

@@ -24,15 +24,17 @@ class DefinitionCleanup(base.Controller):
         for item in self.store.objects((group, plural)) if resource else ():
             left += 1
             if not item["metadata"].get("deletionTimestamp"):
-                _, gone = self.api.delete(resource, item["metadata"].get("namespace", ""),
-                                          item["metadata"]["name"])
+                _, gone = self.api.delete(
+                    resource, item["metadata"].get("namespace", ""), item["metadata"]["name"]
+                )
                 left -= gone
         if left:
             self.queue.add_after(key, 0.1)
             return
         changed = copy(value)
         changed["metadata"]["finalizers"] = [
-            f for f in changed["metadata"].get("finalizers") or () if f != FINALIZER]
+            f for f in changed["metadata"].get("finalizers") or () if f != FINALIZER
+        ]
         if not changed["metadata"]["finalizers"]:
             changed["metadata"].pop("finalizers")
         self.api.update(self.cluster.registry.get(*CRD), "", key[1], changed)

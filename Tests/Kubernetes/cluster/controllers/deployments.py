@@ -14,8 +14,14 @@ REVISION = "deployment.kubernetes.io/revision"
 HISTORY = "deployment.kubernetes.io/revision-history"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
 MAXIMUM = "deployment.kubernetes.io/max-replicas"
-NOT_COPIED = {"kubectl.kubernetes.io/last-applied-configuration", REVISION, HISTORY, DESIRED, MAXIMUM,
-              "deprecated.deployment.rollback.to"}
+NOT_COPIED = {
+    "kubectl.kubernetes.io/last-applied-configuration",
+    REVISION,
+    HISTORY,
+    DESIRED,
+    MAXIMUM,
+    "deprecated.deployment.rollback.to",
+}
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -54,8 +60,11 @@ class Deployments(base.Controller):
 
     def __init__(self, cluster):
         super().__init__(cluster)
-        self.watches = {KEY: base.own_key, REPLICA_SETS: base.controlled_by("Deployment"),
-                        ("", "pods"): self._pod_keys}
+        self.watches = {
+            KEY: base.own_key,
+            REPLICA_SETS: base.controlled_by("Deployment"),
+            ("", "pods"): self._pod_keys,
+        }
         self.resource = cluster.registry.get(*KEY)
 
     def _pod_keys(self, event):
@@ -64,8 +73,9 @@ class Deployments(base.Controller):
             return
         owner = base.controller_of(event.object)
         if owner and owner["kind"] == "ReplicaSet":
-            found = self.find("replicasets", event.object["metadata"]["namespace"], owner["name"],
-                              group="apps")
+            found = self.find(
+                "replicasets", event.object["metadata"]["namespace"], owner["name"], group="apps"
+            )
             above = base.controller_of(found) if found else None
             if above:
                 yield (event.object["metadata"]["namespace"], above["name"])
@@ -99,10 +109,15 @@ class Deployments(base.Controller):
 
     def _owned(self, owner):
         """Its ReplicaSets, the oldest first."""
-        found = [copy(value) for kind, value in self.store.dependents(owner["metadata"]["uid"])
-                 if kind == REPLICA_SETS]
-        return sorted(found, key=lambda s: (s["metadata"]["creationTimestamp"], _revision(s),
-                                            s["metadata"]["name"]))
+        found = [
+            copy(value)
+            for kind, value in self.store.dependents(owner["metadata"]["uid"])
+            if kind == REPLICA_SETS
+        ]
+        return sorted(
+            found,
+            key=lambda s: (s["metadata"]["creationTimestamp"], _revision(s), s["metadata"]["name"]),
+        )
 
     def _new_set(self, owner, sets):
         """The ReplicaSet of the present template, or None."""
@@ -119,8 +134,9 @@ class Deployments(base.Controller):
 
     def _make(self, owner, sets):
         name, namespace = owner["metadata"]["name"], owner["metadata"]["namespace"]
-        word = template_hash(owner["spec"]["template"], (owner.get("status") or {}).get(
-            "collisionCount", 0))
+        word = template_hash(
+            owner["spec"]["template"], (owner.get("status") or {}).get("collisionCount", 0)
+        )
         template = copy(owner["spec"]["template"])
         template["metadata"].setdefault("labels", {})[HASH] = word
         selector = copy(owner["spec"]["selector"])
@@ -135,18 +151,32 @@ class Deployments(base.Controller):
         replicas = self._new_replicas(owner, sets, draft)
         spec["replicas"] = replicas
         annotations.update(self._bounds(owner))
-        made = self.cluster.create("replicasets", namespace, {
-            "metadata": {"name": f"{name}-{word}", "labels": dict(template["metadata"]["labels"]),
-                         "annotations": annotations,
-                         "ownerReferences": [base.reference(self.resource, owner)]},
-            "spec": spec}, "apps")
+        made = self.cluster.create(
+            "replicasets",
+            namespace,
+            {
+                "metadata": {
+                    "name": f"{name}-{word}",
+                    "labels": dict(template["metadata"]["labels"]),
+                    "annotations": annotations,
+                    "ownerReferences": [base.reference(self.resource, owner)],
+                },
+                "spec": spec,
+            },
+            "apps",
+        )
         if replicas:
-            self._say(owner, f"Scaled up replica set {made['metadata']['name']} from 0 to {replicas}")
+            self._say(
+                owner, f"Scaled up replica set {made['metadata']['name']} from 0 to {replicas}"
+            )
         return copy(made)
 
     def _copied(self, owner):
-        return {k: v for k, v in (owner["metadata"].get("annotations") or {}).items()
-                if k not in NOT_COPIED}
+        return {
+            k: v
+            for k, v in (owner["metadata"].get("annotations") or {}).items()
+            if k not in NOT_COPIED
+        }
 
     def _bounds(self, owner):
         replicas = owner["spec"]["replicas"]
@@ -156,8 +186,10 @@ class Deployments(base.Controller):
         """Gives the present ReplicaSet the highest revision and the Deployment the same."""
         if new is None:
             return None
-        highest = max([_revision(s) for s in sets if s["metadata"]["uid"] != new["metadata"]["uid"]],
-                      default=0)
+        highest = max(
+            [_revision(s) for s in sets if s["metadata"]["uid"] != new["metadata"]["uid"]],
+            default=0,
+        )
         before = dict(new["metadata"].get("annotations") or {})
         annotations = {**before, **self._copied(owner)}
         if _revision(new) <= highest:
@@ -190,8 +222,10 @@ class Deployments(base.Controller):
         each.update(copy(stored))
         if before != replicas:
             word = "up" if replicas > before else "down"
-            self._say(owner, f"Scaled {word} replica set {each['metadata']['name']} from {before}"
-                      f" to {replicas}")
+            self._say(
+                owner,
+                f"Scaled {word} replica set {each['metadata']['name']} from {before} to {replicas}",
+            )
 
     def _say(self, owner, note):
         self.event(owner, "Normal", "ScalingReplicaSet", note)
@@ -233,8 +267,10 @@ class Deployments(base.Controller):
             if each["spec"]["replicas"]:
                 self._set_replicas(owner, each, 0)
         for each in old:
-            if any(kind == ("", "pods") and pod["status"].get("phase") not in ("Failed", "Succeeded")
-                   for kind, pod in self.store.dependents(each["metadata"]["uid"])):
+            if any(
+                kind == ("", "pods") and pod["status"].get("phase") not in ("Failed", "Succeeded")
+                for kind, pod in self.store.dependents(each["metadata"]["uid"])
+            ):
                 return
         new = self._ensure_new(owner, sets)
         self._set_replicas(owner, new, owner["spec"]["replicas"])
@@ -258,7 +294,9 @@ class Deployments(base.Controller):
         for each in old:
             if budget <= 0:
                 return
-            broken = each["spec"]["replicas"] - (each.get("status") or {}).get("availableReplicas", 0)
+            broken = each["spec"]["replicas"] - (each.get("status") or {}).get(
+                "availableReplicas", 0
+            )
             step = min(budget, max(0, broken))
             if step:
                 self._set_replicas(owner, each, each["spec"]["replicas"] - step)
@@ -277,9 +315,13 @@ class Deployments(base.Controller):
     def _scaling(self, owner, sets):
         """Whether the wish for replicas changed since the ReplicaSets were last looked at."""
         return any(
-            each["spec"]["replicas"] and (each["metadata"].get("annotations") or {}).get(
-                DESIRED, str(owner["spec"]["replicas"])) != str(owner["spec"]["replicas"])
-            for each in sets)
+            each["spec"]["replicas"]
+            and (each["metadata"].get("annotations") or {}).get(
+                DESIRED, str(owner["spec"]["replicas"])
+            )
+            != str(owner["spec"]["replicas"])
+            for each in sets
+        )
 
     def _scale(self, owner, new, sets):
         active = [s for s in sets if s["spec"]["replicas"]]
@@ -298,8 +340,11 @@ class Deployments(base.Controller):
         """In the middle of a change, each ReplicaSet grows or shrinks by its share."""
         allowed = owner["spec"]["replicas"] + self._surge(owner) if owner["spec"]["replicas"] else 0
         change = allowed - _replicas(active)
-        order = sorted(active, key=lambda s: (s["spec"]["replicas"],
-                                              s["metadata"]["creationTimestamp"]), reverse=True)
+        order = sorted(
+            active,
+            key=lambda s: (s["spec"]["replicas"], s["metadata"]["creationTimestamp"]),
+            reverse=True,
+        )
         shares, given = {}, 0
         for each in order:
             annotations = each["metadata"].get("annotations") or {}
@@ -320,16 +365,29 @@ class Deployments(base.Controller):
 
     def _clean_up(self, owner, new, sets):
         limit = owner["spec"].get("revisionHistoryLimit", 10)
-        idle = [s for s in sets if s is not new and not s["spec"]["replicas"]
-                and not _count([s], "replicas") and not s["metadata"].get("deletionTimestamp")
-                and (s.get("status") or {}).get("observedGeneration", 0) >= s["metadata"]["generation"]]
+        idle = [
+            s
+            for s in sets
+            if s is not new
+            and not s["spec"]["replicas"]
+            and not _count([s], "replicas")
+            and not s["metadata"].get("deletionTimestamp")
+            and (s.get("status") or {}).get("observedGeneration", 0) >= s["metadata"]["generation"]
+        ]
         idle.sort(key=_revision)
-        for each in idle[:max(0, len(idle) - limit)]:
-            self.cluster.delete("replicasets", each["metadata"]["namespace"],
-                                each["metadata"]["name"], "apps", propagationPolicy="Background")
+        for each in idle[: max(0, len(idle) - limit)]:
+            self.cluster.delete(
+                "replicasets",
+                each["metadata"]["namespace"],
+                each["metadata"]["name"],
+                "apps",
+                propagationPolicy="Background",
+            )
 
     def _report(self, owner, new, sets):
-        new = next((s for s in sets if new and s["metadata"]["uid"] == new["metadata"]["uid"]), None)
+        new = next(
+            (s for s in sets if new and s["metadata"]["uid"] == new["metadata"]["uid"]), None
+        )
         before = owner.get("status") or {}
         ready = _count(sets, "availableReplicas")
         missing = max(0, _replicas(sets) - ready)
@@ -352,20 +410,41 @@ class Deployments(base.Controller):
     def _conditions(self, owner, new, sets, now, before):
         conditions = list(before.get("conditions") or [])
         enough = now.get("availableReplicas", 0) >= (
-            owner["spec"]["replicas"] - self._max_unavailable(owner))
+            owner["spec"]["replicas"] - self._max_unavailable(owner)
+        )
         if enough:
-            conditions = base.with_condition(conditions, "Available", "True", "MinimumReplicasAvailable",
-                                             "Deployment has minimum availability.")
+            conditions = base.with_condition(
+                conditions,
+                "Available",
+                "True",
+                "MinimumReplicasAvailable",
+                "Deployment has minimum availability.",
+            )
         else:
             conditions = base.with_condition(
-                conditions, "Available", "False", "MinimumReplicasUnavailable",
-                "Deployment does not have minimum availability.")
+                conditions,
+                "Available",
+                "False",
+                "MinimumReplicasUnavailable",
+                "Deployment does not have minimum availability.",
+            )
         conditions = self._progress(owner, new, now, before, conditions)
-        failure = next((base.condition(s, "ReplicaFailure") for s in ([new] if new else []) + sets
-                        if base.condition(s, "ReplicaFailure")), None)
+        failure = next(
+            (
+                base.condition(s, "ReplicaFailure")
+                for s in ([new] if new else []) + sets
+                if base.condition(s, "ReplicaFailure")
+            ),
+            None,
+        )
         if failure:
-            return base.with_condition(conditions, "ReplicaFailure", failure["status"],
-                                       failure["reason"], failure["message"])
+            return base.with_condition(
+                conditions,
+                "ReplicaFailure",
+                failure["status"],
+                failure["reason"],
+                failure["message"],
+            )
         return [c for c in conditions if c["type"] != "ReplicaFailure"]
 
     def _progress(self, owner, new, now, before, conditions):
@@ -374,33 +453,57 @@ class Deployments(base.Controller):
         old = next((c for c in conditions if c["type"] == "Progressing"), None)
         if spec.get("paused"):
             if not old or old["reason"] != "ProgressDeadlineExceeded":
-                return base.with_condition(conditions, "Progressing", "Unknown", "DeploymentPaused",
-                                           "Deployment is paused")
+                return base.with_condition(
+                    conditions, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused"
+                )
             return conditions
         wanted, updated = spec["replicas"], now.get("updatedReplicas", 0)
-        complete = (updated == wanted and now.get("replicas", 0) == wanted
-                    and now.get("availableReplicas", 0) == wanted
-                    and now["observedGeneration"] >= owner["metadata"]["generation"])
+        complete = (
+            updated == wanted
+            and now.get("replicas", 0) == wanted
+            and now.get("availableReplicas", 0) == wanted
+            and now["observedGeneration"] >= owner["metadata"]["generation"]
+        )
         if complete and new:
             return base.with_condition(
-                conditions, "Progressing", "True", "NewReplicaSetAvailable",
-                f'ReplicaSet "{name}" has successfully progressed.')
-        progressed = any(now.get(f, 0) > before.get(f, 0) for f in
-                         ("updatedReplicas", "readyReplicas", "availableReplicas")) or (
-            now.get("replicas", 0) - updated < before.get("replicas", 0)
-            - before.get("updatedReplicas", 0))
+                conditions,
+                "Progressing",
+                "True",
+                "NewReplicaSetAvailable",
+                f'ReplicaSet "{name}" has successfully progressed.',
+            )
+        progressed = any(
+            now.get(f, 0) > before.get(f, 0)
+            for f in ("updatedReplicas", "readyReplicas", "availableReplicas")
+        ) or (
+            now.get("replicas", 0) - updated
+            < before.get("replicas", 0) - before.get("updatedReplicas", 0)
+        )
         if progressed or not old or (old["reason"] == "DeploymentPaused"):
             reason = "ReplicaSetUpdated" if old else "NewReplicaSetCreated"
-            words = (f'ReplicaSet "{name}" is progressing.' if old
-                     else f'Created new replica set "{name}"')
-            conditions = base.with_condition(conditions, "Progressing", "True", reason, words,
-                                             touch=True)
+            words = (
+                f'ReplicaSet "{name}" is progressing.'
+                if old
+                else f'Created new replica set "{name}"'
+            )
+            conditions = base.with_condition(
+                conditions, "Progressing", "True", reason, words, touch=True
+            )
             self.queue.add_after(key, spec["progressDeadlineSeconds"] + 0.05)
             return conditions
-        if old["reason"] == "NewReplicaSetAvailable" and updated < wanted and before.get(
-                "updatedReplicas", 0) > updated:
-            return base.with_condition(conditions, "Progressing", "True", "ReplicaSetUpdated",
-                                       f'ReplicaSet "{name}" is progressing.', touch=True)
+        if (
+            old["reason"] == "NewReplicaSetAvailable"
+            and updated < wanted
+            and before.get("updatedReplicas", 0) > updated
+        ):
+            return base.with_condition(
+                conditions,
+                "Progressing",
+                "True",
+                "ReplicaSetUpdated",
+                f'ReplicaSet "{name}" is progressing.',
+                touch=True,
+            )
         return self._deadline(spec, key, name, old, conditions)
 
     def _deadline(self, spec, key, name, old, conditions):
@@ -411,5 +514,10 @@ class Deployments(base.Controller):
         if left > 0:
             self.queue.add_after(key, left + 0.05)
             return conditions
-        return base.with_condition(conditions, "Progressing", "False", "ProgressDeadlineExceeded",
-                                   f'ReplicaSet "{name}" has timed out progressing.')
+        return base.with_condition(
+            conditions,
+            "Progressing",
+            "False",
+            "ProgressDeadlineExceeded",
+            f'ReplicaSet "{name}" has timed out progressing.',
+        )

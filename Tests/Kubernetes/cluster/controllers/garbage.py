@@ -20,15 +20,21 @@ class Garbage(base.Controller):
                 yield (*base.key_of(value), *kind)
             for owner in meta.get("ownerReferences") or ():
                 yield from self._owner_key(meta, owner)
-        elif meta.get("ownerReferences") and event.type == "ADDED" or \
-                {"orphan", "foregroundDeletion"} & set(meta.get("finalizers") or ()):
+        elif (
+            meta.get("ownerReferences")
+            and event.type == "ADDED"
+            or {"orphan", "foregroundDeletion"} & set(meta.get("finalizers") or ())
+        ):
             yield (*base.key_of(event.object), *key)
 
     def _owner_key(self, meta, owner):
         resource = self._resource(owner)
         if resource:
-            yield (meta.get("namespace", "") if resource.namespaced else "", owner["name"],
-                   *resource.key)
+            yield (
+                meta.get("namespace", "") if resource.namespaced else "",
+                owner["name"],
+                *resource.key,
+            )
 
     def _resource(self, owner):
         group = owner["apiVersion"].rpartition("/")[0]
@@ -63,8 +69,12 @@ class Garbage(base.Controller):
             if found and found["metadata"]["uid"] == owner["uid"]:
                 return
         meta = value["metadata"]
-        self.api.delete(resource, meta.get("namespace", ""), meta["name"], {
-            "propagationPolicy": "Background", "preconditions": {"uid": meta["uid"]}})
+        self.api.delete(
+            resource,
+            meta.get("namespace", ""),
+            meta["name"],
+            {"propagationPolicy": "Background", "preconditions": {"uid": meta["uid"]}},
+        )
 
     def _let_go(self, resource, value):
         uid = value["metadata"]["uid"]
@@ -81,15 +91,25 @@ class Garbage(base.Controller):
         blocking = 0
         for kind, dependent in self.store.dependents(value["metadata"]["uid"]):
             meta = dependent["metadata"]
-            blocking += any(o["uid"] == value["metadata"]["uid"] and o.get("blockOwnerDeletion")
-                            for o in meta["ownerReferences"])
+            blocking += any(
+                o["uid"] == value["metadata"]["uid"] and o.get("blockOwnerDeletion")
+                for o in meta["ownerReferences"]
+            )
             if not meta.get("deletionTimestamp"):
-                self.api.delete(self.cluster.registry.resources[kind], meta.get("namespace", ""),
-                                meta["name"], {"propagationPolicy": "Foreground"}
-                                if kind != ("", "pods") else {})
-        left = [d for _, d in self.store.dependents(value["metadata"]["uid"])
-                if any(o["uid"] == value["metadata"]["uid"] and o.get("blockOwnerDeletion")
-                       for o in d["metadata"]["ownerReferences"])]
+                self.api.delete(
+                    self.cluster.registry.resources[kind],
+                    meta.get("namespace", ""),
+                    meta["name"],
+                    {"propagationPolicy": "Foreground"} if kind != ("", "pods") else {},
+                )
+        left = [
+            d
+            for _, d in self.store.dependents(value["metadata"]["uid"])
+            if any(
+                o["uid"] == value["metadata"]["uid"] and o.get("blockOwnerDeletion")
+                for o in d["metadata"]["ownerReferences"]
+            )
+        ]
         if not left:
             self._without(resource, value, "foregroundDeletion")
 
@@ -100,7 +120,8 @@ class Garbage(base.Controller):
             return
         changed = copy(live)
         changed["metadata"]["finalizers"] = [
-            f for f in changed["metadata"].get("finalizers") or () if f != finalizer]
+            f for f in changed["metadata"].get("finalizers") or () if f != finalizer
+        ]
         if not changed["metadata"]["finalizers"]:
             changed["metadata"].pop("finalizers")
         self.api.update(resource, meta.get("namespace", ""), meta["name"], changed)

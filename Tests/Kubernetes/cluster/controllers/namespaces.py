@@ -10,7 +10,10 @@ class Namespaces(base.Controller):
 
     def __init__(self, cluster):
         super().__init__(cluster)
-        self.watches = {("", "namespaces"): base.own_key, ("", "serviceaccounts"): self._account_keys}
+        self.watches = {
+            ("", "namespaces"): base.own_key,
+            ("", "serviceaccounts"): self._account_keys,
+        }
 
     def _account_keys(self, event):
         if event.type == "DELETED":
@@ -28,8 +31,11 @@ class Namespaces(base.Controller):
             self.cluster.create("serviceaccounts", name, {"metadata": {"name": "default"}})
         if not self.find("configmaps", name, "kube-root-ca.crt"):
             authority = (self.cluster.folder / "pki" / "ca.crt").read_text(encoding="utf-8")
-            self.cluster.create("configmaps", name, {"metadata": {"name": "kube-root-ca.crt"},
-                                                     "data": {"ca.crt": authority}})
+            self.cluster.create(
+                "configmaps",
+                name,
+                {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": authority}},
+            )
 
     def _empty(self, name, value):
         """Deletes what is in a namespace; lets it go when nothing is left."""
@@ -41,8 +47,12 @@ class Namespaces(base.Controller):
                 left += 1
                 if not item["metadata"].get("deletionTimestamp"):
                     try:
-                        _, gone = self.api.delete(resource, name, item["metadata"]["name"],
-                                                  {"propagationPolicy": "Background"})
+                        _, gone = self.api.delete(
+                            resource,
+                            name,
+                            item["metadata"]["name"],
+                            {"propagationPolicy": "Background"},
+                        )
                         left -= gone
                     except status.ApiError:
                         continue
@@ -51,5 +61,6 @@ class Namespaces(base.Controller):
         elif value["spec"].get("finalizers"):
             changed = copy(value)
             changed["spec"]["finalizers"] = [
-                f for f in changed["spec"]["finalizers"] if f != "kubernetes"]
+                f for f in changed["spec"]["finalizers"] if f != "kubernetes"
+            ]
             self.cluster.finalize(name, changed)

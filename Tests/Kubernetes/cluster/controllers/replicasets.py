@@ -29,7 +29,7 @@ def _ready_time(pod):
 
 
 def _rank_difference(first, second, now):
-    """Ages compared by powers of two of nanoseconds, so that the choice among near equals is random."""
+    """Ages compared by powers of two of nanoseconds, so that near equals are chosen at random."""
 
     def rank(moment):
         age = (now - moment) * 1e9
@@ -52,8 +52,9 @@ def _by_age(first, second, now, uids):
 
 
 def _restarts(pod):
-    return max([s.get("restartCount", 0) for s in pod["status"].get("containerStatuses") or ()],
-               default=0)
+    return max(
+        [s.get("restartCount", 0) for s in pod["status"].get("containerStatuses") or ()], default=0
+    )
 
 
 def deletion_order(pods, related):
@@ -72,7 +73,10 @@ def deletion_order(pods, related):
             (phases.get(a["status"].get("phase"), 0), phases.get(b["status"].get("phase"), 0)),
             (base.is_ready(a), base.is_ready(b)),
             (_cost(a), _cost(b)),
-            (-per_node.get(a["spec"].get("nodeName"), 0), -per_node.get(b["spec"].get("nodeName"), 0)),
+            (
+                -per_node.get(a["spec"].get("nodeName"), 0),
+                -per_node.get(b["spec"].get("nodeName"), 0),
+            ),
         ):
             if first != second:
                 return -1 if first < second else 1
@@ -83,8 +87,12 @@ def deletion_order(pods, related):
                 return difference
         if _restarts(a) != _restarts(b):
             return -1 if _restarts(a) > _restarts(b) else 1
-        return _by_age(clock.parse_stamp(a["metadata"]["creationTimestamp"]),
-                       clock.parse_stamp(b["metadata"]["creationTimestamp"]), now, uids)
+        return _by_age(
+            clock.parse_stamp(a["metadata"]["creationTimestamp"]),
+            clock.parse_stamp(b["metadata"]["creationTimestamp"]),
+            now,
+            uids,
+        )
 
     return sorted(pods, key=functools.cmp_to_key(compare))
 
@@ -102,13 +110,19 @@ def claim(controller, resource, owner, pods):
             else:
                 changed = copy(pod)
                 changed["metadata"]["ownerReferences"] = [
-                    o for o in changed["metadata"]["ownerReferences"] if o["uid"] != uid]
+                    o for o in changed["metadata"]["ownerReferences"] if o["uid"] != uid
+                ]
                 controller.cluster.update("pods", changed)
-        elif not holder and fits and base.is_active(pod) \
-                and not owner["metadata"].get("deletionTimestamp"):
+        elif (
+            not holder
+            and fits
+            and base.is_active(pod)
+            and not owner["metadata"].get("deletionTimestamp")
+        ):
             changed = copy(pod)
             changed["metadata"].setdefault("ownerReferences", []).append(
-                base.reference(resource, owner))
+                base.reference(resource, owner)
+            )
             mine.append(controller.cluster.update("pods", changed))
     return mine
 
@@ -134,8 +148,11 @@ class ReplicaSets(base.Controller):
         found = set(base.controlled_by("ReplicaSet")(event))
         if not base.controller_of(event.object):
             namespace = event.object["metadata"]["namespace"]
-            found |= {base.key_of(owner) for owner in self.store.objects(KEY, namespace)
-                      if base.matches(owner["spec"]["selector"])(event.object["metadata"].get("labels"))}
+            found |= {
+                base.key_of(owner)
+                for owner in self.store.objects(KEY, namespace)
+                if base.matches(owner["spec"]["selector"])(event.object["metadata"].get("labels"))
+            }
         return found
 
     def sync(self, key):
@@ -152,11 +169,16 @@ class ReplicaSets(base.Controller):
             raise failure
 
     def _candidates(self, owner):
-        dependents = [value for kind, value in self.store.dependents(owner["metadata"]["uid"])
-                      if kind == ("", "pods")]
-        orphans = [pod for pod in self.pods(owner["metadata"]["namespace"],
-                                            owner["spec"]["selector"])
-                   if not pod["metadata"].get("ownerReferences")]
+        dependents = [
+            value
+            for kind, value in self.store.dependents(owner["metadata"]["uid"])
+            if kind == ("", "pods")
+        ]
+        orphans = [
+            pod
+            for pod in self.pods(owner["metadata"]["namespace"], owner["spec"]["selector"])
+            if not pod["metadata"].get("ownerReferences")
+        ]
         return dependents + orphans
 
     def _replicate(self, owner, active):
@@ -171,15 +193,18 @@ class ReplicaSets(base.Controller):
             except status.ApiError as error:
                 self.event(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
                 return error
-            self.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
+            self.event(
+                owner, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}"
+            )
         if missing > BURST_PODS:
             self.queue.add(base.key_of(owner))
         if missing < 0:
             related = self._related(owner)
             for pod in deletion_order(active, related)[:-missing]:
                 self.cluster.delete("pods", namespace, pod["metadata"]["name"])
-                self.event(owner, "Normal", "SuccessfulDelete",
-                           f"Deleted pod: {pod['metadata']['name']}")
+                self.event(
+                    owner, "Normal", "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}"
+                )
         return None
 
     def _related(self, owner):
@@ -188,9 +213,12 @@ class ReplicaSets(base.Controller):
         owners = [owner]
         if above:
             owners = [value for kind, value in self.store.dependents(above["uid"]) if kind == KEY]
-        return [pod for each in owners
-                for kind, pod in self.store.dependents(each["metadata"]["uid"])
-                if kind == ("", "pods")]
+        return [
+            pod
+            for each in owners
+            for kind, pod in self.store.dependents(each["metadata"]["uid"])
+            if kind == ("", "pods")
+        ]
 
     def _report(self, key, failure):
         owner = self.find("replicasets", *key, group="apps")
@@ -206,15 +234,17 @@ class ReplicaSets(base.Controller):
         }
         counts = {
             "fullyLabeledReplicas": sum(
-                labels <= (p["metadata"].get("labels") or {}).items() for p in active),
+                labels <= (p["metadata"].get("labels") or {}).items() for p in active
+            ),
             "readyReplicas": sum(base.is_ready(p) for p in active),
             "availableReplicas": available(self, owner, active, key),
         }
         now.update({name: count for name, count in counts.items() if count})
         conditions = (owner.get("status") or {}).get("conditions") or []
         if failure:
-            conditions = base.with_condition(conditions, "ReplicaFailure", "True", "FailedCreate",
-                                             failure.message)
+            conditions = base.with_condition(
+                conditions, "ReplicaFailure", "True", "FailedCreate", failure.message
+            )
         else:
             conditions = [c for c in conditions if c["type"] != "ReplicaFailure"]
         if conditions:
@@ -224,13 +254,16 @@ class ReplicaSets(base.Controller):
 
 
 def available(controller, owner, pods, key):
-    """How many pods have been ready for long enough; looks again when the next one will have been."""
+    """How many pods were ready for long enough; looks again when the next one will have been."""
     wanted, count, soonest = owner["spec"].get("minReadySeconds", 0), 0, None
     for pod in pods:
         if not base.is_ready(pod):
             continue
-        left = wanted - controller.seconds_since(
-            base.condition(pod, "Ready")["lastTransitionTime"]) if wanted else 0
+        left = (
+            wanted - controller.seconds_since(base.condition(pod, "Ready")["lastTransitionTime"])
+            if wanted
+            else 0
+        )
         if left <= 0:
             count += 1
         else:

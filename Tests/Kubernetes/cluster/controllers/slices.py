@@ -14,8 +14,11 @@ class EndpointSlices(base.Controller):
 
     def __init__(self, cluster):
         super().__init__(cluster)
-        self.watches = {("", "services"): base.own_key, ("", "pods"): self._pod_keys,
-                        KEY: self._slice_keys}
+        self.watches = {
+            ("", "services"): base.own_key,
+            ("", "pods"): self._pod_keys,
+            KEY: self._slice_keys,
+        }
         self.resource = cluster.registry.get("", "services")
 
     def _pod_keys(self, event):
@@ -36,16 +39,22 @@ class EndpointSlices(base.Controller):
 
     def sync(self, key):
         service = self.find("services", *key)
-        if service is None or service["metadata"].get("deletionTimestamp") \
-                or not service["spec"].get("selector"):
+        if (
+            service is None
+            or service["metadata"].get("deletionTimestamp")
+            or not service["spec"].get("selector")
+        ):
             return
         groups = {}
         for pod in self._pods(service):
             ports = self._ports(service, pod)
             groups.setdefault(str(ports), (ports, []))[1].append(self._endpoint(service, pod))
-        mine = [s for s in self.store.objects(KEY, key[0])
-                if (s["metadata"].get("labels") or {}).get(SERVICE) == key[1]
-                and (s["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER]
+        mine = [
+            s
+            for s in self.store.objects(KEY, key[0])
+            if (s["metadata"].get("labels") or {}).get(SERVICE) == key[1]
+            and (s["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER
+        ]
         if not groups:
             groups[""] = (self._ports(service, None), [])
         for ports, endpoints in groups.values():
@@ -57,9 +66,12 @@ class EndpointSlices(base.Controller):
 
     def _pods(self, service):
         selector = {"matchLabels": service["spec"]["selector"]}
-        return [pod for pod in self.pods(service["metadata"]["namespace"], selector)
-                if pod["status"].get("podIP")
-                and pod["status"].get("phase") not in ("Succeeded", "Failed")]
+        return [
+            pod
+            for pod in self.pods(service["metadata"]["namespace"], selector)
+            if pod["status"].get("podIP")
+            and pod["status"].get("phase") not in ("Succeeded", "Failed")
+        ]
 
     def _ports(self, service, pod):
         ports = []
@@ -89,10 +101,17 @@ class EndpointSlices(base.Controller):
         meta = pod["metadata"]
         endpoint = {
             "addresses": [pod["status"]["podIP"]],
-            "conditions": {"ready": shown or ready and not leaving, "serving": ready,
-                           "terminating": leaving},
-            "targetRef": {"kind": "Pod", "namespace": meta["namespace"], "name": meta["name"],
-                          "uid": meta["uid"]},
+            "conditions": {
+                "ready": shown or ready and not leaving,
+                "serving": ready,
+                "terminating": leaving,
+            },
+            "targetRef": {
+                "kind": "Pod",
+                "namespace": meta["namespace"],
+                "name": meta["name"],
+                "uid": meta["uid"],
+            },
         }
         node = self.find("nodes", "", pod["spec"].get("nodeName", ""))
         if node:
@@ -116,8 +135,11 @@ class EndpointSlices(base.Controller):
         wanted = {e["targetRef"]["uid"]: e for e in endpoints}
         filled = []
         for each in slices:
-            kept = [wanted.pop(e["targetRef"]["uid"]) for e in each["endpoints"]
-                    if e.get("targetRef", {}).get("uid") in wanted][:room]
+            kept = [
+                wanted.pop(e["targetRef"]["uid"])
+                for e in each["endpoints"]
+                if e.get("targetRef", {}).get("uid") in wanted
+            ][:room]
             filled.append((each, kept))
         left = list(wanted.values())
         for _, kept in filled:
@@ -131,8 +153,12 @@ class EndpointSlices(base.Controller):
             if each is None:
                 self._create(service, ports, kept)
             elif not kept and len(filled) > 1:
-                self.cluster.delete("endpointslices", each["metadata"]["namespace"],
-                                    each["metadata"]["name"], KEY[0])
+                self.cluster.delete(
+                    "endpointslices",
+                    each["metadata"]["namespace"],
+                    each["metadata"]["name"],
+                    KEY[0],
+                )
             elif each["endpoints"] != kept:
                 changed = copy(each)
                 changed["endpoints"] = kept
@@ -150,7 +176,18 @@ class EndpointSlices(base.Controller):
         labels = {**(meta.get("labels") or {}), SERVICE: meta["name"], MANAGED_BY: MANAGER}
         if service["spec"].get("clusterIP") == "None":
             labels["service.kubernetes.io/headless"] = ""
-        self.cluster.create("endpointslices", meta["namespace"], {
-            "metadata": {"generateName": meta["name"] + "-", "labels": labels,
-                         "ownerReferences": [base.reference(self.resource, service)]},
-            "addressType": "IPv4", "endpoints": endpoints, "ports": ports}, KEY[0])
+        self.cluster.create(
+            "endpointslices",
+            meta["namespace"],
+            {
+                "metadata": {
+                    "generateName": meta["name"] + "-",
+                    "labels": labels,
+                    "ownerReferences": [base.reference(self.resource, service)],
+                },
+                "addressType": "IPv4",
+                "endpoints": endpoints,
+                "ports": ports,
+            },
+            KEY[0],
+        )

@@ -27,14 +27,17 @@ class StatefulSets(base.Controller):
         if owner is None:
             return
         revision = f"{key[1]}-{template_hash(owner['spec']['template'], 0)}"
-        pods = {ordinal(p): p for kind, p in self.store.dependents(owner["metadata"]["uid"])
-                if kind == ("", "pods")}
+        pods = {
+            ordinal(p): p
+            for kind, p in self.store.dependents(owner["metadata"]["uid"])
+            if kind == ("", "pods")
+        }
         if not owner["metadata"].get("deletionTimestamp"):
             self._step(owner, pods, revision)
         self._report(owner, revision, key)
 
     def _step(self, owner, pods, revision):
-        """Creates what is missing from below, then deletes from above; one at a time if in order."""
+        """Creates what is missing from below, then deletes from above; one by one if in order."""
         replicas = owner["spec"]["replicas"]
         ordered = owner["spec"]["podManagementPolicy"] != "Parallel"
         for number in range(replicas):
@@ -65,17 +68,25 @@ class StatefulSets(base.Controller):
         pod = pod_from_template(self.resource, owner, owner["spec"]["template"])
         name = f"{owner['metadata']['name']}-{number}"
         pod["metadata"]["name"] = name
-        pod["metadata"].setdefault("labels", {}).update({
-            REVISION: revision, "statefulset.kubernetes.io/pod-name": name,
-            "apps.kubernetes.io/pod-index": str(number)})
+        pod["metadata"].setdefault("labels", {}).update(
+            {
+                REVISION: revision,
+                "statefulset.kubernetes.io/pod-name": name,
+                "apps.kubernetes.io/pod-index": str(number),
+            }
+        )
         pod["spec"]["hostname"] = name
         pod["spec"]["subdomain"] = owner["spec"].get("serviceName", "")
         try:
             self.cluster.create("pods", owner["metadata"]["namespace"], pod)
         except status.ApiError as error:
-            self.event(owner, "Warning", "FailedCreate",
-                       f"create Pod {name} in StatefulSet {owner['metadata']['name']} failed error:"
-                       f" {error.message}")
+            self.event(
+                owner,
+                "Warning",
+                "FailedCreate",
+                f"create Pod {name} in StatefulSet {owner['metadata']['name']} failed error:"
+                f" {error.message}",
+            )
             raise
 
     def _delete(self, pod):
@@ -84,8 +95,9 @@ class StatefulSets(base.Controller):
 
     def _report(self, owner, revision, key):
         owner = self.store.get(KEY, *key)
-        pods = [p for kind, p in self.store.dependents(owner["metadata"]["uid"])
-                if kind == ("", "pods")]
+        pods = [
+            p for kind, p in self.store.dependents(owner["metadata"]["uid"]) if kind == ("", "pods")
+        ]
         active = [p for p in pods if base.is_active(p)]
         fresh = [p for p in active if (p["metadata"].get("labels") or {}).get(REVISION) == revision]
         before = owner.get("status") or {}
@@ -96,11 +108,14 @@ class StatefulSets(base.Controller):
             "availableReplicas": available(self, owner, active, key),
             "updatedReplicas": len(fresh),
             "updateRevision": revision,
-            "currentRevision": revision if len(fresh) == owner["spec"]["replicas"]
+            "currentRevision": revision
+            if len(fresh) == owner["spec"]["replicas"]
             else before.get("currentRevision", revision),
             "collisionCount": 0,
         }
         now["currentReplicas"] = sum(
-            (p["metadata"].get("labels") or {}).get(REVISION) == now["currentRevision"] for p in active)
+            (p["metadata"].get("labels") or {}).get(REVISION) == now["currentRevision"]
+            for p in active
+        )
         if now != before:
             self.cluster.update("statefulsets", {**copy(owner), "status": now}, "apps", "status")

@@ -18,7 +18,8 @@ class Kubelet:
         self.cluster = cluster
         self.images = Images(cluster.options.image)
         self.pods = {}  # by uid
-        self.down = set()  # names of nodes that are switched off
+        self.nodes = set()  # names of the nodes that it plays
+        self.down = set()  # those of them that are switched off
         self.addresses = set()
         self._next = ADDRESSES_FIRST
         self._dirty = {}
@@ -42,6 +43,7 @@ class Kubelet:
     def add_node(self, name, stock, labels=None):
         value, found = node(name, labels=labels, **stock)
         self.cluster.create("nodes", "", value)
+        self.nodes.add(name)
         self.set_node(name, True, found)
 
     def set_node(self, name, up, stock=None):
@@ -50,9 +52,12 @@ class Kubelet:
         value = copy(self.cluster.store.get(("", "nodes"), "", name))
         value["status"].update(stock or {})
         value["status"]["conditions"] = base.with_condition(
-            value["status"].get("conditions") or [], "Ready", "True" if up else "Unknown",
+            value["status"].get("conditions") or [],
+            "Ready",
+            "True" if up else "Unknown",
             "KubeletReady" if up else "NodeStatusUnknown",
-            "kubelet is posting ready status" if up else "Kubelet stopped posting node status.")
+            "kubelet is posting ready status" if up else "Kubelet stopped posting node status.",
+        )
         self.cluster.update("nodes", value, "", "status")
         if up:
             for pod in self.cluster.store.objects(("", "pods")):
@@ -73,7 +78,7 @@ class Kubelet:
 
     def _look(self, value):
         name, uid = value["spec"].get("nodeName"), value["metadata"]["uid"]
-        if not name or name in self.down or not self.cluster.store.get(("", "nodes"), "", name):
+        if name not in self.nodes or name in self.down:
             return
         pod = self.pods.get(uid)
         if pod is None:
@@ -149,7 +154,7 @@ def parse_node(text):
         if not separator:
             raise ValueError(f"a node is NAME:RESOURCE=COUNT…, and not {text!r}")
         if key.startswith("label."):
-            labels[key[len("label."):]] = value
+            labels[key[len("label.") :]] = value
         else:
             stock[key] = value
     return name, stock, labels

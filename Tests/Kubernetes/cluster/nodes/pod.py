@@ -108,12 +108,20 @@ class Pod:
                 delay = BACKOFF_SECONDS[0]
             container.last = container.state
             if container.restarts:
-                container.state = {"waiting": {
-                    "reason": "CrashLoopBackOff",
-                    "message": f"back-off {int(delay)}s restarting failed container={container.name}"
-                               f" pod={self.name}_{self.namespace}({self.uid})"}}
-                self._event("Warning", "BackOff", "Back-off restarting failed container"
-                            f" {container.name} in pod {self.name}_{self.namespace}({self.uid})")
+                container.state = {
+                    "waiting": {
+                        "reason": "CrashLoopBackOff",
+                        "message": f"back-off {int(delay)}s restarting failed"
+                        f" container={container.name}"
+                        f" pod={self.name}_{self.namespace}({self.uid})",
+                    }
+                }
+                self._event(
+                    "Warning",
+                    "BackOff",
+                    "Back-off restarting failed container"
+                    f" {container.name} in pod {self.name}_{self.namespace}({self.uid})",
+                )
                 self.kubelet.tell(self)
                 await self.clock.sleep(delay)
                 delay = min(BACKOFF_SECONDS[1], delay * 2)
@@ -124,14 +132,18 @@ class Pod:
         image, delay = container.spec["image"], PULL_SECONDS[0]
         while True:
             command = self.kubelet.images.command(image)
-            if command is None and container.spec.get("command") and \
-                    container.spec.get("imagePullPolicy") == "Never":
+            if (
+                command is None
+                and container.spec.get("command")
+                and container.spec.get("imagePullPolicy") == "Never"
+            ):
                 command = []  # it is there already, whatever it is
             if command is not None:
                 return self._arguments(container, command)
             for reason, message in (
-                    ("ErrImagePull", f'failed to pull and unpack image "{image}": not found'),
-                    ("ImagePullBackOff", f'Back-off pulling image "{image}"')):
+                ("ErrImagePull", f'failed to pull and unpack image "{image}": not found'),
+                ("ImagePullBackOff", f'Back-off pulling image "{image}"'),
+            ):
                 container.state = {"waiting": {"reason": reason, "message": message}}
                 self.kubelet.tell(self)
                 self._event("Warning", "Failed", f"Error: {reason}")
@@ -143,8 +155,12 @@ class Pod:
         if spec.get("command"):
             entry = list(spec["command"])
             inner = self.kubelet.images.command(spec["image"])
-            if inner and inner != ["pause"] and "/" not in entry[0] and \
-                    os.path.basename(inner[0]) == entry[0]:
+            if (
+                inner
+                and inner != ["pause"]
+                and "/" not in entry[0]
+                and os.path.basename(inner[0]) == entry[0]
+            ):
                 entry[0] = inner[0]
         return [*entry, *(spec.get("args") or ())]
 
@@ -155,8 +171,9 @@ class Pod:
         try:
             environment = self._environment(container)
         except status.ApiError as error:
-            container.state = {"waiting": {"reason": "CreateContainerConfigError",
-                                           "message": error.message}}
+            container.state = {
+                "waiting": {"reason": "CreateContainerConfigError", "message": error.message}
+            }
             self.kubelet.tell(self)
             await self.clock.sleep(BACKOFF_SECONDS[0])
             return 1, 0
@@ -196,14 +213,22 @@ class Pod:
         folder = container.spec.get("workingDir") or str(self.folder)
         with open(self.log_path, "ab") as log:
             return subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *arguments], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, cwd=folder, env=environment,
-                start_new_session=True)
+                ["setpriv", "--pdeathsig", "KILL", "--", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+            )
 
     def _environment(self, container):
         """The environment: the node's PATH, what Kubernetes adds, and what the container says."""
-        found = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "WEIR_TEST_FOLDER",
-                                                     "LLVM_PROFILE_FILE") if name in os.environ}
+        found = {
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "TMPDIR", "WEIR_TEST_FOLDER", "LLVM_PROFILE_FILE")
+            if name in os.environ
+        }
         found["HOSTNAME"] = self.value["spec"].get("hostname", self.name)
         found["KUBERNETES_SERVICE_HOST"] = self.cluster.server.address
         found["KUBERNETES_SERVICE_PORT"] = str(self.cluster.server.port)
@@ -268,15 +293,22 @@ class Pod:
         reference = source.get(kind) or {}
         data = self._data(kind, reference.get("name", ""), reference.get("optional"))
         if reference.get("key") not in data and not reference.get("optional"):
-            raise status.ApiError(404, f"couldn't find key {reference.get('key')} in"
-                                  f" {kind.removesuffix('KeyRef')} {self.namespace}/"
-                                  f"{reference.get('name')}")
+            raise status.ApiError(
+                404,
+                f"couldn't find key {reference.get('key')} in"
+                f" {kind.removesuffix('KeyRef')} {self.namespace}/"
+                f"{reference.get('name')}",
+            )
         return data.get(reference.get("key"))
 
     def _field(self, path):
-        known = {"status.podIP": self.address, "status.podIPs": self.address,
-                 "status.hostIP": "127.0.0.1", "spec.nodeName": self.node,
-                 "spec.serviceAccountName": self.value["spec"].get("serviceAccountName", "")}
+        known = {
+            "status.podIP": self.address,
+            "status.podIPs": self.address,
+            "status.hostIP": "127.0.0.1",
+            "spec.nodeName": self.node,
+            "spec.serviceAccountName": self.value["spec"].get("serviceAccountName", ""),
+        }
         if path in known:
             return known[path]
         if match := re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path):
@@ -284,8 +316,11 @@ class Pod:
         return str(self.value["metadata"].get(path.removeprefix("metadata."), ""))
 
     def _ports(self, container):
-        return {p["name"]: p["containerPort"] for p in container.spec.get("ports") or ()
-                if p.get("name")}
+        return {
+            p["name"]: p["containerPort"]
+            for p in container.spec.get("ports") or ()
+            if p.get("name")
+        }
 
     # Probes -------------------------------------------------------------------------------------
 
@@ -296,9 +331,13 @@ class Pod:
         container.started = True
         container.ready = not container.spec.get("readinessProbe")
         self.kubelet.tell(self)
-        await asyncio.gather(*(
-            self._watch(container, environment, kind) for kind in ("readinessProbe", "livenessProbe")
-            if container.spec.get(kind)))
+        await asyncio.gather(
+            *(
+                self._watch(container, environment, kind)
+                for kind in ("readinessProbe", "livenessProbe")
+                if container.spec.get(kind)
+            )
+        )
 
     async def _until_started(self, container, environment):
         probe, failures = container.spec["startupProbe"], 0
@@ -312,8 +351,9 @@ class Pod:
         return True
 
     async def _ask(self, container, probe, environment):
-        return await probes.succeeds(probe, self.address, self._ports(container), environment,
-                                     probe["timeoutSeconds"])
+        return await probes.succeeds(
+            probe, self.address, self._ports(container), environment, probe["timeoutSeconds"]
+        )
 
     async def _watch(self, container, environment, kind):
         probe, good, bad = container.spec[kind], 0, 0
@@ -341,8 +381,11 @@ class Pod:
 
     def _unhealthy(self, container, kind):
         self._event("Warning", "Unhealthy", f"{kind} probe failed")
-        self._event("Normal", "Killing", f"Container {container.name} failed {kind.lower()} probe,"
-                    " will be restarted")
+        self._event(
+            "Normal",
+            "Killing",
+            f"Container {container.name} failed {kind.lower()} probe, will be restarted",
+        )
         send(container.process, signal.SIGTERM)
         grace = self.value["spec"].get("terminationGracePeriodSeconds", 30)
         self.tasks.append(asyncio.ensure_future(self._kill_after(container.process, grace)))
@@ -373,8 +416,9 @@ class Pod:
         if hook.get("sleep"):
             await self.clock.sleep(hook["sleep"]["seconds"])
         elif hook:
-            await probes.succeeds(hook, self.address, self._ports(container),
-                                  self._environment(container), 30)
+            await probes.succeeds(
+                hook, self.address, self._ports(container), self._environment(container), 30
+            )
         self._event("Normal", "Killing", f"Stopping container {container.name}")
         send(container.process, signal.SIGTERM)
         await wait(container.process)
@@ -411,8 +455,12 @@ class Pod:
 
         def condition(kind, state, reason="", text=""):
             same = kind in old and old[kind]["status"] == ("True" if state else "False")
-            found = {"type": kind, "status": "True" if state else "False", "lastProbeTime": None,
-                     "lastTransitionTime": old[kind]["lastTransitionTime"] if same else now}
+            found = {
+                "type": kind,
+                "status": "True" if state else "False",
+                "lastProbeTime": None,
+                "lastTransitionTime": old[kind]["lastTransitionTime"] if same else now,
+            }
             if reason and not state:
                 found.update({"reason": reason, "message": text})
             conditions.append(found)
@@ -422,8 +470,11 @@ class Pod:
         condition("ContainersReady", ready, "ContainersNotReady", message)
         started = any(not _creating(c) for c in self.containers)
         found = {
-            **{k: v for k, v in before.items() if k in ("qosClass", "reason", "message",
-                                                         "nominatedNodeName")},
+            **{
+                k: v
+                for k, v in before.items()
+                if k in ("qosClass", "reason", "message", "nominatedNodeName")
+            },
             "phase": self._phase(),
             "conditions": conditions,
             "hostIP": "127.0.0.1",
@@ -437,12 +488,14 @@ class Pod:
 
     def _ready(self):
         return self._annotation(READY, "true") != "false" and all(
-            c.ready and c.running for c in self.containers)
+            c.ready and c.running for c in self.containers
+        )
 
     def _phase(self):
         states = [c.state for c in self.containers]
         if all("terminated" in s for s in states) and (
-                self.leaving or self.value["spec"]["restartPolicy"] != "Always"):
+            self.leaving or self.value["spec"]["restartPolicy"] != "Always"
+        ):
             good = all(s["terminated"]["exitCode"] == 0 for s in states)
             return "Succeeded" if good else "Failed"
         if any(_creating(c) for c in self.containers):
@@ -451,9 +504,16 @@ class Pod:
 
     def _container(self, container):
         image = container.spec["image"]
-        found = {"name": container.name, "state": container.state, "lastState": container.last,
-                 "ready": container.ready, "restartCount": container.restarts, "image": image,
-                 "imageID": f"test://{image}", "started": container.started}
+        found = {
+            "name": container.name,
+            "state": container.state,
+            "lastState": container.last,
+            "ready": container.ready,
+            "restartCount": container.restarts,
+            "image": image,
+            "imageID": f"test://{image}",
+            "started": container.started,
+        }
         if container.running:
             found["containerID"] = f"process://{container.process.pid if container.process else 0}"
         return found
@@ -461,8 +521,12 @@ class Pod:
 
 def _creating(container):
     reason = (container.state.get("waiting") or {}).get("reason", "")
-    return reason in ("ContainerCreating", "ErrImagePull", "ImagePullBackOff",
-                      "CreateContainerConfigError")
+    return reason in (
+        "ContainerCreating",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "CreateContainerConfigError",
+    )
 
 
 def _terminated(code, number, began, reason, message):
@@ -476,8 +540,11 @@ def _terminated(code, number, began, reason, message):
 
 def expand(text, environment):
     """`$(NAME)` becomes the variable's value; `$$` is a dollar; unknown names stay."""
-    return re.sub(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)", lambda m: "$" if m[1] is None
-                  else environment.get(m[1], m[0]), text)
+    return re.sub(
+        r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)",
+        lambda m: "$" if m[1] is None else environment.get(m[1], m[0]),
+        text,
+    )
 
 
 def send(process, number):

@@ -12,13 +12,18 @@ async def succeeds(probe, address, ports, environment, timeout):
                 return await _http(probe["httpGet"], address, ports)
             if probe.get("tcpSocket"):
                 _, writer = await asyncio.open_connection(
-                    address, number(probe["tcpSocket"]["port"], ports))
+                    address, number(probe["tcpSocket"]["port"], ports)
+                )
                 writer.close()
                 return True
             if probe.get("exec"):
                 child = await asyncio.create_subprocess_exec(
-                    *probe["exec"]["command"], env=environment, stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+                    *probe["exec"]["command"],
+                    env=environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                )
                 try:
                     return await child.wait() == 0
                 finally:
@@ -45,8 +50,13 @@ async def _http(action, address, ports):
     port = number(action["port"], ports)
     reader, writer = await asyncio.open_connection(address, port, ssl=context)
     try:
-        lines = [f"GET {action.get('path', '/')} HTTP/1.1", f"Host: {address}:{port}",
-                 "User-Agent: kube-probe/1.34", "Accept: */*", "Connection: close"]
+        lines = [
+            f"GET {action.get('path', '/')} HTTP/1.1",
+            f"Host: {address}:{port}",
+            "User-Agent: kube-probe/1.34",
+            "Accept: */*",
+            "Connection: close",
+        ]
         lines += [f"{h['name']}: {h['value']}" for h in action.get("httpHeaders") or ()]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         answer = await reader.readline()

@@ -33,7 +33,10 @@ class Scheduler(base.Controller):
             self.waiting.pop(base.key_of(event.object), None)
         elif not event.object["spec"].get("nodeName"):
             yield base.key_of(event.object)
-        if event.type == "DELETED" or event.object["status"].get("phase") in ("Succeeded", "Failed"):
+        if event.type == "DELETED" or event.object["status"].get("phase") in (
+            "Succeeded",
+            "Failed",
+        ):
             yield from list(self.waiting)
 
     def _node_keys(self, event):
@@ -46,8 +49,12 @@ class Scheduler(base.Controller):
 
     def sync(self, key):
         pod = self.find("pods", *key)
-        if pod is None or pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp") \
-                or pod["spec"].get("schedulerName") != "default-scheduler":
+        if (
+            pod is None
+            or pod["spec"].get("nodeName")
+            or pod["metadata"].get("deletionTimestamp")
+            or pod["spec"].get("schedulerName") != "default-scheduler"
+        ):
             self.waiting.pop(key, None)
             return
         if self._more_important_waits(pod):
@@ -65,8 +72,12 @@ class Scheduler(base.Controller):
             self.waiting.pop(key, None)
             best = min(fitting, key=lambda n: self._fullness(n, pod))
             self.api.bind(*key, best["metadata"]["name"])
-            self.event(pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to"
-                       f" {best['metadata']['name']}")
+            self.event(
+                pod,
+                "Normal",
+                "Scheduled",
+                f"Successfully assigned {key[0]}/{key[1]} to {best['metadata']['name']}",
+            )
             return
         self.waiting[key] = pod["spec"].get("priority", 0)
         self._unschedulable(pod, len(nodes), reasons)
@@ -77,7 +88,8 @@ class Scheduler(base.Controller):
             (found := self.find("pods", *key)) is not None
             and found["spec"].get("priority", 0) > pod["spec"].get("priority", 0)
             and not found["spec"].get("nodeName")
-            for key in list(self.queue.keys)[:64])
+            for key in list(self.queue.keys)[:64]
+        )
 
     def _fullness(self, node, pod):
         """The emptiest node first; those with rare resources last, for those that need them."""
@@ -85,8 +97,14 @@ class Scheduler(base.Controller):
         asked = admission.pod_requests(pod)
         rare = sum(1 for name in room if "/" in name and name not in asked)
         used = self.used[node["metadata"]["name"]]
-        share = max((used[name] / quantity.parse(room[name]) for name in room
-                     if quantity.parse(room[name])), default=0)
+        share = max(
+            (
+                used[name] / quantity.parse(room[name])
+                for name in room
+                if quantity.parse(room[name])
+            ),
+            default=0,
+        )
         return (rare, share, node["metadata"]["name"])
 
     def _reasons(self, pod, node):
@@ -99,7 +117,9 @@ class Scheduler(base.Controller):
             return ["node(s) didn't match Pod's node affinity/selector"]
         for taint in spec.get("taints") or ():
             if taint["effect"] in ("NoSchedule", "NoExecute") and not _tolerates(pod, taint):
-                return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
+                return [
+                    f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
+                ]
         room = node["status"].get("allocatable") or {}
         used = self.used[node["metadata"]["name"]]
         found = []
@@ -113,17 +133,20 @@ class Scheduler(base.Controller):
             listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
             message = f"0/{nodes} nodes are available: {listed}."
             if not self.cluster.options.old_words:
-                message += (f" preemption: 0/{nodes} nodes are available: {nodes} No preemption victims"
-                            " found for incoming pod.")
+                message += (
+                    f" preemption: 0/{nodes} nodes are available: {nodes} No preemption victims"
+                    " found for incoming pod."
+                )
         else:
             message = "no nodes available to schedule pods"
         old = base.condition(pod, "PodScheduled")
         if old and old.get("message") == message:
             return
-        conditions = (pod["status"].get("conditions") or [])
+        conditions = pod["status"].get("conditions") or []
         changed = copy(pod)
         changed["status"]["conditions"] = base.with_condition(
-            conditions, "PodScheduled", "False", "Unschedulable", message)
+            conditions, "PodScheduled", "False", "Unschedulable", message
+        )
         self.cluster.update("pods", changed, "", "status")
         self.event(pod, "Warning", "FailedScheduling", message)
 
@@ -132,22 +155,40 @@ def _tolerates(pod, taint):
     for toleration in pod["spec"].get("tolerations") or ():
         if toleration.get("effect") not in (None, "", taint["effect"]):
             continue
-        if toleration.get("operator") == "Exists" and toleration.get("key") in (None, "", taint["key"]):
+        if toleration.get("operator") == "Exists" and toleration.get("key") in (
+            None,
+            "",
+            taint["key"],
+        ):
             return True
-        if toleration.get("key") == taint["key"] and \
-                toleration.get("value", "") == taint.get("value", ""):
+        if toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get(
+            "value", ""
+        ):
             return True
     return False
 
 
 def node(name, cpu="64", memory="512Gi", pods="10000", labels=None, **extended):
     """A node as it registers itself; `extended` are further resources by name."""
-    stock = {"cpu": cpu, "memory": memory, "pods": pods,
-             **{resource: str(count) for resource, count in extended.items()}}
+    stock = {
+        "cpu": cpu,
+        "memory": memory,
+        "pods": pods,
+        **{resource: str(count) for resource, count in extended.items()},
+    }
     return {
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os":
-                                              "linux", **(labels or {})}},
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                **(labels or {}),
+            },
+        },
         "spec": {},
         "status": {},
-    }, {"capacity": stock, "allocatable": dict(stock),
-        "nodeInfo": {"kubeletVersion": "v1.34.0", "operatingSystem": "linux"}}
+    }, {
+        "capacity": stock,
+        "allocatable": dict(stock),
+        "nodeInfo": {"kubeletVersion": "v1.34.0", "operatingSystem": "linux"},
+    }
