@@ -44,8 +44,8 @@ extension ControlPlane {
             let spec = RolloutSpec(model, self.configuration)
         else {
             throw RolloutRefusal(
-                "\(model.name) has fixed `weights`, or no `live` variant: remove `weights` and name "
-                    + "one in `live` to have rollouts"
+                "\(model.name) has fixed `weights`, or no `live` variant: remove `weights` and "
+                    + "name one in `live` to have rollouts"
             )
         }
         try driver.perform(command, of: model.name, spec)

@@ -217,8 +217,8 @@ extension ControlPlane {
     func checkMayScale(_ group: String) throws(ClusterError) {
         if let model = self.rolloutDriver?.claimant(ofGroup: group) {
             throw ClusterError(
-                "`\(group)` gets its replicas from a rollout of model `\(model)`: wait for its end, "
-                    + "or end it with `weir rollout abort \(model)`"
+                "`\(group)` gets its replicas from a rollout of model `\(model)`: wait for its "
+                    + "end, or end it with `weir rollout abort \(model)`"
             )
         }
         guard let (model, _) = self.scaling?.plan.owner(ofGroup: group),

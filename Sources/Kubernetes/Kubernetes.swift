@@ -17,8 +17,8 @@ import Core
 // What is retried: where the server says how long to wait (429 and 5xx with `Retry-After`), a read
 // whose connection broke (twice), and once after 401, with a credential had anew. Writes are not
 // repeated otherwise: callers read again and decide again. (libcurl repeats what meets a kept
-// connection that the server has closed; versions and names make that harmless.) TLS is always verified, unless a
-// kubeconfig says in so many words that it must not be.
+// connection that the server has closed; versions and names make that harmless.) TLS is always
+// verified, unless a kubeconfig says in so many words that it must not be.
 //
 // Versions of objects are compared for equality only, unless `isAtLeast` is asked for. Objects are
 // trees of JSON, cut down by a `Projection` while they are read, or values made of that.

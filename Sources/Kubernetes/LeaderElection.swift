@@ -5,7 +5,7 @@ import Core
 // Decides who of several processes leads, by a Lease object that the leader renews, as client-go's
 // leader election does. Asks nothing itself and reads no clock.
 //
-//   follower ──lease free or expired, update taken──▸ leader ──not renewed in time, or lost──▸ ended
+//   follower ──lease free or expired, we took it──▸ leader ──not renewed in time, or lost──▸ ended
 //       ▲                                               └──release──▸ released
 //       └──held by another: wait a period──┘
 //

@@ -2,8 +2,8 @@ import Core
 
 /// The gateways there are, and who of them was heard.
 ///
-/// What a gateway did not report is unknown, not zero. While a few are missing, the others speak for
-/// all and decisions allow for it; where half or more are missing nobody was heard.
+/// What a gateway did not report is unknown, not zero. While a few are missing, the others speak
+/// for all and decisions allow for it; where half or more are missing nobody was heard.
 package struct GatewayRoll: Sendable {
     package struct Gateway: Sendable, Hashable {
         /// Names it in a `LoadLedger`; never used again.
@@ -55,8 +55,8 @@ package struct GatewayRoll: Sendable {
         self.byIdentity[identity]?.answeredAt = now
     }
 
-    /// Gateways that take requests, or may, and have not answered lately. One that is ending, or has
-    /// not begun, takes none.
+    /// Gateways that take requests, or may, and have not answered lately. One that is ending, or
+    /// has not begun, takes none.
     package func missing(at now: Instant) -> Int {
         self.byIdentity.values.count { gateway in
             let isExpected =

@@ -4,7 +4,7 @@
 // in, values come out; the shell that reads and writes the objects is in Clusters and Control.
 //
 //   EndpointSlices ─▶ EndpointTable ─▶ EndpointChange          whom the gateway sends requests to
-//   Pods, ReplicaSets ─▶ PodCondition, CreationFailure         whether a replica comes, and if not, why
+//   Pods, ReplicaSets ─▶ PodCondition, CreationFailure         whether a replica comes, or why not
 //   ScaleDown: choose, drain, mark, write, forget              which replicas leave
 //   WriterWatch                                                who else writes the same number
 //   GatewayRoll                                                which gateways were heard

@@ -4,12 +4,13 @@ import Core
 /// One workload's way from the replicas it has to those it should have.
 ///
 /// A rise is written at once. A fall goes replica by replica: choose a victim, let the gateways
-/// drain it, mark it with a deletion cost so that the ReplicaSet controller takes this one, and only
-/// then write the smaller number. Each `step` looks at everything anew and says what should hold
-/// now, so that a lost call, a restart or another leader changes nothing but the time it takes.
+/// drain it, mark it with a deletion cost so that the ReplicaSet controller takes this one, and
+/// only then write the smaller number. Each `step` looks at everything anew and says what should
+/// hold now, so that a lost call, a restart or another leader changes nothing but the time it
+/// takes.
 ///
-/// A victim is waited for until its drain deadline. One that was given up by a smaller number and is
-/// still there after `goneMax` was not taken: it is served again and loses its mark.
+/// A victim is waited for until its drain deadline. One that was given up by a smaller number and
+/// is still there after `goneMax` was not taken: it is served again and loses its mark.
 package struct ScaleDown: Sendable {
     /// One pod, as observed now.
     package struct Pod: Sendable, Hashable {
@@ -64,8 +65,8 @@ package struct ScaleDown: Sendable {
         package var write: Write?
     }
 
-    /// The deletion cost of a victim. A number nobody else would think of: a mark that is found on a
-    /// pod that stays is ours, also after a restart, and is taken away.
+    /// The deletion cost of a victim. A number nobody else would think of: a mark that is found on
+    /// a pod that stays is ours, also after a restart, and is taken away.
     package static let mark = -30_817
     /// How long a pod may take to go once the smaller number was written.
     package static let goneMax = Duration.seconds(60)

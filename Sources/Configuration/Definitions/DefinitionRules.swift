@@ -69,7 +69,7 @@ extension CustomResourceDefinitions {
         ),
         DefinitionRule(
             "has(self.live) || has(self.weights) || size(self.variants) == 1",
-            "is missing: nothing says which of the variants should serve; write `live` or `weights`",
+            "is missing: nothing says which variant should serve; write `live` or `weights`",
             field: "live"
         ),
         DefinitionRule(

@@ -235,8 +235,8 @@ struct DefinitionStatus {
             "checkpoint",
             .text(
                 """
-                What a controller needs to go on where another one stopped: the evidence so far and \
-                all else, as JSON. For Weir alone; do not edit it.
+                What a controller needs to go on where another one stopped: the evidence so far \
+                and all else, as JSON. For Weir alone; do not edit it.
                 """,
                 max: 524_288
             )

@@ -146,8 +146,8 @@ extension RolloutDriver {
 
     // MARK: Writing
 
-    /// Brings the autoscaler's plan, and the replicas of what it does not scale, to what the models'
-    /// rollouts ask for now.
+    /// Brings the autoscaler's plan, and the replicas of what it does not scale, to what the
+    /// models' rollouts ask for now.
     func refreshCapacity(of models: [String]) {
         guard self.control.processes != nil else { return }
         self.refreshPlan(models)

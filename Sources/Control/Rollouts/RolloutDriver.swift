@@ -9,8 +9,8 @@ import Proxy
 import Rollouts
 import Scraping
 
-/// Drives the rollouts of `weir run`: asks the workers once per second while one runs, and does what
-/// the machines say with snapshots, process replicas, files and calls to the outside.
+/// Drives the rollouts of `weir run`: asks the workers once per second while one runs, and does
+/// what the machines say with snapshots, process replicas, files and calls to the outside.
 final class RolloutDriver: RolloutExecutor, RolloutWorld {
     static let period = Duration.seconds(1)
     /// What has not answered by then is decided without.
