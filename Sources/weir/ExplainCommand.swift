@@ -7,7 +7,8 @@ struct Explain: ParsableCommand {
         abstract: "Say why a model has the replicas and the weights it has.",
         discussion: """
             Shows the shares of the variants and what a rollout makes of them; what was measured, \
-            what each target of the ScalingPolicy recommends, which limits changed that, and what was decided; then the last changes.
+            what each target of the ScalingPolicy recommends, which limits changed \
+            that, and what was decided; then the last changes.
 
             Examples:
               weir explain digits
