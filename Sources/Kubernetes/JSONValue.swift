@@ -136,6 +136,10 @@ extension JSONValue: Equatable {
 
     private static func areEqual(_ left: [Member], _ right: [Member]) -> Bool {
         guard left.count == right.count else { return false }
+        // The common case, and the only one in which a name that occurs twice is equal to itself.
+        if zip(left, right).allSatisfy({ $0.name == $1.name && $0.value == $1.value }) {
+            return true
+        }
         let others = Dictionary(right.map { ($0.name, $0.value) }) { first, _ in first }
         return left.allSatisfy { others[$0.name] == $0.value }
     }

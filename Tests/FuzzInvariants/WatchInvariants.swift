@@ -84,8 +84,8 @@ enum WatchInvariants {
 
     private static func violation(value: JSONValue) -> String? {
         guard let again = try? JSONValue(value.bytes) else { return "cannot be read again" }
-        // Numbers too large for 64 bits are doubles, which are written exactly.
-        return again == value ? nil : "\(value.text) became \(again.text)"
+        return again == value && again.text == value.text
+            ? nil : "\(value.text) became \(again.text)"
     }
 
     private static func violation(status bytes: [UInt8]) -> String? {
