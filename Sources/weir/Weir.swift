@@ -11,7 +11,7 @@ struct Weir: ParsableCommand {
             """,
         version: "weir \(WeirVersion.current)",
         subcommands: [
-            Run.self, Check.self, Get.self, Explain.self, Scale.self, LoadCommand.self,
+            Run.self, GatewayCommand.self, ControllerCommand.self, Check.self, Get.self, Explain.self, Scale.self, LoadCommand.self,
             SimulateCommand.self, ModelSimulatorCommand.self, Completion.self,
             SentinelCommand.self,
         ]
