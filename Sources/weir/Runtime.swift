@@ -62,8 +62,8 @@ final class Runtime {
         self.warnOfWhatIsMissing(configuration)
     }
 
-    /// What every role does first: before any thread starts, so that all of them leave signals to the
-    /// control loop.
+    /// What every role does first: before any thread starts, so that all of them leave signals to
+    /// the control loop.
     static func prepareProcess() {
         SignalSource.block(Self.handledSignals)
         signal(SIGPIPE, SIG_IGN)

@@ -14,9 +14,9 @@ package protocol ReplicaSource: AnyObject {
 /// The endpoints of Services as a gateway sees them: replicas to send requests to, and no others.
 ///
 /// A group is a Service and a port. Slices come and go by `put` and `remove`; endpoints that
-/// terminate, or that the controller asks to drain, are `draining` until nothing is in flight there,
-/// and then `stopping`. What the controller asks holds for a while only, so that replicas come back
-/// by themselves where it is gone. On the control loop's thread.
+/// terminate, or that the controller asks to drain, are `draining` until nothing is in flight
+/// there, and then `stopping`. What the controller asks holds for a while only, so that replicas
+/// come back by themselves where it is gone. On the control loop's thread.
 package final class SliceCluster: ReplicaSource {
     /// Where a group's endpoints come from.
     package struct Backend: Hashable {

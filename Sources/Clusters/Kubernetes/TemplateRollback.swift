@@ -5,8 +5,8 @@ import Kubernetes
 /// ReplicaSet, without what belongs to the ReplicaSet or to the Deployment itself.
 package enum TemplateRollback {
     package enum Outcome: Equatable {
-        /// A JSON patch (RFC 6902) of the Deployment, and the revision that it returns to. Refused by
-        /// the server if the Deployment has changed since it was read.
+        /// A JSON patch (RFC 6902) of the Deployment, and the revision that it returns to. Refused
+        /// by the server if the Deployment has changed since it was read.
         case patch(JSONValue, revision: Int)
         /// The template is that of the revision already.
         case unchanged(revision: Int)

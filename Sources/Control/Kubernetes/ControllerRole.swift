@@ -17,8 +17,8 @@ import Orchestration
 //   pods, Deployments ────────▶ ReplicaLedger ────────────┘        └─▶ ModelStatuses, events
 //
 // Several may run; the one that holds the Lease decides and writes, the others keep their copies of
-// the objects warm. Every write asks `LeaderElector.mayWrite` at that very moment. A new leader knows
-// nothing of loads, so it takes nothing away until its windows are full again.
+// the objects warm. Every write asks `LeaderElector.mayWrite` at that very moment. A new leader
+// knows nothing of loads, so it takes nothing away until its windows are full again.
 
 /// The controller of a cluster. On the control loop's thread.
 package final class ControllerRole {

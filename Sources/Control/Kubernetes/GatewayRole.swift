@@ -10,14 +10,14 @@ import Proxy
 // Design note
 //
 // `weir gateway`: serves the models of a cluster. It reads Models and EndpointSlices itself, asks
-// nobody else and writes nothing, so that it goes on with what it knows while the controller, or the
-// API server, is gone.
+// nobody else and writes nothing, so that it goes on with what it knows while the controller, or
+// the API server, is gone.
 //
 //   Models, policies ─▶ ResourceDirectory ─▶ Configuration ─┐
 //   EndpointSlices ─▶ SliceCluster ─────────────────────────┴─▶ ControlPlane ─▶ workers
 //
-// Ready: every resource and every slice has been read once, and the workers have the table. Leaving:
-// not ready any more, wait until everybody has noticed, then drain.
+// Ready: every resource and every slice has been read once, and the workers have the table.
+// Leaving: not ready any more, wait until everybody has noticed, then drain.
 
 /// The gateway of a cluster. On the control loop's thread.
 package final class GatewayRole {

@@ -21,9 +21,9 @@ package struct ResourceText: Sendable, Equatable {
 
 /// Makes a configuration of many resources that change one by one, where each may be wrong.
 ///
-/// A mistake concerns the resource it is in and no other one: what is new and wrong is left out, and
-/// its last good state, if there was one, stays in force. What models refer to stays with them when
-/// it is deleted. Nobody who serves well stops serving because of what somebody else wrote.
+/// A mistake concerns the resource it is in and no other one: what is new and wrong is left out,
+/// and its last good state, if there was one, stays in force. What models refer to stays with them
+/// when it is deleted. Nobody who serves well stops serving because of what somebody else wrote.
 package struct ResourceKeeper {
     /// What became of one resource.
     package enum Verdict: Sendable, Equatable {
