@@ -70,11 +70,12 @@ import Testing
         #expect(problems.contains { $0.message.contains("nonsense") })
     }
 
-    @Test func keepsTheLastGoodState() {
+    @Test func keepsTheLastGoodState() throws {
         var keeper = ResourceKeeper(base: [Self.base])
         _ = keeper.assemble([self.model("a", aliases: ["one"])])
         let bad = self.model("a", aliases: ["two"], extra: ",\"nonsense\":1")
-        let outcome = keeper.assemble([bad, self.model("b")])
+        let assembled = keeper.assemble([bad, self.model("b")])
+        let outcome = try #require(assembled)
         #expect(self.names(outcome) == ["a", "b"])
         #expect(outcome.configuration.models.first { $0.name == "a" }?.spec.aliases == ["one"])
         guard case .keptOld = outcome.verdicts["models.weir.dev ns/a"] else {
