@@ -2,9 +2,9 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-autoscaling demo-stop bench bench-micro bench-control bench-pods \
-    bench-autoscaling bench-rollouts bench-instructions loadtest test test-kubernetes \
-    test-sanitized fuzz lint format modules clean
+.PHONY: help setup build demo demo-autoscaling demo-rollout demo-stop bench bench-micro \
+    bench-control bench-pods bench-autoscaling bench-rollouts bench-instructions loadtest \
+    test test-kubernetes test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -28,6 +28,9 @@ demo: ## two real models, real images, a killed replica, changed weights (KEEP=1
 demo-autoscaling: ## an hour of real traffic in two minutes: replicas from none and back to none
 	@SPEED="$(SPEED)" SCALE="$(SCALE)" HTTP_PORT="$(HTTP_PORT)" ADMIN_PORT="$(ADMIN_PORT)" \
 	    scripts/demo/autoscaling
+
+demo-rollout: ## a better model goes live; one that fails, one that is slow and one that is wrong do not
+	@RATE="$(RATE)" HTTP_PORT="$(HTTP_PORT)" ADMIN_PORT="$(ADMIN_PORT)" scripts/demo/rollouts
 
 demo-stop: ## end what `make demo KEEP=1` left running
 	@scripts/demo/run --stop

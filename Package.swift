@@ -254,10 +254,10 @@ let package = Package(
                 "Core", "LoopTestSupport",
             ]
         ),
-        test("ProxyTests", ["Proxy", "Traffic", "EventLoop", "Core"]),
+        test("ProxyTests", ["Proxy", "Rollouts", "Traffic", "EventLoop", "Core"]),
         test(
             "WireTests",
-            ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "TestSupport"]
+            ["Proxy", "Rollouts", "EventLoop", "HTTP", "Traffic", "Core", "TestSupport"]
         ),
         test(
             "ClustersTests",
@@ -274,8 +274,9 @@ let package = Package(
         test(
             "ControlTests",
             [
-                "Control", "Autoscaling", "Configuration", "Clusters", "Proxy", "HTTPService",
-                "HTTP", "Traffic", "EventLoop", "Scraping", "Signals", "Core", "LoopTestSupport",
+                "Control", "Autoscaling", "Rollouts", "Configuration", "Clusters", "Proxy",
+                "HTTPService", "HTTP", "Traffic", "EventLoop", "Scraping", "Signals", "Core",
+                "LoopTestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),

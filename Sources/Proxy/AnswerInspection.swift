@@ -7,8 +7,8 @@ import Traffic
 /// that is none, and what should be equal between a request's answer and its copy's.
 ///
 /// The bytes are kept until the answer is complete, `bytesMax` at most; of a longer one nothing is
-/// said. Understood are OpenAI's chat and completions, as JSON and as events, and the Open Inference
-/// Protocol's JSON; of anything else only whether it is the same.
+/// said. Understood are OpenAI's chat and completions, as JSON and as events, and the Open
+/// Inference Protocol's JSON; of anything else only whether it is the same.
 final class AnswerInspection {
     enum Format {
         case json

@@ -29,8 +29,8 @@ extension Exchange {
         }
     }
 
-    /// A try failed and another follows: the variant is judged by the failure, whatever comes of the
-    /// request.
+    /// A try failed and another follows: the variant is judged by the failure, whatever comes of
+    /// the request.
     func recordFailedTry(_ kind: UpstreamErrorKind, at endpoint: Endpoint) {
         guard let model = self.model, let arm = self.variant?.trial else { return }
         var outcome = self.blankOutcome

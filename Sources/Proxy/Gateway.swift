@@ -163,8 +163,8 @@ package final class Gateway {
         }
     }
 
-    /// Asks every worker for what it measured of rollouts since it was asked last; `take` runs on the
-    /// control thread for each that answers. One that answers late loses nothing.
+    /// Asks every worker for what it measured of rollouts since it was asked last; `take` runs on
+    /// the control thread for each that answers. One that answers late loses nothing.
     package func collectTrials(_ take: @escaping ([TrialReport]) -> Void) {
         if self.isStopped { return }
         let take = LoopBound(take, loop: self.control)

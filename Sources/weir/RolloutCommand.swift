@@ -10,8 +10,8 @@ struct RolloutGroup: ParsableCommand {
         abstract: "Move a model to another variant step by step, and watch or steer that.",
         discussion: """
             Exit codes of `status`, `start --watch`, `promote --watch` and `retry --watch`: 0 the \
-            wanted variant is live, 2 it was rolled back, 3 the rollout waits for somebody, 4 it is \
-            under way (without --watch), 1 an error.
+            wanted variant is live, 2 it was rolled back, 3 the rollout waits for somebody, 4 it \
+            is under way (without --watch), 1 an error.
 
             Examples:
               weir rollout start digits v2 --watch
@@ -161,7 +161,7 @@ struct RolloutStart: ParsableCommand {
             let client = try self.options.client()
             let document = try client.start(self.variant)
             Output.line(RolloutText.headline(document))
-            return try self.watching.follow(client)
+            return try self.watching.follow(client, wanted: self.variant)
         }
     }
 }
@@ -333,7 +333,8 @@ struct WatchOptions: ParsableArguments {
     }
 
     /// The exit code: of what the rollout came to, or of where it stands now.
-    func follow(_ client: RolloutClient) throws -> ExitCode {
+    /// - Parameter wanted: the variant that should be live; another one is as good as a rollback.
+    func follow(_ client: RolloutClient, wanted: String? = nil) throws -> ExitCode {
         guard self.watch else { return .success }
         var watcher = RolloutWatcher()
         let began = EventLoop.readClock()
@@ -344,6 +345,9 @@ struct WatchOptions: ParsableArguments {
                 heardAt = EventLoop.readClock()
                 watcher.show(document)
                 let code = RolloutExit.code(document)
+                if code == RolloutExit.live, let wanted, document["stable"] != .string(wanted) {
+                    return RolloutExit.rolledBack
+                }
                 if code != RolloutExit.underWay { return code }
             } catch let error as AdminClientError where error.isSilence {
                 if EventLoop.readClock().seconds(since: heardAt) > Self.silenceSecondsMax {

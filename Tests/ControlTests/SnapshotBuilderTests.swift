@@ -3,6 +3,7 @@ import Control
 import Core
 import EventLoop
 import Proxy
+import Rollouts
 import Synchronization
 import Testing
 import Traffic
@@ -332,5 +333,57 @@ extension TrafficSnapshot {
         if isAccepted {
             #expect(try Workshop().build(text).route(host: "a", path: prefix) == "one")
         }
+    }
+}
+
+/// What a rollout makes of a model's route.
+@Suite struct SnapshotTrafficTests {
+    private static let river = Documents.model(
+        "river",
+        """
+        live: v1
+        variants:
+        - {name: v1, endpoints: ["http://127.0.0.1:1"]}
+        - {name: v2, endpoints: ["http://127.0.0.1:2"]}
+        """
+    )
+
+    private func plan(_ generation: Int, _ canary: Int) -> TrafficPlan {
+        TrafficPlan(
+            generation: generation,
+            weights: [.init("v1", 100 - canary), .init("v2", canary)].filter { $0.percent > 0 }
+        )
+    }
+
+    @Test func theRolloutsPlanTakesThePlaceOfTheConfigurations() throws {
+        let builder = SnapshotBuilder { _, _ in }
+        let configuration = try Documents.load(Self.river)
+        let trial = Trial(number: 1, inspectsAnswers: false, failuresMax: 0) {}
+        var traffic: SnapshotBuilder.Traffic?
+        func route() throws -> ModelRoute {
+            let snapshot = builder.build(configuration, traffic: { _ in traffic }) { _, _ in [] }
+            return try #require(snapshot.models.compactMap { $0 }.first)
+        }
+        #expect(try route().variants.map(\.weight) == [100, 0])
+        var plan = self.plan(2, 30)
+        plan.headerRoute = HeaderRoute(name: "x-canary", value: "yes")
+        plan.mirrorTo = "v2"
+        plan.mirrorPercent = 50
+        traffic = SnapshotBuilder.Traffic(plan, canary: "v2", trial: trial)
+        let first = try route()
+        #expect(first.variants.map(\.weight) == [70, 30])
+        #expect(first.variants.map { $0.trial?.arm } == [.stable, .canary])
+        #expect(first.variants.map { $0.trial?.generation } == [2, 2])
+        #expect(first.settings.headerRoute?.variant == 1)
+        #expect(first.settings.mirror?.share == 0.5)
+        // Nothing has changed: the workers keep what they have.
+        #expect(try route() === first)
+        traffic = SnapshotBuilder.Traffic(self.plan(3, 0), canary: "v2", trial: trial)
+        let second = try route()
+        #expect(second.variants.map(\.weight) == [100, 0])
+        #expect(second.settings.headerRoute == nil)
+        #expect(second.settings.mirror == nil)
+        traffic = SnapshotBuilder.Traffic(self.plan(4, 100))
+        #expect(try route().variants.allSatisfy { $0.trial == nil })
     }
 }

@@ -6,6 +6,10 @@ Both learn handwritten digits (8 by 8 pixels, from scikit-learn) from the same s
 * v1 is weak on purpose: a logistic regression that sees only the sixteen pixels in the middle;
 * v2 is better: a support vector machine that sees all sixty-four.
 
+With --flawed there are three more, for the demonstration of rollouts. They have learned what v2
+has, and each has one flaw (see flawed.py): v3 fails for some requests, v4 is slow, v5 answers
+wrongly.
+
 The images that neither has seen are written beside them for the driver, which compares what the
 models answer through the gateway with the true labels. Training takes about a second; it is
 skipped when everything is there already and was made by this very file and library version.
@@ -21,6 +25,7 @@ import sys
 import tempfile
 
 MODEL_NAME = "digits"
+FLAWED = pathlib.Path(__file__).with_name("flawed.py")
 SEED = 20
 TEST_SHARE = 0.4
 CENTRE_PIXELS = [row * 8 + column for row in range(2, 6) for column in range(2, 6)]
@@ -46,11 +51,11 @@ def build_better():
     return make_pipeline(MinMaxScaler(), SVC(gamma=0.5, C=3.0))
 
 
-def model_settings(version):
+def model_settings(version, implementation):
     """What MLServer reads about the model; the name is what stands in the request path."""
     return {
         "name": MODEL_NAME,
-        "implementation": "mlserver_sklearn.SKLearnModel",
+        "implementation": implementation,
         "parameters": {"uri": "./model.joblib", "version": version},
     }
 
@@ -69,12 +74,12 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def save_model(directory, model, version):
+def save_model(directory, model, version, implementation="mlserver_sklearn.SKLearnModel"):
     import joblib
 
     directory.mkdir(parents=True)
     joblib.dump(model, directory / "model.joblib")
-    write_json(directory / "model-settings.json", model_settings(version))
+    write_json(directory / "model-settings.json", model_settings(version, implementation))
     write_json(directory / "settings.json", server_settings())
 
 
@@ -82,11 +87,11 @@ def fingerprint():
     """Names what the saved models depend on: this file and the library that pickles them."""
     import sklearn
 
-    text = pathlib.Path(__file__).read_bytes() + sklearn.__version__.encode()
+    text = pathlib.Path(__file__).read_bytes() + FLAWED.read_bytes() + sklearn.__version__.encode()
     return hashlib.sha256(text).hexdigest()
 
 
-def train(output):
+def train(output, with_flawed):
     """Trains and saves; returns {"digits-v1": accuracy, …}, measured on the held-out images."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -100,6 +105,11 @@ def train(output):
         model.fit(train_images, train_labels)
         accuracy[f"digits-{version}"] = round(float(model.score(test_images, test_labels)), 4)
         save_model(output / f"digits-{version}", model, version)
+    if with_flawed:
+        for version, flaw in (("v3", "Failing"), ("v4", "Slow"), ("v5", "Wrong")):
+            folder = output / f"digits-{version}"
+            save_model(folder, model, version, f"flawed.{flaw}")
+            shutil.copy(FLAWED, folder / "flawed.py")
     held_out = {
         "images": test_images.astype(int).tolist(),
         "labels": test_labels.astype(int).tolist(),
@@ -132,6 +142,7 @@ def trained_before(output):
 def main():
     parser = argparse.ArgumentParser(description="Train the demonstration's two classifiers.")
     parser.add_argument("--output", required=True, type=pathlib.Path, help="folder for the models")
+    parser.add_argument("--flawed", action="store_true", help="also the variants with a flaw")
     parser.add_argument("--force", action="store_true", help="train even if nothing changed")
     arguments = parser.parse_args()
     output = arguments.output
@@ -143,7 +154,7 @@ def main():
         # Made beside and moved into place: an interrupted training leaves nothing half-made.
         fresh = pathlib.Path(tempfile.mkdtemp(prefix="models-", dir=output.parent))
         try:
-            accuracy = train(fresh)
+            accuracy = train(fresh, arguments.flawed)
             shutil.rmtree(output, ignore_errors=True)
             os.replace(fresh, output)
         finally:

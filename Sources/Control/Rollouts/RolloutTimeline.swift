@@ -91,7 +91,7 @@ package struct RolloutTimeline: Sendable, Equatable, Codable {
         self.gather(1, observation.canary)
         let last = self.points.last?.at ?? self.startedAt
         guard wall - last >= self.stride || self.points.isEmpty else { return }
-        if status.reports.count != self.metrics.count || self.metrics.isEmpty {
+        if status.reports.map(\.name) != self.metrics.map(\.name) {
             self.metrics = status.reports.map { Metric(name: $0.name, threshold: $0.threshold) }
         }
         self.points.append(

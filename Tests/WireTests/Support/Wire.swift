@@ -26,6 +26,8 @@ final class Wire {
         var name = "v1"
         var weight = 1
         var endpoints: [Endpoint]
+        /// Its part in a rollout.
+        var trial: TrialArm?
     }
 
     /// Defaults with deadlines far beyond what a healthy test takes.
@@ -219,7 +221,12 @@ final class Wire {
             name: model.name,
             settings: model.settings,
             variants: model.variants.map {
-                VariantRoute(name: $0.name, weight: $0.weight, endpoints: $0.endpoints)
+                VariantRoute(
+                    name: $0.name,
+                    weight: $0.weight,
+                    endpoints: $0.endpoints,
+                    trial: $0.trial
+                )
             },
             shared: shared
         )
@@ -249,6 +256,23 @@ final class Wire {
     private final class UncheckedReference<Value: Sendable>: Sendable {
         let result: Locked<Value?>
         init(_ result: consuming Locked<Value?>) { self.result = result }
+    }
+
+    /// What all workers measured of rollouts since the last call.
+    func trials() -> [TrialReport] {
+        let done = DispatchSemaphore(value: 0)
+        let reports = Locked<[TrialReport]>([])
+        let workers = self.onControl { $0.workerCount }
+        self.control.post { [gateway] in
+            gateway.value.collectTrials { part in
+                reports.withLock { $0 += part }
+                done.signal()
+            }
+        }
+        for _ in 0..<workers {
+            precondition(done.wait(timeout: Self.patience) == .success, "no worker answered")
+        }
+        return reports.withLock { $0 }
     }
 
     /// What all workers measured.
