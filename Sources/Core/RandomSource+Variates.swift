@@ -11,8 +11,8 @@
 /// The layers under one density.
 private struct Ziggurat: Sendable {
     static let count = 256
-    /// Of each layer, from the base up, and 0 above the last. The base has a tail; its width is that
-    /// of a rectangle with the area of both.
+    /// Of each layer, from the base up, and 0 above the last. The base has a tail; its width is
+    /// that of a rectangle with the area of both.
     let widths: [Double]
     /// The density at each width.
     let heights: [Double]
