@@ -13,13 +13,15 @@
 //
 // Inside. `Demand` keeps the load and forecasts it (`Forecaster`, `Seasonal`); `Capability` learns
 // what a replica does at which load (`LoadCurve`); `Staffing` plays forecast errors through so many
-// replicas and says how many hold the objective; `Mix` chooses among interchangeable variants. The
-// extensions of `VariantState` ask the targets, then go through the constraints in order.
+// replicas and says how many hold the objective; `Rehearsal` lets plans with more and less room
+// play along and takes the cheapest that would have held it; `Mix` chooses among interchangeable
+// variants. The extensions of `VariantState` ask the targets, then go through the constraints in
+// order.
 //
 // Time. Every call takes `now`; wall-clock time only schedules look at. Nothing is read or drawn
 // here.
 //
-// Limits. Memory is constant for each variant, about 30 KB once it has had traffic: rings of fixed
+// Limits. Memory is constant for each variant, about 50 KB once it has had traffic: rings of fixed
 // length, curves of fixed size, at most `ScalingPolicy.targetsMax` targets,
 // `ModelSetup.variantsMax` variants and `DecisionLog.defaultCapacity` kept decisions. Loops are
 // bounded by these.

@@ -10,6 +10,8 @@ struct Capability: Sendable {
     /// Requests, and those that met the objectives, with a half-life of five minutes.
     private var judged = 0.0
     private var met = 0.0
+    /// Those of the last sample.
+    private(set) var lately = (judged: 0.0, met: 0.0)
     private var calmJudged = 0.0
     private var calmMet = 0.0
     /// By how much the forecast rate is multiplied, so that the share of requests within the
@@ -76,6 +78,9 @@ struct Capability: Sendable {
         atSeconds now: Double
     ) {
         let latency = sample.latency
+        // A first token may be told of when the whole answer is there: what it met lies further
+        // back than its own time.
+        let long = latency.histogram.quantileSeconds(0.99) ?? 0
         if let load = self.lived(latency.histogram, seconds: seconds, atSeconds: now) {
             var good = Double(latency.count)
             if let limit = objectives.latency?.limit { good = latency.count(within: limit) }
@@ -83,18 +88,29 @@ struct Capability: Sendable {
         }
         let first = sample.timeToFirstToken
         if let limit = objectives.timeToFirstToken?.limit,
-            let load = self.lived(first.histogram, seconds: seconds, atSeconds: now)
+            let load = self.lived(
+                first.histogram,
+                seconds: seconds,
+                longSeconds: long,
+                atSeconds: now
+            )
         {
             self.firstToken?.learn(first.histogram, good: first.count(within: limit), load: load)
         }
     }
 
     /// The load that requests with these times lived through; nil where some met a queue.
-    private func lived(_ times: borrowing TimeHistogram, seconds: Double, atSeconds now: Double)
-        -> Double?
-    {
-        guard let mean = times.meanSeconds, let long = times.quantileSeconds(0.99),
-            self.history.isClean(overSeconds: max(seconds, long * 1.2), atSeconds: now)
+    private func lived(
+        _ times: borrowing TimeHistogram,
+        seconds: Double,
+        longSeconds: Double = 0,
+        atSeconds now: Double
+    ) -> Double? {
+        guard let mean = times.meanSeconds, let own = times.quantileSeconds(0.99),
+            self.history.isClean(
+                overSeconds: max(seconds, max(own, longSeconds) * 1.2),
+                atSeconds: now
+            )
         else { return nil }
         return self.history.mean(overSeconds: max(seconds, mean))
     }
@@ -156,6 +172,7 @@ struct Capability: Sendable {
         }
         self.judged += all
         self.met += min(good, all)
+        self.lately = (all, min(good, all))
         if isCalm {
             self.calmJudged += all
             self.calmMet += min(good, all)

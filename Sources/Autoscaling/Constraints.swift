@@ -25,7 +25,7 @@ struct RateLimit: Sendable {
 /// back are counted: past two per replica-hour the hold grows with the square of their frequency.
 struct HoldTime: Sendable {
     private static let backOffMax = 2.0
-    private static let cyclesPerHour = 2.0
+    private static let cyclesPerHour = 4.0
     private static let pressureMax = 12.0
     private static let memorySeconds = 3_600.0
 

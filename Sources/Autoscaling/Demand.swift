@@ -86,9 +86,10 @@ struct Demand: Sendable {
             return Expected(rate: max(self.stable.rate ?? 0, burstRate), method: .persistence)
         }
         let forecast = self.forecaster.forecast(atSeconds: horizonSeconds)
-        // What so many requests could be by chance alone does not count: bursts come in clumps, so
-        // three deviations of a process with twice the variance of independent arrivals.
-        let doubt = 3 * (2 * max(now.arrivals, 1)).squareRoot() / max(now.seconds, 1)
+        // What so many requests could be by chance alone does not count: three deviations, with at
+        // least twice the variance of independent arrivals.
+        let scatter = max(2, self.forecaster.dispersion)
+        let doubt = 3 * (scatter * max(now.arrivals, 1)).squareRoot() / max(now.seconds, 1)
         if burstRate - doubt > forecast.rate * 1.1 {
             return Expected(rate: burstRate - doubt / 2, method: .burst)
         }

@@ -7,8 +7,8 @@
 struct Forecaster: Sendable {
     static let bucketSeconds = 5.0
     static let expertCount = 5
-    /// An hour.
-    static let errorCount = 720
+    /// A little more than an hour.
+    static let errorCount = 732
     /// 32 minutes of forecasts on their way: the longest horizon.
     static let pendingCount = 384
     static let horizonSecondsMax = 1_800.0
@@ -28,6 +28,9 @@ struct Forecaster: Sendable {
     private(set) var believed: [Float] = []
     private(set) var errorNext = 0
     private(set) var errorsKept = 0
+    /// The variance of what comes in a bucket around its forecast, as a multiple of its mean: 1
+    /// where arrivals are independent, more where they come in clumps.
+    private(set) var dispersion = 1.0
     private var bucket = 0
     private var arrivals = 0.0
     private var covered = 0.0
@@ -57,6 +60,28 @@ struct Forecaster: Sendable {
         self.arrivals = arrivals
         self.covered = seconds
         return true
+    }
+
+    /// The rate of the bucket that ended last.
+    var last: Double? {
+        if self.errorsKept == 0 { return nil }
+        return Double(self.actual[(self.errorNext - 1 + Self.errorCount) % Self.errorCount])
+    }
+
+    /// The rate so long ago, over half a minute: the most of that time, the half minute before and
+    /// the one after; nil where that is not kept.
+    func level(secondsAgo seconds: Double) -> Double? {
+        let middle = Int((seconds / Self.bucketSeconds).rounded())
+        guard middle >= 9, middle + 9 < self.errorsKept else { return nil }
+        var most: Float = 0
+        for start in [middle - 9, middle - 3, middle + 3] {
+            var sum: Float = 0
+            for age in start..<start + 6 {
+                sum += self.actual[(self.errorNext - age + Self.errorCount) % Self.errorCount]
+            }
+            most = max(most, sum / 6)
+        }
+        return Double(most)
     }
 
     private mutating func clearGap(to number: Int) {
@@ -89,6 +114,7 @@ struct Forecaster: Sendable {
         where self.losses[expert] < self.losses[self.best] * 0.98 {
             self.best = expert
         }
+        self.scatter(rate - believed, around: believed)
         if self.actual.isEmpty {
             self.actual = Array(repeating: 0, count: Self.errorCount)
             self.believed = self.actual
@@ -98,6 +124,17 @@ struct Forecaster: Sendable {
         self.errorNext = (self.errorNext + 1) % Self.errorCount
         self.errorsKept = min(self.errorsKept + 1, Self.errorCount)
     }
+
+    private mutating func scatter(_ error: Double, around believed: Double) {
+        let ratio = error * error * Self.bucketSeconds / max(believed, 0.05)
+        // What is far out is a change of the level and no scatter.
+        let bounded = min(ratio, Self.dispersionClip * self.dispersion)
+        self.dispersion += Self.dispersionGain * (bounded - self.dispersion)
+        self.dispersion = min(max(self.dispersion, 0.5), 50)
+    }
+
+    private static let dispersionGain = 0.01
+    private static let dispersionClip = 3.0
 
     private mutating func update(_ rate: Double) {
         self.bucketsSeen += 1

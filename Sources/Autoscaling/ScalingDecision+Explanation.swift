@@ -74,9 +74,29 @@ extension DecisionInputs {
         add("capacity", self.capacityRate.map { "\(Decimal.text($0))/s per replica" })
         add("within objectives", self.attainment.map(Decimal.percent))
         if let correction, correction > 1 { add("correction", Decimal.text(correction)) }
+        add("plan", self.plan?.text)
         let kind = self.coldStartsMeasured > 0 ? "" : " (assumed)"
         add("cold start", "\(Decimal.seconds(self.coldStartSeconds))\(kind)")
         return parts.joined(separator: ", ")
+    }
+}
+
+extension ScalingPlan {
+    /// Such as `forecast × 1.3 + 2.5 deviations, at least 70 % of the highest need`.
+    package var text: String {
+        var text = "forecast"
+        if self.factor != 1 { text += " × \(Decimal.text(self.factor))" }
+        if self.deviations != 0 { text += " + \(Decimal.text(self.deviations)) deviations" }
+        if self.utilization > 0 {
+            text += " and load to \(Decimal.percent(self.utilization)) of capacity"
+        }
+        if self.floor > 0 {
+            text += " and at least \(Decimal.percent(self.floor)) of the highest need"
+        }
+        if let seconds = self.periodSeconds {
+            text += " and what was needed \(Decimal.seconds(seconds)) ago"
+        }
+        return text
     }
 }
 

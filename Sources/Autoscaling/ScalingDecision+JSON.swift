@@ -67,6 +67,7 @@ extension DecisionInputs {
         object.add("capacityRate", self.capacityRate)
         object.add("attainment", self.attainment)
         object.add("correction", self.correction)
+        if let plan { object.add("plan", plan.text) }
         object.add("coldStartSeconds", self.coldStartSeconds)
         object.add("coldStartsMeasured", Double(self.coldStartsMeasured))
         object.add("drainSeconds", self.drainSeconds)

@@ -105,7 +105,7 @@ struct Staffing: Sendable {
     // MARK: Playing errors through
 
     /// Points of `load + seconds · rate(load)`: what load and arrivals add up to in one step.
-    private func stepTable(_ seconds: Double) -> [Double] {
+    func stepTable(_ seconds: Double) -> [Double] {
         var table = [Double](repeating: 0, count: Self.points)
         for point in 0..<Self.points {
             table[point] = self.loads[point] + seconds * self.rates[point]
@@ -126,6 +126,39 @@ struct Staffing: Sendable {
         }
         let width = table[high] - table[low]
         return (low, width > 0 ? max(0, (sum - table[low]) / width) : 0)
+    }
+
+    /// The load of a replica a step after `load`, with so many requests arriving at it meanwhile.
+    func step(_ load: Double, arriving: Double, _ table: [Double]) -> Double {
+        let sum = load + arriving
+        return self.load(Self.place(sum, in: table), sum: sum, table)
+    }
+
+    /// The share of requests that may miss their objective; the smaller of two.
+    var missAllowed: Double {
+        max(1e-4, 1 - max(self.latencyRequired ?? 0, self.firstTokenRequired ?? 0))
+    }
+
+    /// How many requests miss that come while the load goes from one to the other, for each one
+    /// that may miss.
+    func missUse(from load: Double, to after: Double) -> Double {
+        // Up to the knee a load is settled well within a bucket. Past it a queue grows or shrinks
+        // all the time, and requests meet what it is on average.
+        let met = after > self.knee ? (max(load, self.knee) + after) / 2 : after
+        let (point, part) = self.place(ofLoad: met)
+        let next = min(point + 1, Self.points - 1)
+        var worst = 0.0
+        if let required = self.latencyRequired {
+            let share = self.latencyShare[point]
+            let kept = share + part * (self.latencyShare[next] - share)
+            worst = (1 - kept) / max(1e-4, 1 - required)
+        }
+        if let required = self.firstTokenRequired {
+            let share = self.firstTokenShare[point]
+            let kept = share + part * (self.firstTokenShare[next] - share)
+            worst = max(worst, (1 - kept) / max(1e-4, 1 - required))
+        }
+        return worst
     }
 
     private static func similar(_ rate: Double) -> (low: Double, high: Double) {

@@ -238,7 +238,10 @@ extension VariantState {
         let outcome = self.settle(chain.value, previous: previous, at: now)
         var inputs = self.pending.inputs
         inputs.attainment = self.capability.attainment
-        if self.capability.staffing != nil { inputs.correction = self.capability.correction }
+        if self.capability.staffing != nil {
+            inputs.plan = self.rehearsal.isReady ? self.rehearsal.plan : nil
+            inputs.correction = inputs.plan == nil ? self.capability.correction : nil
+        }
         return VariantDecision(
             variant: setup.variants[index].name,
             inputs: inputs,

@@ -17,11 +17,13 @@ extension VariantState {
         guard let staffing = self.currentStaffing(setup, context) else {
             return self.careful(context)
         }
-        let rate = context.expected.rate * self.capability.correction
+        // Plans that have been rehearsed make up for the model's errors by themselves.
+        let correction = self.rehearsal.isReady ? 1 : self.capability.correction
+        let rate = context.expected.rate * correction
         // Some hundred requests are no ground for leaps.
         let isSure = self.capability.latency.total >= Self.sureSamples
         let most = isSure ? ScalingBounds.replicasMax : max(4, 2 * context.ready)
-        let enough = self.size(staffing, rate, at: context.now, most: most)
+        let enough = self.size(staffing, rate, context, most: most)
         let backlog = self.backlog(staffing, setup, rate: rate, enough: enough)
         let extra = Int(min(backlog.rounded(), Double(most - min(enough, most))))
         let perReplica = enough > 0 ? rate / Double(enough) : staffing.rateAtObjective
@@ -41,6 +43,29 @@ extension VariantState {
         )
     }
 
+    /// Lets the plans play the bucket that has just ended.
+    mutating func rehearse(_ policy: ScalingPolicy, at now: Double) {
+        guard policy.hasObjective, let staffing = self.capability.staffing,
+            self.capability.latency.total >= Self.sureSamples,
+            let last = self.demand.forecaster.last
+        else { return }
+        let expected = self.demand.expected(
+            horizonSeconds: self.horizonSeconds(policy) ?? 0,
+            isForecasting: self.horizonSeconds(policy) != nil,
+            atSeconds: now
+        )
+        self.rehearsal.begin(
+            self.demand.forecaster,
+            rate: last,
+            forecast: expected.rate,
+            staffing,
+            coldStartSeconds: self.coldStart.seconds,
+            holdSeconds: self.hold.seconds(breakEven: self.breakEvenSeconds),
+            present: self.desired ?? self.live,
+            atSeconds: now
+        )
+    }
+
     /// The curves, fitted anew when a full look is due.
     private mutating func currentStaffing(_ setup: ModelSetup, _ context: Context) -> Staffing? {
         let age = self.sized.map { context.now - $0.at } ?? .infinity
@@ -50,9 +75,25 @@ extension VariantState {
         return self.capability.staffing
     }
 
-    private mutating func size(_ staffing: Staffing, _ rate: Double, at now: Double, most: Int)
-        -> Int
-    {
+    private mutating func size(
+        _ staffing: Staffing,
+        _ rate: Double,
+        _ context: Context,
+        most: Int
+    ) -> Int {
+        if self.rehearsal.isReady {
+            let wanted = self.rehearsal.replicas(
+                rate: rate,
+                load: context.burst.load ?? 0,
+                present: self.desired ?? self.live,
+                staffing
+            )
+            if self.sized.map({ context.now - $0.at >= Self.sizeSeconds }) ?? true {
+                self.sized = (rate, wanted, context.now)
+            }
+            return min(wanted, most)
+        }
+        let now = context.now
         if let sized, now - sized.at < Self.sizeSeconds,
             abs(rate - sized.rate) <= Self.sizeChange * sized.rate
         {

@@ -8,6 +8,7 @@ struct VariantState: Sendable {
     var drain: DurationEstimate
     var supply = Supply()
     var hold = HoldTime()
+    var rehearsal = Rehearsal()
     var wantedHigh = MonotoneWindow(keepsLargest: true)
     var wantedLow = MonotoneWindow(keepsLargest: false)
     var upLimit = RateLimit()
@@ -113,6 +114,12 @@ struct VariantState: Sendable {
             isCalm: now - self.surprisedAt > max(30, 2 * self.coldStart.seconds),
             atSeconds: now
         )
+        if let staffing = self.capability.staffing {
+            let (judged, met) = self.capability.lately
+            self.rehearsal.judge(arrived: judged, missed: judged - met, staffing)
+        }
+        if isNew { self.rehearse(setup.policy, at: now) }
+        self.rehearsal.play()
         self.capability.correct(
             setup.objectives,
             seconds: seconds,

@@ -1,0 +1,338 @@
+/// What would have come of other ways to scale: some dozens of plans that run along in a model of
+/// the replicas, of which the cheapest one that would have held the objective is taken.
+///
+/// What room a traffic needs above its forecast cannot be read off the forecast's errors alone. A
+/// burst shorter than a cold start is over before its replicas are ready; against it only replicas
+/// that stand ready help. One that lasts is followed with less, and one that comes every twenty
+/// minutes can be met on time. Which of these this traffic has, a plan shows by being played:
+/// every five seconds all of them meet the requests that came. Replicas that a plan wants are
+/// ready a cold start later, what they cannot do waits, and the learned curves say how many keep
+/// the objective.
+///
+/// So this is learning from experts with full information (Cesa-Bianchi and Lugosi, "Prediction,
+/// Learning, and Games", 2006), under a constraint: the share of requests that may miss. What
+/// really missed is held against what the model foretold, and the share moves so that it comes out
+/// as asked for (the idea of adaptive conformal inference: Gibbs and Candès, "Adaptive Conformal
+/// Inference Under Distribution Shift", 2021). A burst that has cost its share is remembered by
+/// the plans that missed it, with a half-life of half a day.
+struct Rehearsal: Sendable {
+    /// A plan on its way.
+    struct Player: Sendable {
+        /// Replicas wanted, and how many of them are ready.
+        var wanted = 0
+        var ready = 0
+        var starts = Starts()
+        /// The most that was needed since `since`, where that is less than what is wanted.
+        var recent = 0
+        var since = 0.0
+        /// Requests in flight and queued.
+        var load = 0.0
+        var replicaSeconds = 0.0
+        /// Requests that missed, in units of what may be missed.
+        var missed = 0.0
+        /// Replicas below the highest need, times seconds.
+        var exposed = 0.0
+
+        /// Lets so many requests come and be served; how many miss, in units of what may.
+        mutating func serve(_ arriving: Double, _ staffing: Staffing, _ table: [Double]) -> Double {
+            guard self.ready > 0 else {
+                self.load += arriving
+                return arriving / staffing.missAllowed
+            }
+            let each = 1 / Double(self.ready)
+            let before = self.load * each
+            let after = staffing.step(before, arriving: arriving * each, table)
+            self.load = after * Double(self.ready)
+            return arriving * staffing.missUse(from: before, to: after)
+        }
+    }
+
+    /// Replicas on their way, by the bucket they are ready in. Beyond eight groups the last ones
+    /// become one, with the later time.
+    struct Starts: Sendable {
+        private var dues = SIMD8<Int32>.zero
+        private var counts = SIMD8<Int32>.zero
+
+        mutating func add(_ count: Int, due: Int) {
+            var last = 0
+            for group in 0..<8 {
+                if self.counts[group] == 0 {
+                    last = group
+                    break
+                }
+                if self.dues[group] > self.dues[last] { last = group }
+            }
+            self.dues[last] = Int32(clamping: due)
+            self.counts[last] &+= Int32(clamping: count)
+        }
+
+        /// Those that are ready by now.
+        mutating func takeReady(bucket: Int) -> Int {
+            if self.counts == .zero { return 0 }
+            let isDue = self.dues .<= Int32(clamping: bucket)
+            let ready = self.counts.replacing(with: 0, where: .!isDue)
+            self.counts.replace(with: 0, where: isDue)
+            return Int(ready.wrappedSum())
+        }
+
+        /// Takes up to `count` back, the latest first; how many that were.
+        mutating func take(_ count: Int) -> Int {
+            var taken = 0
+            while taken < count {
+                let dues = self.dues.replacing(with: -1, where: self.counts .<= 0)
+                let latest = dues.max()
+                guard latest >= 0, let group = (0..<8).first(where: { dues[$0] == latest }) else {
+                    break
+                }
+                let some = min(count - taken, Int(self.counts[group]))
+                self.counts[group] -= Int32(some)
+                taken += some
+            }
+            return taken
+        }
+    }
+
+    /// A bucket that the plans have to play.
+    private struct Scene: Sendable {
+        var rate: Double
+        var forecast: Double
+        var coldStartSeconds: Double
+        var holdSeconds: Double
+        var staffing: Staffing
+        /// See `Staffing.stepTable`.
+        var table: [Double]
+        var now: Double
+    }
+
+    static let halfLifeSeconds = 43_200.0
+    /// Buckets before a plan is believed: ten minutes.
+    static let bucketsMin = 120
+    /// Plans that play in one tick, so that no tick takes long.
+    static let plansPerTick = 20
+    static let spare = 1.05
+    /// What is left of old sums after a bucket.
+    private static let fading =
+        1 / (1 + 0.693 * Forecaster.bucketSeconds / Self.halfLifeSeconds)
+
+    private(set) var players: [Player] = []
+    private var scene: Scene?
+    private var next = 0
+    private var bucket = 0
+    private(set) var bucketsSeen = 0
+    private var arrived = 0.0
+    private var seconds = 0.0
+    /// Since plans are chosen: requests, those that missed, and those that the plan chosen at the
+    /// time missed; the latter two in units of what may be missed.
+    private var reallyArrived = 0.0
+    private var reallyMissed = 0.0
+    private var foretold = 0.0
+    /// Of needs in replicas.
+    private(set) var peak = 0.0
+    private var level: Double?
+    /// The rate a period ago, for each of `ScalingPlan.periods`; nil where that is not known yet.
+    private var remembered: [Double?] = ScalingPlan.periods.map { _ in nil }
+    private var dispersion = 1.0
+    private(set) var chosen = 0
+
+    var isReady: Bool { self.bucketsSeen >= Self.bucketsMin }
+    var plan: ScalingPlan { ScalingPlan.all[self.chosen] }
+
+    /// What the chosen plan wants.
+    /// - Parameters:
+    ///   - load: requests in flight and queued.
+    ///   - present: wanted until now; fewer must do with a little to spare.
+    func replicas(rate: Double, load: Double, present: Int, _ staffing: Staffing) -> Int {
+        self.wanted(self.plan, rate: rate, load: load, present: present, staffing)
+    }
+
+    /// Counts what really came of it.
+    mutating func judge(arrived: Double, missed: Double, _ staffing: Staffing) {
+        guard self.isReady else { return }
+        self.reallyArrived += arrived
+        self.reallyMissed += missed / staffing.missAllowed
+    }
+
+    // MARK: Playing
+
+    /// A bucket of the forecaster has ended.
+    mutating func begin(
+        _ forecaster: borrowing Forecaster,
+        rate: Double,
+        forecast: Double,
+        _ staffing: Staffing,
+        coldStartSeconds: Double,
+        holdSeconds: Double,
+        present: Int,
+        atSeconds now: Double
+    ) {
+        if self.players.isEmpty {
+            let player = Player(wanted: present, ready: present, since: now)
+            self.players = Array(repeating: player, count: ScalingPlan.all.count)
+        }
+        // What is left of the bucket before.
+        self.play(ScalingPlan.all.count)
+        self.bucketsSeen += 1
+        self.bucket += 1
+        self.dispersion = forecaster.dispersion
+        let level = self.level.map { ($0 * 2 + rate) / 3 } ?? rate
+        self.level = level
+        self.peak = max(
+            self.peak * Self.fading,
+            level / max(1e-9, staffing.rateAtObjective)
+        )
+        let seconds = Forecaster.bucketSeconds
+        self.arrived = self.arrived * Self.fading + rate * seconds
+        self.seconds = self.seconds * Self.fading + seconds
+        self.reallyArrived *= Self.fading
+        self.reallyMissed *= Self.fading
+        self.foretold *= Self.fading
+        for (index, period) in ScalingPlan.periods.enumerated() {
+            self.remembered[index] = forecaster.level(secondsAgo: period - coldStartSeconds)
+        }
+        self.scene = Scene(
+            rate: rate,
+            forecast: forecast,
+            coldStartSeconds: coldStartSeconds,
+            holdSeconds: holdSeconds,
+            staffing: staffing,
+            table: staffing.stepTable(seconds),
+            now: now
+        )
+        self.next = 0
+    }
+
+    /// Lets the next of the plans play.
+    mutating func play(_ count: Int = Rehearsal.plansPerTick) {
+        guard let scene = self.scene else { return }
+        let end = min(ScalingPlan.all.count, self.next + count)
+        while self.next < end {
+            self.play(self.next, scene)
+            self.next += 1
+        }
+        guard end == ScalingPlan.all.count else { return }
+        self.scene = nil
+        if self.bucket % 6 == 0 {
+            self.choose(scene.staffing, coldStartSeconds: scene.coldStartSeconds)
+        }
+    }
+
+    private mutating func play(_ index: Int, _ scene: Scene) {
+        let seconds = Forecaster.bucketSeconds
+        let staffing = scene.staffing
+        var player = self.players[index]
+        player.ready += player.starts.takeReady(bucket: self.bucket)
+        player.replicaSeconds =
+            player.replicaSeconds * Self.fading + Double(player.wanted) * seconds
+        let missed = player.serve(scene.rate * seconds, staffing, scene.table)
+        player.missed = player.missed * Self.fading + missed
+        if index == self.chosen, self.isReady { self.foretold += missed }
+        player.exposed =
+            player.exposed * Self.fading + max(0, self.peak - Double(player.ready)) * seconds
+        self.players[index] = player
+        let count = self.wanted(
+            ScalingPlan.all[index],
+            rate: scene.forecast,
+            load: player.load,
+            present: player.wanted,
+            staffing
+        )
+        self.want(count, index, scene)
+    }
+
+    /// Of the highest need, where a period is not known yet.
+    private static let unknownFloor = 1.15
+
+    private func wanted(
+        _ plan: ScalingPlan,
+        rate: Double,
+        load: Double,
+        present: Int,
+        _ staffing: Staffing
+    ) -> Int {
+        var rate = rate
+        var floor = plan.floor
+        if let period = plan.period {
+            if let past = self.remembered[period] {
+                rate = max(rate, past)
+            } else {
+                floor = Self.unknownFloor
+            }
+        }
+        var need = plan.need(rate: rate, dispersion: self.dispersion, staffing)
+        if plan.utilization > 0 {
+            need = max(need, load / (plan.utilization * max(1e-9, staffing.loadAtObjective)))
+        }
+        need = max(need, (floor * self.peak).rounded())
+        let count = need.replicasRoundedUp
+        return count >= present ? count : min(present, (need * Self.spare).replicasRoundedUp)
+    }
+
+    private mutating func want(_ count: Int, _ index: Int, _ scene: Scene) {
+        let before = self.players[index].wanted
+        if count >= before {
+            self.players[index].since = scene.now
+            self.players[index].recent = 0
+            self.players[index].wanted = count
+            let ahead = Int((scene.coldStartSeconds / Forecaster.bucketSeconds).rounded(.up))
+            let due = self.bucket + max(1, ahead)
+            if count > before { self.players[index].starts.add(count - before, due: due) }
+            return
+        }
+        self.players[index].recent = max(self.players[index].recent, count)
+        if scene.now - self.players[index].since < scene.holdSeconds { return }
+        let fewer = self.players[index].recent
+        self.players[index].since = scene.now
+        self.players[index].recent = 0
+        self.players[index].wanted = fewer
+        // Starts that are not done go first.
+        let left = before - fewer - self.players[index].starts.take(before - fewer)
+        self.players[index].ready = max(0, self.players[index].ready - left)
+    }
+
+    // MARK: Choosing
+
+    /// A change must be worth so much.
+    private static let inertia = 0.98
+    /// How many times.
+    private static let surprises = 0.25
+
+    /// The cheapest plan that would have held the objective; else the one that missed least.
+    private mutating func choose(_ staffing: Staffing, coldStartSeconds: Double) {
+        let allowed = self.arrived * self.share(staffing)
+        // What a plan has not met yet counts too: that the highest need comes once more, at any
+        // time and unforeseen (after Laplace's rule of succession).
+        let surprise =
+            Self.surprises * staffing.rateAtObjective * max(coldStartSeconds, 5)
+            / (max(1, self.seconds) * staffing.missAllowed)
+        var best: (index: Int, cost: Double)?
+        var safest = (Double.infinity, Double.infinity)
+        var fallback = 0
+        for index in self.players.indices {
+            let player = self.players[index]
+            let missed = player.missed + surprise * player.exposed
+            if (missed, player.replicaSeconds) < safest {
+                safest = (missed, player.replicaSeconds)
+                fallback = index
+            }
+            if missed > allowed { continue }
+            let cost = player.replicaSeconds * (index == self.chosen ? Self.inertia : 1)
+            if cost < best?.cost ?? .infinity { best = (index, cost) }
+        }
+        self.chosen = best?.index ?? fallback
+    }
+
+    private static let doubt = 0.25
+    private static let doubtRequests = 500.0
+
+    /// How many requests plans may miss, in units of what may be missed, for each one that came.
+    private func share(_ staffing: Staffing) -> Double {
+        // What was really missed, against what the plans had foretold: the model may be wrong, and
+        // the best of many plans has been lucky as well.
+        let prior = Self.doubt * self.reallyArrived + Self.doubtRequests
+        let ratio = (self.reallyMissed + prior) / (self.foretold + prior)
+        // Having missed more than is allowed, it is made up for.
+        let use = self.reallyMissed / max(self.reallyArrived, Self.doubtRequests)
+        let budget = min(0.95, max(0.4, 1.8 - use))
+        return budget / min(4, max(0.25, ratio))
+    }
+}

@@ -1,0 +1,122 @@
+import Core
+import Testing
+
+@testable import Autoscaling
+
+/// Plans that play along, and the one that is taken.
+@Suite struct RehearsalTests {
+    /// A replica works on eight requests at a time, each for a second; a wait of more than two
+    /// seconds is a miss.
+    private static let staffing: Staffing = {
+        var fit = LoadCurve.Fit(
+            seconds: Array(repeating: 1, count: LoadCurve.binCount),
+            waits: Array(repeating: 0, count: LoadCurve.binCount),
+            share: Array(repeating: 1, count: LoadCurve.binCount),
+            seen: LoadCurve.binCount - 1,
+            reach: LoadCurve.binCount - 1
+        )
+        for bin in 0..<LoadCurve.binCount {
+            let wait = max(0, LoadCurve.load(ofBin: bin) / 8 - 1)
+            fit.waits[bin] = wait
+            fit.share[bin] = wait <= 2 ? 1 : 0
+        }
+        return Staffing(
+            latency: fit,
+            firstToken: nil,
+            latencyQuantile: 0.99,
+            firstTokenQuantile: nil,
+            samples: 1_000_000
+        )
+    }()
+
+    private struct Course {
+        var rehearsal = Rehearsal()
+        var forecaster = Forecaster()
+        let coldStart: Double
+        var now = 0.0
+
+        init(coldStart: Double) { self.coldStart = coldStart }
+
+        /// Plays so many seconds of a rate.
+        mutating func run(_ seconds: Double, rate: Double) {
+            let end = self.now + seconds
+            while self.now < end {
+                let isNew = self.forecaster.add(
+                    arrivals: rate,
+                    seconds: 1,
+                    atSeconds: self.now,
+                    horizonSeconds: self.coldStart
+                )
+                self.now += 1
+                if isNew, let last = self.forecaster.last {
+                    self.rehearsal.begin(
+                        self.forecaster,
+                        rate: last,
+                        forecast: self.forecaster.forecast(atSeconds: self.coldStart).rate,
+                        RehearsalTests.staffing,
+                        coldStartSeconds: self.coldStart,
+                        holdSeconds: self.coldStart,
+                        present: 3,
+                        atSeconds: self.now
+                    )
+                }
+                self.rehearsal.play()
+                self.rehearsal.judge(arrived: rate, missed: 0, RehearsalTests.staffing)
+            }
+        }
+
+        func wanted(rate: Double) -> Int {
+            self.rehearsal.replicas(rate: rate, load: rate, present: 0, RehearsalTests.staffing)
+        }
+    }
+
+    @Test func aSteadyRateNeedsNoRoom() {
+        var course = Course(coldStart: 60)
+        course.run(7_200, rate: 15)
+        #expect(course.rehearsal.isReady)
+        #expect(course.wanted(rate: 15) == 2, "\(course.rehearsal.plan.text)")
+    }
+
+    /// A burst that is over before a replica could be ready leaves no choice but to stand ready.
+    @Test(arguments: [UInt64(1), 2, 3])
+    func standsReadyForBurstsShorterThanAStart(seed: UInt64) {
+        var random = RandomSource(seed: seed)
+        var course = Course(coldStart: 180)
+        for _ in 0..<16 {
+            course.run(600 + 1_200 * random.nextUnit(), rate: 8)
+            course.run(90, rate: 40)
+        }
+        course.run(600, rate: 8)
+        // 40/s are five replicas; 24 queue up in a second and may wait for two.
+        #expect(course.wanted(rate: 8) >= 4, "seed \(seed): \(course.rehearsal.plan.text)")
+    }
+
+    /// One burst in ten hours may be missed: it costs less than the share that may miss.
+    @Test func forgetsABurstThatIsRare() {
+        var course = Course(coldStart: 60)
+        course.run(3_600, rate: 15)
+        course.run(90, rate: 40)
+        course.run(36_000, rate: 15)
+        #expect(course.wanted(rate: 15) <= 3, "\(course.rehearsal.plan.text)")
+    }
+
+    @Test func startsComeOnTimeAndAreTakenBackLatestFirst() {
+        var starts = Rehearsal.Starts()
+        for index in 1...12 { starts.add(1, due: index) }
+        // The last five are one group by now.
+        #expect(starts.takeReady(bucket: 7) == 7)
+        #expect(starts.takeReady(bucket: 11) == 0)
+        #expect(starts.take(2) == 2)
+        #expect(starts.takeReady(bucket: 12) == 3)
+        #expect(starts.take(1) == 0)
+    }
+
+    @Test func explainsItsPlan() {
+        let plan = ScalingPlan(factor: 1.3, deviations: 2.5, floor: 0.7, period: 5)
+        #expect(
+            plan.text
+                == "forecast × 1.3 + 2.5 deviations and at least 70 % of the highest need and "
+                + "what was needed 20 min ago"
+        )
+    }
+}
