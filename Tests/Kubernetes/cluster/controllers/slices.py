@@ -15,22 +15,33 @@ class EndpointSlices(base.Controller):
     def __init__(self, cluster):
         super().__init__(cluster)
         self.watches = {
-            ("", "services"): base.own_key,
+            ("", "services"): self._service_keys,
             ("", "pods"): self._pod_keys,
             KEY: self._slice_keys,
         }
         self.resource = cluster.registry.get("", "services")
+        self.selecting = {}
+
+    def _service_keys(self, event):
+        """Keeps which services look for which label, by the first of each selector."""
+        namespace = event.object["metadata"]["namespace"]
+        key = base.key_of(event.object)
+        for value in (event.previous, event.object):
+            for name, wanted in (value or {}).get("spec", {}).get("selector", {}).items():
+                services = self.selecting.setdefault((namespace, name, wanted), {})
+                services.pop(key, None)
+                if value is event.object and event.type != "DELETED":
+                    services[key] = True
+                if not services:
+                    del self.selecting[(namespace, name, wanted)]
+                break
+        yield key
 
     def _pod_keys(self, event):
         namespace = event.object["metadata"]["namespace"]
-        for service in self.store.objects(("", "services"), namespace):
-            selector = service["spec"].get("selector")
-            if not selector:
-                continue
-            for value in (event.object, event.previous):
-                if value and selector.items() <= (value["metadata"].get("labels") or {}).items():
-                    yield base.key_of(service)
-                    break
+        for value in (event.object, event.previous):
+            for name, found in ((value or {}).get("metadata", {}).get("labels") or {}).items():
+                yield from tuple(self.selecting.get((namespace, name, found), ()))
 
     def _slice_keys(self, event):
         labels = event.object["metadata"].get("labels") or {}
@@ -49,12 +60,8 @@ class EndpointSlices(base.Controller):
         for pod in self._pods(service):
             ports = self._ports(service, pod)
             groups.setdefault(str(ports), (ports, []))[1].append(self._endpoint(service, pod))
-        mine = [
-            s
-            for s in self.store.objects(KEY, key[0])
-            if (s["metadata"].get("labels") or {}).get(SERVICE) == key[1]
-            and (s["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER
-        ]
+        labels = {SERVICE: key[1], MANAGED_BY: MANAGER}
+        mine = sorted(self.store.select(KEY, key[0], labels), key=base.key_of)
         if not groups:
             groups[""] = (self._ports(service, None), [])
         for ports, endpoints in groups.values():

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import subprocess
 from .. import clock, status
 from ..controllers import base
 from . import probes
+from .images import NOTHING
 
 COLD_START = "test.weir.dev/cold-start"  # seconds between being bound and running
 READY = "test.weir.dev/ready"  # "false" keeps a pod unready whatever its probe says
@@ -157,7 +159,7 @@ class Pod:
             inner = self.kubelet.images.command(spec["image"])
             if (
                 inner
-                and inner != ["pause"]
+                and inner != [NOTHING]
                 and "/" not in entry[0]
                 and os.path.basename(inner[0]) == entry[0]
             ):
@@ -168,6 +170,11 @@ class Pod:
 
     async def _once(self, container, command):
         """Runs a container to its end; the exit code and the signal."""
+        if command[0] == NOTHING:
+            container.state = {"running": {"startedAt": clock.stamp()}}
+            container.started = container.ready = True
+            self.kubelet.tell(self)
+            await asyncio.get_running_loop().create_future()
         try:
             environment = self._environment(container)
         except status.ApiError as error:
@@ -179,11 +186,6 @@ class Pod:
             return 1, 0
         began = clock.stamp()
         container.started = not container.spec.get("startupProbe")
-        if command[0] == "pause":
-            container.state = {"running": {"startedAt": began}}
-            container.started = container.ready = True
-            self.kubelet.tell(self)
-            await asyncio.get_running_loop().create_future()
         arguments = [expand(part, environment) for part in command]
         try:
             container.process = self._spawn(container, arguments, environment)
@@ -252,8 +254,6 @@ class Pod:
         """
         if self.value["spec"].get("automountServiceAccountToken") is False:
             return {}
-        import yaml
-
         name = self.value["spec"]["serviceAccountName"]
         account = self.cluster.api.find("serviceaccounts", self.namespace, name)
         if account is None or account.get("automountServiceAccountToken") is False:
@@ -268,7 +268,7 @@ class Pod:
         (place / "ca.crt").write_text(authority, encoding="utf-8")
         config = self.cluster.kubeconfig({name: {"tokenFile": str(place / "token")}}, name)
         config["contexts"][0]["context"]["namespace"] = self.namespace
-        (place / "kubeconfig").write_text(yaml.safe_dump(config), encoding="utf-8")
+        (place / "kubeconfig").write_text(json.dumps(config), encoding="utf-8")
         return {"KUBECONFIG": str(place / "kubeconfig"), "SERVICE_ACCOUNT_DIRECTORY": str(place)}
 
     def _data(self, kind, name, optional):

@@ -2,13 +2,15 @@
 
 import collections
 import decimal
+import itertools
 
 from .. import admission, quantity
 from ..controllers import base
 from ..store import copy
 
 PODS, NODES = ("", "pods"), ("", "nodes")
-RETRY_SECONDS = 1.0
+# How many of those that wait are compared by priority before one is placed.
+PEERS_MAX = 64
 
 
 class Scheduler(base.Controller):
@@ -88,7 +90,7 @@ class Scheduler(base.Controller):
             (found := self.find("pods", *key)) is not None
             and found["spec"].get("priority", 0) > pod["spec"].get("priority", 0)
             and not found["spec"].get("nodeName")
-            for key in list(self.queue.keys)[:64]
+            for key in itertools.islice(self.queue.keys, PEERS_MAX)
         )
 
     def _fullness(self, node, pod):
