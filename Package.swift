@@ -133,7 +133,8 @@ let package = Package(
         .target(
             name: "Clusters",
             dependencies: [
-                "Core", "Autoscaling", "Configuration", "EventLoop", "HTTPService", "CPlatform",
+                "Core", "Autoscaling", "Orchestration", "Configuration", "EventLoop",
+                "HTTPService", "Kubernetes", "CPlatform",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -141,8 +142,9 @@ let package = Package(
         .target(
             name: "Control",
             dependencies: [
-                "Core", "Autoscaling", "Rollouts", "Signals", "Configuration", "Traffic",
-                "EventLoop", "HTTPService", "Curl", "Scraping", "Proxy", "Clusters", "Telemetry",
+                "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "Signals",
+                "Configuration", "Traffic", "EventLoop", "HTTPService", "Curl", "Kubernetes",
+                "Scraping", "Proxy", "Clusters", "Telemetry",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -173,7 +175,7 @@ let package = Package(
             dependencies: [
                 "Core", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
                 "EventLoop", "Reports", "Proxy", "Clusters", "Control", "Admin", "Telemetry",
-                "LoadTest", "ModelSimulator", "HTTPService",
+                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -257,7 +259,10 @@ let package = Package(
             "WireTests",
             ["Proxy", "EventLoop", "HTTP", "Traffic", "Core", "TestSupport"]
         ),
-        test("ClustersTests", ["Clusters", "Configuration", "EventLoop", "Core"]),
+        test(
+            "ClustersTests",
+            ["Clusters", "Configuration", "EventLoop", "Kubernetes", "Orchestration", "Core"]
+        ),
         test(
             "AdminTests",
             [

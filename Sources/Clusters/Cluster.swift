@@ -150,6 +150,10 @@ package enum StartTrouble: String, Hashable, Sendable, CaseIterable {
     case crashes
     /// It was not ready within its start-up time.
     case tooSlow
+    /// No machine has what it needs.
+    case noRoom
+    /// A quota refuses it.
+    case refusedByQuota
 }
 
 /// What a group is asked to be and what is measured of it.

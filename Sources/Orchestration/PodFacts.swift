@@ -70,22 +70,10 @@ package struct PodFacts: Sendable, Hashable {
     package var isTerminating: Bool
     /// The condition `Ready`.
     package var isReady: Bool
-    /// Seconds since 1970 at which `Ready` became what it is; nil where unknown.
-    package var readySince: Double?
     /// The condition `PodScheduled` where it is false: reason and message.
     package var unscheduled: Reason?
-    /// Seconds since 1970; nil where unknown.
-    package var createdAt: Double?
-    package var node: String
-    package var address: String
     /// With the init containers first.
     package var containers: [Container]
-    /// The annotation `controller.kubernetes.io/pod-deletion-cost`.
-    package var deletionCost: Int?
-    /// What it takes of each resource, in whole units; only those that count here.
-    package var requests: [String: Int]
-    /// Of the ReplicaSet or other object that made it.
-    package var ownerUID: String
 
     package init(uid: String, name: String, phase: Phase = .pending) {
         self.uid = uid
@@ -95,12 +83,6 @@ package struct PodFacts: Sendable, Hashable {
         self.message = ""
         self.isTerminating = false
         self.isReady = false
-        self.node = ""
-        self.address = ""
         self.containers = []
-        self.requests = [:]
-        self.ownerUID = ""
     }
-
-    package var restarts: Int { self.containers.reduce(0) { $0 + $1.restarts } }
 }

@@ -54,6 +54,9 @@ package struct WriterWatch: Sendable {
         return edit
     }
 
+    /// Whether a reported number is not one from before our last write.
+    package func isCurrent(_ replicas: Int) -> Bool { replicas == self.known }
+
     /// We wrote a number.
     package mutating func wrote(_ replicas: Int, over before: Int, at now: Instant) {
         self.known = replicas

@@ -134,6 +134,8 @@ package struct ReplicaLedger {
         case .cannotStart: .imageError
         case .crashes: .crashLoop
         case .tooSlow: .startTimeout
+        case .noRoom: .noCapacity
+        case .refusedByQuota: .quota
         }
     }
 
