@@ -14,6 +14,7 @@ enum AdminRoute: Equatable {
     case snapshot
     case reload
     case load
+    case drain
     case decisions
     case explain(model: String)
     case scale(deployment: String)
@@ -46,6 +47,7 @@ enum AdminRoute: Equatable {
         case "/api/v1/listeners": self = .listeners
         case "/api/v1/snapshot": self = .snapshot
         case "/api/v1/load": self = .load
+        case "/api/v1/drain": self = .drain
         case "/api/v1/decisions": self = .decisions
         case "/api/v1/rollouts": self = .rollouts
         case "/api/v1/reload": self = .reload

@@ -11,6 +11,8 @@ extension AdminServer {
         let reason: String? =
             if self.control.isDraining {
                 "draining"
+            } else if let reason = self.control.unreadiness {
+                reason
             } else if self.control.gateway == nil {
                 "the listeners are not open"
             } else if !self.control.isServing {
@@ -62,6 +64,26 @@ extension AdminServer {
             return response.refuse(status: 404, "there is no model `\(name)`; there \(names)")
         }
         response.respond { document.write(to: &$0) }
+    }
+
+    /// Drains endpoints for the controller of a cluster, for as long as it goes on asking.
+    func answerDrain(_ request: borrowing HTTPRequest, _ response: ResponseWriter) {
+        guard let slices = self.slices else {
+            return response.refuse(status: 404, "this is not the gateway of a cluster")
+        }
+        let asked: DrainRequest
+        do throws(JSONError) {
+            asked = try request.withBody { (bytes) throws(JSONError) in try DrainRequest(bytes) }
+        } catch {
+            return response.refuse(status: 400, "\(error)")
+        }
+        slices.drain(Set(asked.endpoints), for: .seconds(asked.seconds))
+        let states = slices.drainStates(of: asked.endpoints)
+        let answer = DrainAnswer(
+            generation: self.control.generation,
+            drained: states.filter(\.isDrained).map(\.identity)
+        )
+        response.respond { answer.write(to: &$0) }
     }
 
     func answerOutput(of name: String, _ response: ResponseWriter) {

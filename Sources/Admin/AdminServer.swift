@@ -1,3 +1,4 @@
+import Clusters
 import Control
 import Core
 import EventLoop
@@ -42,6 +43,8 @@ package final class AdminServer {
 
     let control: ControlPlane
     let reload: Reload
+    /// On a cluster: the endpoints that the controller may ask to drain.
+    package var slices: SliceCluster?
     private var access = AdminAccess(isLoopback: true, tokenFile: nil)
     private var server: HTTPServer?
     private let collector: StatisticsCollector
@@ -118,6 +121,7 @@ package final class AdminServer {
         case .decisions: response.respond { DecisionsDocument(self.control).write(to: &$0) }
         case .explain(let model): self.answerExplain(model, response)
         case .reload: self.answerReload(response)
+        case .drain: self.answerDrain(request, response)
         case .scale(let deployment): self.scale(deployment, request, response)
         case .output(let replica): self.answerOutput(of: replica, response)
         case .rollouts: response.respond { RolloutsDocument(self.control).write(to: &$0) }
@@ -164,11 +168,14 @@ package final class AdminServer {
             guard let self else { return }
             switch answer {
             case .statistics(let statistics):
-                let document = LoadDocument(
+                var document = LoadDocument(
                     gateway: self.control.identity,
                     at: self.control.loop.now,
                     models: statistics.models.values.sorted { $0.name < $1.name }
                 )
+                if let slices = self.slices {
+                    document.pods = slices.byIdentity(self.control.requestsInFlight())
+                }
                 response.respond { document.write(to: &$0) }
             case .unavailable(let reason): response.refuse(status: 503, reason)
             }

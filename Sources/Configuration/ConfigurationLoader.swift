@@ -28,17 +28,20 @@ package enum ConfigurationLoader {
         return self.load(files, unreadable: problems, cache: cache)
     }
 
+    /// - Parameter filesMax: where the files are single resources, as on a cluster, there may be as
+    ///   many as resources.
     package static func load(
         _ files: [ConfigurationFile],
         unreadable: [Problem] = [],
-        cache: ConfigurationCache? = nil
+        cache: ConfigurationCache? = nil,
+        filesMax: Int = Self.maxFiles
     ) -> LoadResult {
         if unreadable.isEmpty, let known = cache?.result(of: files) { return known }
         var loading = Loading(cache: cache)
         for problem in unreadable { loading.sink.add(problem) }
         for (index, file) in files.enumerated() {
-            if index >= Self.maxFiles {
-                loading.refuse(file, "there are more than \(Self.maxFiles) files")
+            if index >= filesMax {
+                loading.refuse(file, "there are more than \(filesMax) files")
                 break
             }
             loading.read(file)

@@ -21,6 +21,8 @@ package final class ControlPlane {
     package private(set) var configuration: Configuration
     package let processes: ProcessCluster?
     package let endpoints: StaticCluster
+    /// The pods of a cluster; nil without one.
+    package let pods: (any ReplicaSource)?
     package private(set) var gateway: Gateway?
     /// Rises with every snapshot: changed routes and weights, and replicas that come and go.
     package var generation: UInt64 { self.snapshot?.generation ?? 0 }
@@ -33,6 +35,9 @@ package final class ControlPlane {
     /// What the last refused configuration had wrong; nil once one was accepted.
     package private(set) var lastProblem: String?
     package private(set) var isDraining = false
+    /// Why requests should not be sent here though they would be served; nil where they should.
+    package var unreadiness: String?
+    private var namespaces: [String: String] = [:]
 
     /// Cold starts of this run by group, for metrics; the cluster keeps those of earlier runs too.
     private var coldStarts: [String: LatencyHistogram] = [:]
@@ -54,6 +59,7 @@ package final class ControlPlane {
         loop: EventLoop,
         configuration: Configuration,
         processes: ProcessCluster?,
+        pods: (any ReplicaSource)? = nil,
         logger: Logger,
         stateDirectory: String? = nil
     ) {
@@ -61,7 +67,9 @@ package final class ControlPlane {
         self.configuration = configuration
         self.processes = processes
         self.endpoints = StaticCluster(loop: loop)
+        self.pods = pods
         self.logger = logger
+        self.noteNamespaces()
         let bound = LoopBound(Weak(self), loop: loop)
         self.builder = SnapshotBuilder { model, variant in
             loop.post { bound.value.object?.wake(model, pinnedTo: variant) }
@@ -69,9 +77,12 @@ package final class ControlPlane {
         // Weak: a cluster that is shutting down keeps itself, and may outlive the control plane.
         processes?.onChange = { [weak self] in self?.replicaChanged($0) }
         self.endpoints.onChange = { [weak self] in self?.replicaChanged($0) }
+        pods?.onChange = { [weak self] in self?.replicaChanged($0) }
         processes?.inFlight = { [weak self] in self?.requestsInFlight($0) ?? 0 }
         self.endpoints.inFlight = { [weak self] in self?.requestsInFlight($0) ?? 0 }
         if let processes { self.prepareScaling(processes, stateDirectory) }
+        // Many gateways serve the same models on a cluster: not each may change their weights.
+        if pods != nil { return }
         let rollouts = RolloutDriver(self, stateDirectory: stateDirectory)
         self.rolloutDriver = rollouts
         rollouts.adopt(configuration)
@@ -124,6 +135,7 @@ package final class ControlPlane {
     package func apply(_ configuration: Configuration) {
         let before = self.workloadNames(self.configuration)
         self.configuration = configuration
+        self.noteNamespaces()
         self.configurationGeneration += 1
         self.lastProblem = nil
         self.rolloutDriver?.adopt(configuration)
@@ -206,10 +218,18 @@ package final class ControlPlane {
         "\(model).\(variant)"
     }
 
+    private func noteNamespaces() {
+        self.namespaces = Dictionary(
+            self.configuration.models.map { ($0.name, $0.metadata.namespace) },
+            uniquingKeysWith: { first, _ in first }
+        )
+    }
+
     /// The name of the group a variant's replicas belong to.
     package func groupName(_ model: String, _ variant: VariantSpec) -> String {
         switch variant.backend {
-        case .workload(let reference): reference.name
+        case .workload(let reference):
+            reference.group(in: self.namespaces[model] ?? Metadata.defaultNamespace)
         case .endpoints: Self.fixedGroup(model, variant.name)
         }
     }
@@ -217,7 +237,9 @@ package final class ControlPlane {
     package func groupStatus(_ model: String, _ variant: VariantSpec) -> GroupStatus? {
         let name = self.groupName(model, variant)
         switch variant.backend {
-        case .workload: return self.processes?.group(name)
+        case .workload(let reference):
+            return reference.kind == .processDeployment
+                ? self.processes?.group(name) : self.pods?.group(name)
         case .endpoints: return self.endpoints.group(name)
         }
     }
@@ -320,7 +342,9 @@ package final class ControlPlane {
     }
 
     private func status(of id: ReplicaID) -> ReplicaStatus? {
-        let group = self.processes?.group(id.group) ?? self.endpoints.group(id.group)
+        let group =
+            self.processes?.group(id.group) ?? self.endpoints.group(id.group)
+            ?? self.pods?.group(id.group)
         return group?.replicas.first { $0.id == id }
     }
 
@@ -342,6 +366,7 @@ package final class ControlPlane {
             guard current, builder.requestsDraining(status.id.description) == 0 else { continue }
             self.processes?.drained(status.id)
             self.endpoints.drained(status.id)
+            self.pods?.drained(status.id)
         }
         builder.acknowledged(gateway.acknowledgedGeneration)
         if draining == 0 {
@@ -361,6 +386,8 @@ package final class ControlPlane {
 
     private func publish() {
         self.isPublishScheduled = false
+        // A controller has nobody to tell.
+        if self.gateway == nil, self.pods != nil { return }
         // Kept until no worker has it: whoever lets go last takes it apart, and with thousands of
         // models that is nothing for a worker to do between two requests.
         let before = self.snapshot
@@ -399,8 +426,16 @@ package final class ControlPlane {
         )
     }
 
+    /// Requests in flight by the name of the replica, where there are any.
+    package func requestsInFlight() -> [String: Int] { self.builder?.requestsInFlight() ?? [:] }
+
+    /// The loop that scales the pods of a cluster.
+    package func useScaling(_ scaling: ScalingLoop) { self.scaling = scaling }
+
     /// The groups of both clusters, with their replicas.
-    package var groups: [GroupStatus] { (self.processes?.groups ?? []) + self.endpoints.groups }
+    package var groups: [GroupStatus] {
+        (self.processes?.groups ?? []) + self.endpoints.groups + (self.pods?.groups ?? [])
+    }
 
     /// Whether requests are served: the listeners are open, and every worker has a snapshot.
     package var isServing: Bool {

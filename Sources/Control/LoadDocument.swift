@@ -12,7 +12,10 @@ package struct LoadDocument: Sendable {
     package var gateway: UInt64
     package var at: Instant
     package var models: [ModelStatistics]
+    /// On a cluster: requests in flight by the pod's UID, where there are any.
+    package var pods: [String: Int] = [:]
 
+    package static let podsMax = 100_000
     package static let modelsMax = 100_000
     package static let variantsMax = 1_000
     /// Of anything: more than any gateway counts, and sums of very many stay within 64 bits.
@@ -50,6 +53,14 @@ package struct LoadDocument: Sendable {
                     for model in self.models { Self.write(model, &writer) }
                 }
             )
+            if !self.pods.isEmpty { $0.member("pods", object: { self.writePods(&$0) }) }
+        }
+    }
+
+    private func writePods(_ writer: inout JSONWriter) {
+        for (uid, count) in self.pods.sorted(by: { $0.key < $1.key }) {
+            writer.key(escaping: uid)
+            writer.integer(count)
         }
     }
 
@@ -104,6 +115,7 @@ package struct LoadDocument: Sendable {
         var gateway: UInt64?
         var at: UInt64?
         var models: [ModelStatistics] = []
+        var pods: [String: Int] = [:]
         try cursor.object(bytes) { (cursor, key) throws(JSONError) in
             switch Self.text(text, key) {
             case "gateway": gateway = try Self.number(&cursor, text)
@@ -115,6 +127,7 @@ package struct LoadDocument: Sendable {
                     }
                     models.append(try Self.model(&cursor, text))
                 }
+            case "pods": pods = try Self.pods(&cursor, text)
             default: try cursor.skip(bytes)
             }
         }
@@ -123,6 +136,21 @@ package struct LoadDocument: Sendable {
         self.gateway = gateway
         self.at = Instant(nanoseconds: at)
         self.models = models
+        self.pods = pods
+    }
+
+    private static func pods(
+        _ cursor: inout JSONCursor,
+        _ text: [UInt8]
+    ) throws(JSONError) -> [String: Int] {
+        var pods: [String: Int] = [:]
+        try cursor.object(text.span.bytes) { (cursor, key) throws(JSONError) in
+            guard pods.count < Self.podsMax else {
+                throw cursor.error("there are more than \(Self.podsMax) pods")
+            }
+            pods[Self.text(text, key)] = Int(clamping: try Self.count(&cursor, text))
+        }
+        return pods
     }
 
     private static func model(

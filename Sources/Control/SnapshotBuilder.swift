@@ -88,6 +88,17 @@ package final class SnapshotBuilder {
         }
     }
 
+    /// Requests in flight by the name of the replica, where there are any.
+    package func requestsInFlight() -> [String: Int] {
+        var result: [String: Int] = [:]
+        let retired = self.retired.values.lazy.map(\.endpoint)
+        for endpoint in [Endpoint](self.endpoints.values) + retired {
+            let count = endpoint.inFlight.load(ordering: .relaxed)
+            if count > 0 { result[endpoint.name, default: 0] += count }
+        }
+        return result
+    }
+
     /// Requests in flight at a replica that has left the snapshot.
     package func requestsDraining(_ id: String) -> Int {
         self.retired.reduce(0) {

@@ -21,6 +21,15 @@ extension ProcessGroupSpec {
     }
 }
 
+extension WorkloadReference {
+    /// The name of the group that its replicas are: on a cluster, that of the Service they are
+    /// found by, and the port.
+    package func group(in namespace: String) -> String {
+        if self.kind == .processDeployment { return self.name }
+        return "\(namespace)/\(self.name):\(self.port ?? 0)"
+    }
+}
+
 extension ReadinessSpec {
     init(_ probe: ProbeSpec) {
         self.init(

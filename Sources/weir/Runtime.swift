@@ -29,7 +29,7 @@ final class Runtime {
     private var signals: SignalSource?
     private var watcher: FileWatcher?
 
-    private static let handledSignals = [SIGTERM, SIGINT, SIGHUP]
+    static let handledSignals = [SIGTERM, SIGINT, SIGHUP]
 
     init(
         source: ConfigurationSource,
@@ -37,19 +37,10 @@ final class Runtime {
         cache: ConfigurationCache,
         portsFile: String?
     ) throws {
-        // Before any thread starts, so that all of them leave signals to the control loop.
-        SignalSource.block(Self.handledSignals)
-        signal(SIGPIPE, SIG_IGN)
-        Self.raiseDescriptorLimit()
+        Self.prepareProcess()
         self.source = source
         self.cache = cache
         self.portsFile = portsFile
-        LoggingSystem.bootstrap {
-            LineLogHandler(
-                label: $0,
-                format: isatty(STDERR_FILENO) == 1 ? .text(colour: false) : .json
-            )
-        }
         self.logger = Logger(label: "weir")
         do {
             self.loop = try EventLoop()
@@ -69,6 +60,20 @@ final class Runtime {
             throw RuntimeError(description: error.description)
         }
         self.warnOfWhatIsMissing(configuration)
+    }
+
+    /// What every role does first: before any thread starts, so that all of them leave signals to the
+    /// control loop.
+    static func prepareProcess() {
+        SignalSource.block(Self.handledSignals)
+        signal(SIGPIPE, SIG_IGN)
+        Self.raiseDescriptorLimit()
+        LoggingSystem.bootstrap {
+            LineLogHandler(
+                label: $0,
+                format: isatty(STDERR_FILENO) == 1 ? .text(colour: false) : .json
+            )
+        }
     }
 
     /// Opens everything that listens; what was opened before a failure ends with the process.
@@ -118,14 +123,14 @@ final class Runtime {
     }
 
     /// As many descriptors as we may: each connection takes one, each request's replica another.
-    private static func raiseDescriptorLimit() {
+    static func raiseDescriptorLimit() {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         limit.rlim_cur = limit.rlim_max
         setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
-    private static func advice(_ error: SystemError) -> String {
+    static func advice(_ error: SystemError) -> String {
         error.code == EADDRINUSE
             ? "\(error): another program has the address: stop it or choose another in `listeners`"
             : error.description
@@ -162,7 +167,7 @@ final class Runtime {
         return environment
     }
 
-    private static func gatewayOptions(_ configuration: Configuration) throws -> Gateway.Options {
+    static func gatewayOptions(_ configuration: Configuration) throws -> Gateway.Options {
         let spec = configuration.gateway.spec
         var options = Gateway.Options()
         options.workers =
@@ -180,7 +185,7 @@ final class Runtime {
         return options
     }
 
-    private static func accessLog(
+    static func accessLog(
         _ configuration: Configuration
     ) throws(SystemError) -> AccessLogWriter? {
         guard let spec = configuration.gateway.spec.accessLog else { return nil }
@@ -194,7 +199,7 @@ final class Runtime {
         )
     }
 
-    private static func address(_ address: ListenAddress) throws -> SocketAddress {
+    static func address(_ address: ListenAddress) throws -> SocketAddress {
         guard let socket = SocketAddress(host: address.host, port: UInt16(clamping: address.port))
         else {
             throw RuntimeError(

@@ -11,7 +11,8 @@ struct Weir: ParsableCommand {
             """,
         version: "weir \(WeirVersion.current)",
         subcommands: [
-            Run.self, Check.self, CRDs.self, Get.self, Explain.self, RolloutGroup.self, Scale.self,
+            Run.self, GatewayCommand.self, ControllerCommand.self, Check.self, CRDs.self, Get.self,
+            Explain.self, RolloutGroup.self, Scale.self,
             LoadCommand.self,
             SimulateCommand.self, ModelSimulatorCommand.self, Completion.self,
             SentinelCommand.self,

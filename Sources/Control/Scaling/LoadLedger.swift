@@ -121,6 +121,12 @@ package struct LoadLedger {
         }
     }
 
+    /// A source is gone, and with it what was under way there.
+    package mutating func forget(source: Int) {
+        guard let gone = self.sources.removeValue(forKey: source) else { return }
+        for (name, model) in gone.models { self.pending[name]?.removeGauges(model) }
+    }
+
     package mutating func take(_ load: WorkerLoad) {
         let known = self.sources[load.worker]
         let source = known ?? Source(places: self.names.count)
@@ -205,6 +211,16 @@ extension ModelDelta {
             self.variants[index].inFlight += variant.inFlight - (earlier?.inFlight ?? 0)
             self.variants[index].queued +=
                 variant.pinnedQueue.count - (earlier?.pinnedQueue.count ?? 0)
+        }
+    }
+
+    /// What was under way at a source that is gone.
+    mutating func removeGauges(_ last: ModelStatistics) {
+        self.queued -= last.queue.count
+        for variant in last.variants {
+            let index = self.index(of: variant.name)
+            self.variants[index].inFlight -= variant.inFlight
+            self.variants[index].queued -= variant.pinnedQueue.count
         }
     }
 

@@ -30,6 +30,7 @@ package protocol ScalingFleet: AnyObject {
 }
 
 extension ProcessCluster: ScalingFleet {}
+extension KubernetesCluster: ScalingFleet {}
 
 /// Readings of sources other than the gateway. What is not known is nil or empty.
 package protocol ScalingSources: AnyObject {
@@ -122,6 +123,9 @@ package final class ScalingLoop {
     // MARK: What comes in
 
     package func take(_ load: WorkerLoad) { self.ledger.take(load) }
+
+    /// A source of `take` is gone.
+    package func forget(source: Int) { self.ledger.forget(source: source) }
 
     package func note(_ change: ReplicaChange, at now: Instant) {
         self.replicas.note(change, at: now)

@@ -131,8 +131,14 @@ package struct ScalingPlan: Sendable, Equatable {
 
     package init() {}
 
-    /// - Parameter rollouts: what rollouts ask for, by model.
-    package init(_ configuration: Configuration, rollouts: [String: RolloutCapacity] = [:]) {
+    /// - Parameters:
+    ///   - rollouts: what rollouts ask for, by model.
+    ///   - onCluster: about the workloads of a cluster instead of local processes.
+    package init(
+        _ configuration: Configuration,
+        rollouts: [String: RolloutCapacity] = [:],
+        onCluster: Bool = false
+    ) {
         self.budgets = configuration.resourceBudgets.map {
             Budget(
                 name: $0.name,
@@ -144,7 +150,8 @@ package struct ScalingPlan: Sendable, Equatable {
         for resource in configuration.models {
             let share = self.share(resource)
             let rollout = rollouts[resource.name]
-            guard let model = Self.model(resource, configuration, share, rollout) else {
+            guard let model = Self.model(resource, configuration, share, rollout, onCluster)
+            else {
                 self.addFixed(resource, share)
                 continue
             }
@@ -188,7 +195,8 @@ package struct ScalingPlan: Sendable, Equatable {
         guard let share, let units = model.spec.scaling?.budget?.perReplica else { return }
         for variant in model.spec.variants {
             guard case .workload(let reference) = variant.backend else { continue }
-            self.budgets[share.index].fixed.append((reference.name, units))
+            let group = reference.group(in: model.metadata.namespace)
+            self.budgets[share.index].fixed.append((group, units))
         }
     }
 
@@ -196,7 +204,8 @@ package struct ScalingPlan: Sendable, Equatable {
         _ resource: ModelResource,
         _ configuration: Configuration,
         _ share: Share?,
-        _ rollout: RolloutCapacity?
+        _ rollout: RolloutCapacity?,
+        _ onCluster: Bool
     ) -> Model? {
         let spec = resource.spec
         guard let scaling = spec.scaling, let name = scaling.policy,
@@ -210,13 +219,14 @@ package struct ScalingPlan: Sendable, Equatable {
         for (variant, weight) in zip(spec.variants, weights) {
             guard variants.count < ModelSetup.variantsMax,
                 case .workload(let reference) = variant.backend,
-                reference.kind == .processDeployment
+                (reference.kind != .processDeployment) == onCluster
             else { continue }
+            let group = reference.group(in: resource.metadata.namespace)
             let deployment = configuration.processDeployment(
                 reference.name,
                 namespace: resource.metadata.namespace
             )
-            variants.append(Variant(name: variant.name, group: reference.name, weight: weight))
+            variants.append(Variant(name: variant.name, group: group, weight: weight))
             var setup = Self.setup(variant.name, weight, spec, scaling, deployment)
             rollout?.adjust(&setup)
             setups.append(setup)

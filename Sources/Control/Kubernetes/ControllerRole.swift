@@ -1,0 +1,356 @@
+import Autoscaling
+import Clusters
+import Configuration
+import Core
+import EventLoop
+import HTTPService
+import Kubernetes
+import Logging
+import Orchestration
+
+// Design note
+//
+// `weir controller`: resizes the workloads of a cluster by what its gateways counted.
+//
+//   Models, policies ─▶ ResourceDirectory ─▶ ScalingPlan ─┐
+//   gateways ─▶ GatewayPolls ─▶ LoadLedger ───────────────┼─▶ ScalingLoop ─▶ KubernetesCluster
+//   pods, Deployments ────────▶ ReplicaLedger ────────────┘        └─▶ ModelStatuses, events
+//
+// Several may run; the one that holds the Lease decides and writes, the others keep their copies of
+// the objects warm. Every write asks `LeaderElector.mayWrite` at that very moment. A new leader knows
+// nothing of loads, so it takes nothing away until its windows are full again.
+
+/// The controller of a cluster. On the control loop's thread.
+package final class ControllerRole {
+    package struct Options {
+        /// Nil for all namespaces.
+        package var namespaces: [String]?
+        /// The Service whose endpoints are the gateways.
+        package var gatewayService: ObjectKey
+        /// The port of the gateways' admin API; nil for the Service's port `admin`.
+        package var gatewayPort: Int?
+        package var gatewayTokenFile: String?
+        package var lease: ObjectKey
+        /// Names this process among all controllers that ever ran.
+        package var identity: String
+        package var drainDeadline = Duration.seconds(30)
+
+        package init(gatewayService: ObjectKey, lease: ObjectKey, identity: String) {
+            self.gatewayService = gatewayService
+            self.lease = lease
+            self.identity = identity
+        }
+    }
+
+    static let period = Duration.seconds(1)
+    /// Gateways that have not answered by then are decided without.
+    static let patience = Duration.milliseconds(500)
+
+    package let control: ControlPlane
+    package let cluster: KubernetesCluster
+    package let polls: GatewayPolls
+    private let client: KubernetesClient
+    private let options: Options
+    private let logger: Logger
+    private let directory: ResourceDirectory
+    private let scaling: ScalingLoop
+    private let events: EventRecorder
+    private let statuses: ModelStatuses
+    private var elector: LeaderElector?
+    private var gateways: Informer<EndpointSlice>?
+    private var gatewayVersion = "v1"
+    private var table = EndpointTable()
+    private var timer: LoopTimer?
+    private var patienceTimer: LoopTimer?
+    private var round: UInt64 = 0
+    private var hasDecided = true
+    private var problems: Set<String> = []
+
+    private static let problemsMax = 1_000
+
+    package init(
+        client: KubernetesClient,
+        options: Options,
+        base: Configuration,
+        baseFiles: [ConfigurationFile],
+        logger: Logger
+    ) {
+        self.client = client
+        self.options = options
+        self.logger = logger
+        var clusterOptions = KubernetesCluster.Options()
+        clusterOptions.namespaces = options.namespaces
+        clusterOptions.drainDeadline = options.drainDeadline
+        self.cluster = KubernetesCluster(client: client, options: clusterOptions)
+        var pollOptions = GatewayPolls.Options()
+        pollOptions.tokenFile = options.gatewayTokenFile
+        self.polls = GatewayPolls(loop: client.loop, options: pollOptions)
+        self.directory = ResourceDirectory(
+            client: client,
+            namespaces: options.namespaces,
+            base: baseFiles
+        )
+        self.scaling = ScalingLoop(fleet: self.cluster, logger: logger)
+        self.control = ControlPlane(
+            loop: client.loop,
+            configuration: base,
+            processes: nil,
+            pods: self.cluster,
+            logger: logger
+        )
+        self.events = EventRecorder(
+            client,
+            options: EventOptions(controller: "weir.dev/controller", instance: options.identity),
+            seed: EventLoop.readClock().nanoseconds
+        )
+        self.statuses = ModelStatuses(client: client)
+        self.control.useScaling(self.scaling)
+        self.control.unreadiness = "nothing has been read from the cluster yet"
+        self.connect()
+    }
+
+    private func connect() {
+        self.directory.onChange = { [weak self] in self?.take($0) }
+        self.directory.onProblem = { [weak self] in self?.tell($0) }
+        self.cluster.mayWrite = { [weak self] in self?.elector?.mayWrite ?? false }
+        self.cluster.streams = { [weak self] in self?.polls.streams($0) ?? 0 }
+        self.cluster.isDrained = { [weak self] in self?.polls.isDrained($0) ?? false }
+        self.cluster.onDraining = { [weak self] in
+            guard let self else { return }
+            self.polls.drain(self.cluster.draining)
+        }
+        self.cluster.onNote = { [weak self] in self?.note($0) }
+        self.polls.onLoad = { [weak self] document, source in
+            self?.scaling.take(document.load(source: source))
+        }
+        self.polls.onGone = { [weak self] in self?.scaling.forget(source: $0) }
+        self.polls.onDrained = { [weak self] in self?.cluster.tick() }
+        self.polls.onProblem = { [weak self] gateway, problem in
+            self?.tell("gateway \(gateway): \(problem)")
+        }
+    }
+
+    // MARK: Life
+
+    package func start() {
+        self.directory.start()
+        self.cluster.start()
+        self.watchGateways()
+        let elector = LeaderElector(
+            self.client,
+            lease: self.options.lease,
+            options: LeaderElectionOptions(identity: self.options.identity),
+            seed: EventLoop.readClock().nanoseconds,
+            handlers: LeaderHandlers(
+                onBegan: { [weak self] in self?.began() },
+                onEnded: { [weak self] in self?.ended($0) },
+                onHolder: { [weak self] holder in
+                    self?.logger.info("following", metadata: ["leader": "\(holder)"])
+                },
+                onProblem: { [weak self] in self?.tell("the lease: \($0)") }
+            )
+        )
+        self.elector = elector
+        elector.start()
+        self.timer = self.control.loop.scheduleRepeating(every: Self.period) { [weak self] in
+            self?.tick()
+        }
+    }
+
+    /// Stops writing and gives the lease back; `completion` runs when that is done.
+    package func stop(completion: @escaping () -> Void) {
+        self.timer?.cancel()
+        self.patienceTimer?.cancel()
+        self.hasDecided = true
+        self.cluster.resign()
+        self.cluster.stop()
+        self.directory.stop()
+        self.gateways?.stop()
+        self.polls.close()
+        self.events.stop()
+        guard let elector = self.elector else { return completion() }
+        elector.release(completion: completion)
+    }
+
+    package var isLeader: Bool { self.elector?.isLeader ?? false }
+
+    private func began() {
+        self.logger.info("leading", metadata: ["identity": "\(self.options.identity)"])
+        self.statuses.forget()
+    }
+
+    private func ended(_ why: String) {
+        self.logger.warning("not leading any more", metadata: ["reason": "\(why)"])
+        self.cluster.resign()
+    }
+
+    // MARK: What comes in
+
+    private func take(_ outcome: ResourceKeeper.Outcome) {
+        self.statuses.verdicts = outcome.verdicts
+        if outcome.configuration != self.control.configuration {
+            self.control.apply(outcome.configuration)
+        }
+        self.cluster.follow(self.targets(outcome.configuration))
+        let plan = ScalingPlan(outcome.configuration, onCluster: true)
+        self.scaling.adopt(plan, at: self.control.loop.now)
+        self.scaling.forgetModels(except: Set(outcome.configuration.models.map(\.name)))
+        self.checkReady()
+    }
+
+    private func targets(_ configuration: Configuration) -> [WorkloadTarget] {
+        configuration.models.flatMap { model in
+            model.spec.variants.compactMap { variant in
+                guard case .workload(let reference) = variant.backend,
+                    let kind = WorkloadTarget.Kind(rawValue: reference.kind.rawValue)
+                else { return nil }
+                return WorkloadTarget(
+                    group: reference.group(in: model.metadata.namespace),
+                    kind: kind,
+                    key: ObjectKey(namespace: model.metadata.namespace, name: reference.name),
+                    port: UInt16(clamping: reference.port ?? 0)
+                )
+            }
+        }
+    }
+
+    private func watchGateways() {
+        var resource = Kubernetes.Resource.endpointSlices
+        resource.version = self.gatewayVersion
+        var scope = InformerScope<EndpointSlice>(
+            resource,
+            namespace: self.options.gatewayService.namespace,
+            projection: EndpointSlice.projection
+        ) { EndpointSlice($0) }
+        scope.labelSelector = "kubernetes.io/service-name=\(self.options.gatewayService.name)"
+        let informer = Informer(self.client, scope)
+        informer.handlers = InformerHandlers(
+            onChange: { [weak self] in self?.gatewaysChanged($0) },
+            onProblem: { [weak self] problem in
+                guard let self else { return }
+                if case .call(let error) = problem, error.isNotFound, self.gatewayVersion == "v1" {
+                    self.gatewayVersion = "v1beta1"
+                    self.gateways?.stop()
+                    self.watchGateways()
+                } else {
+                    self.tell("\(problem)")
+                }
+            }
+        )
+        self.gateways = informer
+        informer.start()
+    }
+
+    private func gatewaysChanged(_ change: ObjectChange<EndpointSlice>) {
+        switch change {
+        case .added(_, let slice), .modified(_, _, let slice): _ = self.table.put(slice)
+        case .deleted(_, let slice): _ = self.table.remove(slice.key)
+        }
+        let port = self.options.gatewayPort.map { PortChoice.number($0) } ?? .name("admin")
+        self.polls.update(
+            self.table.endpoints(of: self.options.gatewayService.description, port: port)
+        )
+    }
+
+    // MARK: The tick
+
+    private func tick() {
+        self.checkReady()
+        guard self.isLeader, self.directory.isSynced, self.cluster.isSynced else { return }
+        self.finishRound()
+        self.round += 1
+        self.hasDecided = false
+        let round = self.round
+        self.patienceTimer = self.control.loop.schedule(after: Self.patience) { [weak self] in
+            self?.finishRound()
+        }
+        self.polls.poll { [weak self] in
+            guard let self, self.round == round else { return }
+            self.finishRound()
+        }
+    }
+
+    private func finishRound() {
+        if self.hasDecided { return }
+        self.hasDecided = true
+        self.patienceTimer?.cancel()
+        self.patienceTimer = nil
+        guard self.elector?.mayWrite ?? false else { return }
+        let now = self.control.loop.refreshNow()
+        self.scaling.tick(
+            at: now,
+            wallClock: ScalingDriver.wallClock(),
+            isGatewayHeard: self.polls.roll.isHeard(at: now),
+            missing: self.polls.roll.missing(at: now)
+        )
+        self.cluster.tick()
+        self.writeStatuses(now)
+    }
+
+    private func writeStatuses(_ now: Instant) {
+        let missing = self.polls.roll.missing(at: now)
+        self.statuses.write(
+            self.directory,
+            self.control.configuration,
+            wallTime: EventLoop.readWallClock(),
+            facts: ModelStatuses.Facts(
+                group: { [cluster] in cluster.group($0) },
+                obstruction: { [cluster] in cluster.obstruction(of: $0) },
+                decision: { [scaling] in scaling.latest(of: $0) },
+                gateways: self.polls.roll.count,
+                gatewaysMissing: missing
+            ),
+            mayWrite: { [weak self] in self?.elector?.mayWrite ?? false }
+        )
+    }
+
+    // MARK: For people
+
+    private func note(_ note: KubernetesCluster.Note) {
+        guard self.isLeader else { return }
+        let details: Logger.Metadata = ["group": "\(note.group)", "what": "\(note.text)"]
+        if note.isWarning {
+            self.logger.warning("\(note.reason)", metadata: details)
+        } else {
+            self.logger.info("\(note.reason)", metadata: details)
+        }
+        guard let owner = self.scaling.plan.owner(ofGroup: note.group)?.model.name,
+            let model = self.control.configuration.models.first(where: { $0.name == owner })
+        else { return }
+        let key = ObjectKey(namespace: model.metadata.namespace, name: model.name)
+        self.events.record(
+            EventNote(
+                isWarning: note.isWarning,
+                reason: note.reason,
+                action: "Scale",
+                note: note.text,
+                regarding: ObjectReference(
+                    apiVersion: "weir.dev/v1alpha1",
+                    kind: "Model",
+                    namespace: key.namespace,
+                    name: key.name,
+                    uid: self.directory.model(key)?.uid ?? ""
+                )
+            )
+        )
+    }
+
+    /// Standing by is being ready: readiness does not depend on who leads.
+    private func checkReady() {
+        self.control.unreadiness =
+            if !self.directory.isSynced {
+                self.directory.waitingFor
+            } else if !self.cluster.isSynced {
+                self.cluster.problem ?? "the pods are being read"
+            } else {
+                nil
+            }
+    }
+
+    /// Once each: the same problem comes again with every try.
+    private func tell(_ problem: String) {
+        if self.problems.count >= Self.problemsMax { self.problems = [] }
+        guard self.problems.insert(problem).inserted else { return }
+        self.logger.warning("a problem with the cluster", metadata: ["problem": "\(problem)"])
+    }
+}

@@ -1,0 +1,197 @@
+import Clusters
+import Core
+import EventLoop
+import HTTP
+import HTTPService
+import Orchestration
+
+/// Asks every gateway of a cluster for what it counted, and tells it whom to drain.
+///
+/// The gateways are the endpoints of their Service. On the control loop's thread.
+package final class GatewayPolls {
+    package struct Options {
+        /// A file with the token for the gateways' admin API.
+        package var tokenFile: String?
+        package var timeout = Duration.milliseconds(900)
+
+        package init() {}
+    }
+
+    /// How long a drain holds without being asked for again.
+    static let drainSeconds = 15
+    private static let answerBytesMax = 64 << 20
+
+    package private(set) var roll = GatewayRoll()
+    /// One gateway's counters.
+    package var onLoad: (LoadDocument, _ source: Int) -> Void = { _, _ in }
+    /// A gateway is gone for good.
+    package var onGone: (_ source: Int) -> Void = { _ in }
+    /// More pods may be drained than before.
+    package var onDrained: () -> Void = {}
+    package var onProblem: (_ gateway: String, _ problem: String) -> Void = { _, _ in }
+
+    private let loop: EventLoop
+    private let options: Options
+    private var draining: Set<String> = []
+    /// What each gateway has drained, by its identity.
+    private var drained: [String: Set<String>] = [:]
+    /// Requests in flight by gateway and pod.
+    private var inFlight: [String: [String: Int]] = [:]
+    /// Gateways that may still hold back from what is not draining any more.
+    private var told: Set<String> = []
+    private var polling: [String: HTTPFetch] = [:]
+
+    package init(loop: EventLoop, options: Options) {
+        self.loop = loop
+        self.options = options
+    }
+
+    package func close() {
+        for fetch in self.polling.values { fetch.cancel() }
+        self.polling = [:]
+    }
+
+    package func update(_ endpoints: [PodEndpoint]) {
+        let before = Set(self.roll.gateways.map(\.endpoint.identity))
+        for source in self.roll.update(endpoints, at: self.loop.now) { self.onGone(source) }
+        for identity in before.subtracting(self.roll.gateways.map(\.endpoint.identity)) {
+            self.drained[identity] = nil
+            self.inFlight[identity] = nil
+            self.told.remove(identity)
+        }
+        if !self.draining.isEmpty { self.tell() }
+    }
+
+    // MARK: Load
+
+    /// Asks all; `onLoad` runs for each that answers.
+    package func poll(whenAllAnswered completion: @escaping () -> Void) {
+        var waiting = 0
+        for gateway in self.roll.gateways where self.polling[gateway.endpoint.identity] == nil {
+            guard var request = self.request(gateway, "/api/v1/load") else { continue }
+            request.bodyBytesMax = Self.answerBytesMax
+            waiting += 1
+            self.polling[gateway.endpoint.identity] = HTTPFetch.start(request, on: self.loop) {
+                [weak self] result in
+                guard let self else { return }
+                self.polling[gateway.endpoint.identity] = nil
+                self.take(result, gateway)
+                waiting -= 1
+                if waiting == 0 { completion() }
+            }
+        }
+        if waiting == 0 { completion() }
+        if !self.draining.isEmpty { self.tell() }
+    }
+
+    private func take(
+        _ result: Result<FetchResponse, FetchError>,
+        _ gateway: GatewayRoll.Gateway
+    ) {
+        let name = gateway.endpoint.name
+        switch result {
+        case .failure(let error):
+            if error != .cancelled { self.onProblem(name, "\(error)") }
+        case .success(let response) where response.status == 200:
+            do throws(JSONError) {
+                let document = try LoadDocument(response.body)
+                self.roll.answered(gateway.endpoint.identity, at: self.loop.now)
+                self.inFlight[gateway.endpoint.identity] = document.pods
+                self.onLoad(document, gateway.source)
+            } catch {
+                self.onProblem(name, "its load cannot be read: \(error)")
+            }
+        case .success(let response): self.onProblem(name, "it answers \(response.status)")
+        }
+    }
+
+    /// Requests in flight at a pod, over the gateways that were heard.
+    package func streams(_ uid: String) -> Int {
+        self.inFlight.values.reduce(0) { $0 + ($1[uid] ?? 0) }
+    }
+
+    // MARK: Drains
+
+    /// The pods that get no new request from now on.
+    package func drain(_ uids: Set<String>) {
+        if uids == self.draining { return }
+        self.draining = uids
+        for identity in self.drained.keys { self.drained[identity]?.formIntersection(uids) }
+        self.tell()
+    }
+
+    /// Whether every gateway there is has let go of the pod. Without gateways nobody sends.
+    package func isDrained(_ uid: String) -> Bool {
+        guard self.draining.contains(uid) else { return false }
+        return self.roll.gateways.allSatisfy {
+            self.drained[$0.endpoint.identity]?.contains(uid) ?? false
+        }
+    }
+
+    private func tell() {
+        let uids = Array(self.draining.sorted().prefix(DrainRequest.endpointsMax))
+        for gateway in self.roll.gateways {
+            let identity = gateway.endpoint.identity
+            if uids.isEmpty, !self.told.contains(identity) { continue }
+            guard var request = self.request(gateway, "/api/v1/drain") else { continue }
+            request.method = .put
+            let buffer = ByteBuffer(capacity: 512)
+            var writer = JSONWriter(buffer)
+            DrainRequest(endpoints: uids, seconds: Self.drainSeconds).write(to: &writer)
+            request.body = buffer.readable.withUnsafeBytes { Array($0) }
+            request.fields.append(("Content-Type", "application/json"))
+            if let token = self.token {
+                request.fields.append(("Authorization", "Bearer \(token)"))
+            }
+            self.told.insert(identity)
+            HTTPFetch.start(request, on: self.loop) { [weak self] result in
+                self?.told(result, gateway, isLast: uids.isEmpty)
+            }
+        }
+    }
+
+    private func told(
+        _ result: Result<FetchResponse, FetchError>,
+        _ gateway: GatewayRoll.Gateway,
+        isLast: Bool
+    ) {
+        let identity = gateway.endpoint.identity
+        let name = gateway.endpoint.name
+        switch result {
+        case .failure(let error): self.onProblem(name, "it cannot be told to drain: \(error)")
+        case .success(let response) where response.status == 200:
+            do throws(JSONError) {
+                let answer = try DrainAnswer(response.body)
+                if isLast { self.told.remove(identity) }
+                let new = Set(answer.drained).intersection(self.draining)
+                if new == self.drained[identity] ?? [] { return }
+                self.drained[identity] = new
+                self.onDrained()
+            } catch {
+                self.onProblem(name, "its answer to a drain cannot be read: \(error)")
+            }
+        case .success(let response):
+            let hint = response.status == 401 ? ": give --gateway-token-file" : ""
+            self.onProblem(name, "it refuses to drain (\(response.status))\(hint)")
+        }
+    }
+
+    private func request(_ gateway: GatewayRoll.Gateway, _ target: String) -> FetchRequest? {
+        let endpoint = gateway.endpoint
+        guard let address = SocketAddress(host: endpoint.address, port: endpoint.port) else {
+            return nil
+        }
+        var request = FetchRequest(address: address, target: target)
+        request.timeout = self.options.timeout
+        return request
+    }
+
+    /// Read each time: tokens are replaced on disk.
+    private var token: String? {
+        guard let path = self.options.tokenFile, let bytes = readFile(path, limit: 4_096) else {
+            return nil
+        }
+        let text = String(decoding: bytes, as: UTF8.self)
+        return text.split(whereSeparator: \.isWhitespace).first.map(String.init)
+    }
+}

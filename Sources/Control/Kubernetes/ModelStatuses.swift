@@ -1,0 +1,387 @@
+import Autoscaling
+import Clusters
+import Configuration
+import Core
+import Kubernetes
+
+/// Writes what holds of each Model into its status: where it changed, a bounded number at a time.
+package final class ModelStatuses {
+    /// What a status is made of.
+    package struct Facts {
+        var group: (String) -> GroupStatus?
+        var obstruction: (String) -> String?
+        var decision: (String) -> ScalingDecision?
+        var gateways: Int
+        var gatewaysMissing: Int
+    }
+
+    /// The fields that are ours.
+    static let manager = "weir-controller-status"
+    /// Statuses written per tick; the others wait for the next one.
+    static let writesMax = 10
+
+    package var verdicts: [String: ResourceKeeper.Verdict] = [:]
+    private let client: KubernetesClient
+    /// What was written last of each model, without what changes all the time.
+    private var written: [ObjectKey: String] = [:]
+    private var writing: Set<ObjectKey> = []
+    /// Where the next tick goes on, so that everybody's turn comes.
+    private var next: ObjectKey?
+
+    package init(client: KubernetesClient) {
+        self.client = client
+    }
+
+    /// Another process has led meanwhile.
+    package func forget() { self.written = [:] }
+
+    package func write(
+        _ directory: ResourceDirectory,
+        _ configuration: Configuration,
+        wallTime: Double,
+        facts: Facts,
+        mayWrite: @escaping () -> Bool
+    ) {
+        var items: [ResourceDirectory.Item] = []
+        directory.forEachModel { items.append($0) }
+        items.sort { $0.key < $1.key }
+        if let next = self.next, let start = items.firstIndex(where: { $0.key > next }) {
+            items = Array(items[start...] + items[..<start])
+        }
+        let models = Dictionary(
+            configuration.models.map {
+                (ObjectKey(namespace: $0.metadata.namespace, name: $0.name), $0)
+            },
+            uniquingKeysWith: { first, _ in first }
+        )
+        var writes = 0
+        for item in items where !self.writing.contains(item.key) {
+            let status = ModelStatus(
+                item,
+                verdict: self.verdicts[item.text.name],
+                spec: models[item.key]?.spec,
+                facts
+            )
+            let text = status.significant
+            if self.written[item.key] == text { continue }
+            self.send(item, status.value(old: item.status, wallTime: wallTime), text, mayWrite)
+            self.next = item.key
+            writes += 1
+            if writes == Self.writesMax { break }
+        }
+        if self.written.count > items.count {
+            let present = Set(items.map(\.key))
+            self.written = self.written.filter { present.contains($0.key) }
+        }
+    }
+
+    private func send(
+        _ item: ResourceDirectory.Item,
+        _ status: JSONValue,
+        _ text: String,
+        _ mayWrite: () -> Bool
+    ) {
+        guard mayWrite() else { return }
+        let resource = ResourceDirectory.Kind.model.resource
+        var object = KubernetesObject(
+            resource,
+            namespace: item.key.namespace,
+            name: item.key.name
+        )
+        object["status"] = status
+        self.writing.insert(item.key)
+        let key = item.key
+        self.client.apply(
+            resource,
+            object,
+            manager: Self.manager,
+            force: true,
+            subresource: "status"
+        ) { [weak self] result in
+            self?.writing.remove(key)
+            if case .success = result { self?.written[key] = text }
+        }
+    }
+}
+
+/// The status of one Model.
+struct ModelStatus {
+    private struct Condition {
+        var type: String
+        var isTrue: Bool
+        var reason: String
+        var message: String
+    }
+
+    private struct Variant {
+        var name: String
+        var workload: String
+        var weight: Int
+        var desired: Int
+        var ready: Int
+        var starting: Int
+        var draining: Int
+        var reason: String
+        var message: String
+
+        var counts: JSONValue {
+            [
+                "desired": .integer(self.desired), "ready": .integer(self.ready),
+                "starting": .integer(self.starting), "draining": .integer(self.draining),
+            ]
+        }
+    }
+
+    private var generation: Int
+    private var live = ""
+    private var conditions: [Condition] = []
+    private var variants: [Variant] = []
+    private var scaling: (desired: Int, reason: String, message: String, isDryRun: Bool)?
+
+    init(
+        _ item: ResourceDirectory.Item,
+        verdict: ResourceKeeper.Verdict?,
+        spec: ModelSpec?,
+        _ facts: ModelStatuses.Facts
+    ) {
+        self.generation = item.generation
+        self.conditions.append(Self.accepted(verdict))
+        guard let spec else { return }
+        self.live = spec.live ?? spec.variants.first?.name ?? ""
+        var obstructions: [String] = []
+        for (variant, weight) in zip(spec.variants, spec.variantWeights) {
+            guard case .workload(let reference) = variant.backend else { continue }
+            let group = reference.group(in: item.key.namespace)
+            if let words = facts.obstruction(group) { obstructions.append(words) }
+            self.variants.append(Self.variant(variant.name, reference, weight, facts.group(group)))
+        }
+        self.conditions.append(self.ready(spec))
+        if spec.scaling?.policy != nil {
+            self.addScaling(item.key.name, facts, obstructions)
+        }
+    }
+
+    private static func accepted(_ verdict: ResourceKeeper.Verdict?) -> Condition {
+        switch verdict {
+        case .accepted, nil:
+            Condition(type: "Accepted", isTrue: true, reason: "Accepted", message: "")
+        case .keptOld(let problems):
+            Condition(
+                type: "Accepted",
+                isTrue: false,
+                reason: "Invalid",
+                message: "the last good state is in force: " + self.text(problems)
+            )
+        case .refused(let problems):
+            Condition(
+                type: "Accepted",
+                isTrue: false,
+                reason: "Invalid",
+                message: self.text(problems)
+            )
+        }
+    }
+
+    private static func text(_ problems: [Problem]) -> String {
+        let lines = problems.prefix(10).map { problem in
+            let hint = problem.hint.map { ": \($0)" } ?? ""
+            return "\(problem.path): \(problem.message)\(hint)"
+        }
+        return String(lines.joined(separator: "; ").prefix(4_000))
+    }
+
+    private static func variant(
+        _ name: String,
+        _ reference: WorkloadReference,
+        _ weight: Int,
+        _ group: GroupStatus?
+    ) -> Variant {
+        var variant = Variant(
+            name: name,
+            workload: "\(reference.kind.rawValue)/\(reference.name)",
+            weight: weight,
+            desired: group?.desired ?? 0,
+            ready: 0,
+            starting: 0,
+            draining: 0,
+            reason: group == nil ? "WorkloadMissing" : "",
+            message: group == nil ? "there is no \(reference.kind.rawValue) \(reference.name)" : ""
+        )
+        for replica in group?.replicas ?? [] {
+            if replica.isLeaving {
+                variant.draining += 1
+            } else if replica.state == .ready {
+                variant.ready += 1
+            } else {
+                variant.starting += 1
+            }
+            guard let trouble = replica.trouble, variant.reason.isEmpty else { continue }
+            variant.reason = Self.reason(trouble)
+            variant.message = replica.message
+        }
+        return variant
+    }
+
+    private static func reason(_ trouble: StartTrouble) -> String {
+        switch trouble {
+        case .cannotStart: "CannotStart"
+        case .crashes: "CrashLoop"
+        case .tooSlow: "StartTimeout"
+        case .noRoom: "Unschedulable"
+        case .refusedByQuota: "QuotaExceeded"
+        }
+    }
+
+    private func ready(_ spec: ModelSpec) -> Condition {
+        let serving = self.variants.filter { $0.weight > 0 }
+        let hasFixed = spec.variants.contains {
+            if case .endpoints = $0.backend { true } else { false }
+        }
+        let ready = serving.reduce(0) { $0 + $1.ready }
+        let desired = serving.reduce(0) { $0 + $1.desired }
+        if let stuck = serving.first(where: { !$0.reason.isEmpty && $0.ready == 0 }) {
+            return Condition(
+                type: "Ready",
+                isTrue: false,
+                reason: stuck.reason,
+                message: "variant \(stuck.name): \(stuck.message)"
+            )
+        }
+        if ready > 0 || hasFixed {
+            return Condition(type: "Ready", isTrue: true, reason: "Serving", message: "")
+        }
+        if desired == 0 {
+            return Condition(
+                type: "Ready",
+                isTrue: true,
+                reason: "ScaledToZero",
+                message: "the first request starts a replica"
+            )
+        }
+        return Condition(
+            type: "Ready",
+            isTrue: false,
+            reason: "NoReplicaReady",
+            message: "none of \(desired) replicas is ready yet"
+        )
+    }
+
+    private mutating func addScaling(
+        _ model: String,
+        _ facts: ModelStatuses.Facts,
+        _ obstructions: [String]
+    ) {
+        if let words = obstructions.first {
+            self.conditions.append(
+                Condition(
+                    type: "ScalingActive",
+                    isTrue: false,
+                    reason: "Obstructed",
+                    message: words
+                )
+            )
+        } else if facts.gateways == 0 || facts.gatewaysMissing * 2 >= facts.gateways {
+            self.conditions.append(
+                Condition(
+                    type: "ScalingActive",
+                    isTrue: false,
+                    reason: "GatewaysMissing",
+                    message:
+                        "\(facts.gatewaysMissing) of \(facts.gateways) gateways do not answer: "
+                        + "the replicas stay as they are"
+                )
+            )
+        } else {
+            self.conditions.append(
+                Condition(type: "ScalingActive", isTrue: true, reason: "Active", message: "")
+            )
+        }
+        guard let decision = facts.decision(model),
+            let own = decision.variants.first(where: { $0.outcome != .hold })
+                ?? decision.variants.first
+        else { return }
+        self.scaling = (
+            decision.variants.reduce(0) { $0 + $1.desired }, ScalingReason(own).rawValue,
+            ScalingWords.reason(own), own.isDryRun
+        )
+    }
+
+    // MARK: Writing
+
+    /// Everything whose change is worth a write.
+    var significant: String {
+        var parts = ["\(self.generation) \(self.live)"]
+        for condition in self.conditions {
+            parts.append("\(condition.type) \(condition.isTrue) \(condition.reason)")
+        }
+        for variant in self.variants {
+            parts.append(
+                "\(variant.name) \(variant.weight) \(variant.desired) \(variant.ready) "
+                    + "\(variant.starting) \(variant.draining) \(variant.reason)"
+            )
+        }
+        if let scaling { parts.append("\(scaling.desired)") }
+        return parts.joined(separator: "|")
+    }
+
+    func value(old: JSONValue, wallTime: Double) -> JSONValue {
+        var status: JSONValue = [
+            "observedGeneration": .integer(self.generation),
+            "conditions": .array(self.conditions.map { self.value($0, old, wallTime) }),
+        ]
+        if self.live.isEmpty { return status }
+        status["live"] = .string(self.live)
+        status["variants"] = .array(
+            self.variants.map { variant in
+                var value: JSONValue = [
+                    "name": .string(variant.name), "workload": .string(variant.workload),
+                    "weight": .integer(max(0, min(100, variant.weight))),
+                    "replicas": variant.counts,
+                ]
+                if !variant.reason.isEmpty {
+                    value["reason"] = .string(variant.reason)
+                    value["message"] = .string(String(variant.message.prefix(4_000)))
+                }
+                return value
+            }
+        )
+        status["replicas"] = self.total
+        if let scaling {
+            status["scaling"] = [
+                "desired": .integer(scaling.desired), "reason": .string(scaling.reason),
+                "message": .string(String(scaling.message.prefix(4_000))),
+                "dryRun": .bool(scaling.isDryRun),
+            ]
+        }
+        return status
+    }
+
+    private var total: JSONValue {
+        let desired = self.variants.reduce(0) { $0 + $1.desired }
+        let ready = self.variants.reduce(0) { $0 + $1.ready }
+        return [
+            "summary": .string("\(ready)/\(desired)"), "desired": .integer(desired),
+            "ready": .integer(ready),
+            "starting": .integer(self.variants.reduce(0) { $0 + $1.starting }),
+            "draining": .integer(self.variants.reduce(0) { $0 + $1.draining }),
+        ]
+    }
+
+    /// The time of a condition changes with its status alone.
+    private func value(
+        _ condition: Condition,
+        _ old: JSONValue,
+        _ wallTime: Double
+    ) -> JSONValue {
+        let status = condition.isTrue ? "True" : "False"
+        let before = old["conditions"].elements.first { $0["type"].string == condition.type }
+        let since =
+            before?["status"].string == status ? before?["lastTransitionTime"].string : nil
+        return [
+            "type": .string(condition.type), "status": .string(status),
+            "observedGeneration": .integer(self.generation),
+            "lastTransitionTime": .string(since ?? WallTime.plain(wallTime)),
+            "reason": .string(condition.reason), "message": .string(condition.message),
+        ]
+    }
+}

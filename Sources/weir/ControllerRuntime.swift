@@ -1,0 +1,117 @@
+import Admin
+import ArgumentParser
+import Configuration
+import Control
+import Core
+import EventLoop
+import Glibc
+import Kubernetes
+import Logging
+
+/// `weir controller`, put together.
+final class ControllerRuntime {
+    private let loop: EventLoop
+    private let client: KubernetesClient
+    private let role: ControllerRole
+    private let admin: AdminServer
+    private let logger: Logger
+    private var signals: SignalSource?
+    private var isLeaving = false
+
+    init(_ command: ControllerCommand) throws {
+        Runtime.prepareProcess()
+        self.logger = Logger(label: "weir")
+        let flags = command.cluster
+        let file = flags.gatewayFile(listen: nil)
+        let result = ConfigurationLoader.load([file])
+        guard let base = result.configuration else {
+            Output.error("the settings have mistakes:")
+            Problems.write(result.problems)
+            throw ExitCode.failure
+        }
+        let surroundings = flags.surroundings()
+        let access = try flags.access(surroundings)
+        var options = ControllerRole.Options(
+            gatewayService: try ControllerCommand.key(
+                command.gatewayService,
+                "--gateway-service",
+                access.namespace
+            ),
+            lease: try ControllerCommand.key(command.lease, "--lease", access.namespace),
+            identity: Self.identity()
+        )
+        options.namespaces = flags.served(access)
+        options.gatewayPort = command.gatewayPort
+        options.gatewayTokenFile = command.gatewayTokenFile
+        options.drainDeadline = .seconds(command.drainDeadline)
+        do {
+            self.loop = try EventLoop()
+            var clientOptions = ClientOptions()
+            clientOptions.component = "controller"
+            clientOptions.seed = EventLoop.readClock().nanoseconds
+            self.client = KubernetesClient(
+                loop: self.loop,
+                access: access,
+                surroundings: surroundings,
+                options: clientOptions
+            )
+            self.role = ControllerRole(
+                client: self.client,
+                options: options,
+                base: base,
+                baseFiles: [file],
+                logger: self.logger
+            )
+            self.admin = AdminServer(control: self.role.control, reload: { .unchanged })
+            let spec = base.gateway.spec.admin
+            try self.admin.start(on: Runtime.address(spec.address), tokenFile: spec.tokenFile)
+        } catch let error as SystemError {
+            throw RuntimeError(description: Runtime.advice(error))
+        }
+        if let portsFile = flags.portsFile {
+            try PortsFile.write([("admin", "\(self.admin.address)")], to: portsFile)
+        }
+        self.logger.info(
+            "controller of a cluster",
+            metadata: [
+                "server": "\(access.server)", "access": "\(access.name)",
+                "admin": "\(self.admin.address)", "identity": "\(options.identity)",
+            ]
+        )
+    }
+
+    /// The host's name and something that no other process has.
+    private static func identity() -> String {
+        var buffer = [CChar](repeating: 0, count: 256)
+        let isKnown = gethostname(&buffer, buffer.count - 1) == 0
+        let bytes = buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+        let host = isKnown ? String(decoding: bytes, as: UTF8.self) : "weir"
+        var random = SystemRandomNumberGenerator()
+        return "\(host.prefix(64))_\(String(random.next(), radix: 16))"
+    }
+
+    func run() {
+        self.signals = SignalSource(loop: self.loop, signals: Runtime.handledSignals) {
+            [unowned self] in self.received($0)
+        }
+        self.role.start()
+        self.loop.run()
+        self.signals?.stop()
+    }
+
+    private func received(_ number: Int32) {
+        if number == SIGHUP { return }
+        if self.isLeaving {
+            self.logger.warning("second signal: ending at once")
+            _exit(128 + number)
+        }
+        self.isLeaving = true
+        self.role.control.unreadiness = "leaving"
+        self.role.stop { [unowned self] in
+            self.client.close()
+            self.admin.stop()
+            self.logger.info("stopped")
+            self.loop.stop()
+        }
+    }
+}

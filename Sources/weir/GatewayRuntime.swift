@@ -1,0 +1,120 @@
+import Admin
+import ArgumentParser
+import Configuration
+import Control
+import Core
+import EventLoop
+import Glibc
+import Kubernetes
+import Logging
+import Proxy
+import Telemetry
+
+/// `weir gateway`, put together.
+final class GatewayRuntime {
+    private let loop: EventLoop
+    private let client: KubernetesClient
+    private let role: GatewayRole
+    private let admin: AdminServer
+    private let accessLog: AccessLogWriter?
+    private let logger: Logger
+    private let drainDelay: Duration
+    private var signals: SignalSource?
+    private var delayTimer: LoopTimer?
+    private var isLeaving = false
+
+    init(flags: ClusterFlags, file: ConfigurationFile, drainDelay: Duration) throws {
+        Runtime.prepareProcess()
+        self.drainDelay = drainDelay
+        self.logger = Logger(label: "weir")
+        let result = ConfigurationLoader.load([file])
+        guard let base = result.configuration else {
+            Output.error("the gateway's settings have mistakes:")
+            Problems.write(result.problems)
+            throw ExitCode.failure
+        }
+        let surroundings = flags.surroundings()
+        let access = try flags.access(surroundings)
+        do {
+            self.loop = try EventLoop()
+            var options = ClientOptions()
+            options.component = "gateway"
+            options.seed = EventLoop.readClock().nanoseconds
+            self.client = KubernetesClient(
+                loop: self.loop,
+                access: access,
+                surroundings: surroundings,
+                options: options
+            )
+            self.role = GatewayRole(
+                client: self.client,
+                namespaces: flags.served(access),
+                base: base,
+                baseFiles: [file],
+                logger: self.logger
+            )
+            self.accessLog = try Runtime.accessLog(base)
+            self.admin = AdminServer(control: self.role.control, reload: { .unchanged })
+            self.admin.slices = self.role.slices
+            try self.open(base, portsFile: flags.portsFile)
+        } catch let error as SystemError {
+            throw RuntimeError(description: Runtime.advice(error))
+        }
+        self.logger.info(
+            "gateway of a cluster",
+            metadata: ["server": "\(access.server)", "access": "\(access.name)"]
+        )
+    }
+
+    private func open(_ base: Configuration, portsFile: String?) throws {
+        var options = try Runtime.gatewayOptions(base)
+        options.accessLog = self.accessLog
+        try self.role.control.startGateway(options)
+        let spec = base.gateway.spec.admin
+        try self.admin.start(on: Runtime.address(spec.address), tokenFile: spec.tokenFile)
+        guard let portsFile else { return }
+        var addresses = (self.role.control.gateway?.addresses ?? []).map {
+            ($0.name, "\($0.address)")
+        }
+        addresses.append(("admin", "\(self.admin.address)"))
+        try PortsFile.write(addresses, to: portsFile)
+    }
+
+    func run() {
+        self.signals = SignalSource(loop: self.loop, signals: Runtime.handledSignals) {
+            [unowned self] in self.received($0)
+        }
+        self.role.start()
+        self.loop.run()
+        self.signals?.stop()
+    }
+
+    private func received(_ number: Int32) {
+        if number == SIGHUP {
+            self.accessLog?.reopen()
+            return
+        }
+        if self.isLeaving {
+            self.logger.warning("second signal: ending at once")
+            _exit(128 + number)
+        }
+        self.isLeaving = true
+        self.role.leave()
+        self.logger.info("leaving", metadata: ["delay": "\(self.drainDelay)"])
+        self.delayTimer = self.loop.schedule(after: self.drainDelay) { [unowned self] in
+            self.drain()
+        }
+    }
+
+    private func drain() {
+        let deadline = self.role.control.configuration.gateway.spec.drainTimeout
+        self.role.control.shutDown(within: deadline) { [unowned self] in
+            self.role.stop()
+            self.client.close()
+            self.admin.stop()
+            self.accessLog?.close()
+            self.logger.info("stopped")
+            self.loop.stop()
+        }
+    }
+}

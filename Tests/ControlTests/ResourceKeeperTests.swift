@@ -1,0 +1,121 @@
+import Configuration
+import Testing
+
+@testable import Control
+
+@Suite struct ResourceKeeperTests {
+    private static let base = ConfigurationFile(
+        name: "base",
+        text: "apiVersion: weir.dev/v1alpha1\nkind: Gateway\nmetadata: {name: default}\nspec: {}\n"
+    )
+
+    private func model(
+        _ name: String,
+        aliases: [String] = [],
+        policy: String? = nil,
+        createdAt: String = "2026-01-01T00:00:00Z",
+        extra: String = ""
+    ) -> ResourceText {
+        let scaling = policy.map { ",\"scaling\":{\"policy\":\"\($0)\",\"maxReplicas\":2}" } ?? ""
+        let list = aliases.map { "\"\($0)\"" }.joined(separator: ",")
+        return ResourceText(
+            name: "models.weir.dev ns/\(name)",
+            createdAt: createdAt,
+            isModel: true,
+            text: """
+                {"apiVersion":"weir.dev/v1alpha1","kind":"Model",\
+                "metadata":{"name":"\(name)","namespace":"ns"},\
+                "spec":{"protocol":"OpenAI","aliases":[\(list)],"variants":[{"name":"main",\
+                "workloadRef":{"kind":"Deployment","name":"\(name)","port":8000}}]\
+                \(scaling)\(extra)}}
+                """
+        )
+    }
+
+    private func policy(_ name: String, value: String = "6") -> ResourceText {
+        ResourceText(
+            name: "scalingpolicies.weir.dev ns/\(name)",
+            createdAt: "2026-01-01T00:00:00Z",
+            isModel: false,
+            text: """
+                {"apiVersion":"weir.dev/v1alpha1","kind":"ScalingPolicy",\
+                "metadata":{"name":"\(name)","namespace":"ns"},\
+                "spec":{"targets":[{"type":"Concurrency","value":"\(value)"}]}}
+                """
+        )
+    }
+
+    private func names(_ outcome: ResourceKeeper.Outcome?) -> [String]? {
+        outcome?.configuration.models.map(\.name).sorted()
+    }
+
+    @Test func takesWhatIsRight() {
+        var keeper = ResourceKeeper(base: [Self.base])
+        #expect(self.names(keeper.assemble([])) == [])
+        let outcome = keeper.assemble([self.model("a", policy: "p"), self.policy("p")])
+        #expect(self.names(outcome) == ["a"])
+        #expect(outcome?.verdicts.values.allSatisfy { $0 == .accepted } == true)
+    }
+
+    @Test func leavesOutWhatIsWrongAndNothingElse() {
+        var keeper = ResourceKeeper(base: [Self.base])
+        let outcome = keeper.assemble([
+            self.model("a"), self.model("b", extra: ",\"nonsense\":1"), self.model("c"),
+        ])
+        #expect(self.names(outcome) == ["a", "c"])
+        guard case .refused(let problems) = outcome?.verdicts["models.weir.dev ns/b"] else {
+            Issue.record("\(String(describing: outcome?.verdicts))")
+            return
+        }
+        #expect(problems.contains { $0.message.contains("nonsense") })
+    }
+
+    @Test func keepsTheLastGoodState() throws {
+        var keeper = ResourceKeeper(base: [Self.base])
+        _ = keeper.assemble([self.model("a", aliases: ["one"])])
+        let bad = self.model("a", aliases: ["two"], extra: ",\"nonsense\":1")
+        let outcome = try #require(keeper.assemble([bad, self.model("b")]))
+        #expect(self.names(outcome) == ["a", "b"])
+        #expect(outcome.configuration.models.first { $0.name == "a" }?.spec.aliases == ["one"])
+        guard case .keptOld = outcome.verdicts["models.weir.dev ns/a"] else {
+            Issue.record("\(outcome.verdicts)")
+            return
+        }
+        let repaired = keeper.assemble([self.model("a", aliases: ["two"])])
+        #expect(repaired?.configuration.models[0].spec.aliases == ["two"])
+        #expect(repaired?.verdicts["models.weir.dev ns/a"] == .accepted)
+    }
+
+    @Test func givesANameToTheOlderModel() {
+        var keeper = ResourceKeeper(base: [Self.base])
+        let outcome = keeper.assemble([
+            self.model("b", aliases: ["shared"], createdAt: "2026-01-02T00:00:00Z"),
+            self.model("a", aliases: ["shared"], createdAt: "2026-01-03T00:00:00Z"),
+        ])
+        #expect(self.names(outcome) == ["b"])
+    }
+
+    @Test func keepsAPolicyThatModelsNeed() {
+        var keeper = ResourceKeeper(base: [Self.base])
+        _ = keeper.assemble([self.model("a", policy: "p"), self.policy("p")])
+        let without = keeper.assemble([self.model("a", policy: "p")])
+        #expect(self.names(without) == ["a"])
+        #expect(without?.configuration.scalingPolicies.map(\.name) == ["p"])
+        // A model that was never served has no right to it.
+        let gone = keeper.assemble([])
+        #expect(gone?.configuration.scalingPolicies.isEmpty == true)
+        #expect(self.names(keeper.assemble([self.model("b", policy: "p")])) == [])
+    }
+
+    @Test func forgetsModelsThatAreDeleted() {
+        var keeper = ResourceKeeper(base: [Self.base])
+        _ = keeper.assemble([self.model("a"), self.model("b")])
+        #expect(self.names(keeper.assemble([self.model("b", extra: ",\"bad\":1")])) == ["b"])
+        #expect(self.names(keeper.assemble([])) == [])
+    }
+
+    @Test func saysWhenItsOwnSettingsAreWrong() {
+        var keeper = ResourceKeeper(base: [ConfigurationFile(name: "base", text: "nonsense")])
+        #expect(keeper.assemble([self.model("a")]) == nil)
+    }
+}
