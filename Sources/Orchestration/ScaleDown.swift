@@ -30,6 +30,9 @@ package struct ScaleDown: Sendable {
         package var deletionCost: Int?
         package var cacheValue: Double
         package var ageSeconds: Double
+        /// Its number in a StatefulSet, which always removes the highest one, whatever the marks
+        /// say.
+        package var ordinal: Int?
 
         package init(
             uid: String,
@@ -38,7 +41,8 @@ package struct ScaleDown: Sendable {
             isDrained: Bool = false,
             deletionCost: Int? = nil,
             cacheValue: Double = 0,
-            ageSeconds: Double = 0
+            ageSeconds: Double = 0,
+            ordinal: Int? = nil
         ) {
             self.uid = uid
             self.state = state
@@ -47,6 +51,7 @@ package struct ScaleDown: Sendable {
             self.deletionCost = deletionCost
             self.cacheValue = cacheValue
             self.ageSeconds = ageSeconds
+            self.ordinal = ordinal
         }
     }
 
@@ -107,7 +112,7 @@ package struct ScaleDown: Sendable {
         plan.draining = self.draining
         let done = open.filter { self.isDone($0, now: now) }
         for pod in live { self.setCost(of: pod, in: done, &plan) }
-        let leaving = done.filter { $0.state != .ready || $0.deletionCost == Self.mark }
+        let leaving = Self.leaving(done, of: open)
         let target = wanted >= replicas ? wanted : max(wanted, count - leaving.count)
         if target != replicas {
             plan.write = Write(replicas: target, victims: Set(leaving.map(\.uid)))
@@ -148,6 +153,7 @@ package struct ScaleDown: Sendable {
 
     /// Who goes first.
     private static func order(_ pods: [Pod]) -> [Pod] {
+        if pods.contains(where: { $0.ordinal != nil }) { return self.byOrdinal(pods) }
         let candidates = pods.enumerated().map { index, pod in
             VictimChoice.Candidate(
                 id: index,
@@ -160,6 +166,19 @@ package struct ScaleDown: Sendable {
         return VictimChoice.plan(desired: 0, candidates).remove.map { pods[$0] }
     }
 
+    /// Those that the controller of the pods will take if it is told a smaller number now.
+    private static func leaving(_ done: [Pod], of open: [Pod]) -> [Pod] {
+        guard open.contains(where: { $0.ordinal != nil }) else {
+            return done.filter { $0.state != .ready || $0.deletionCost == self.mark }
+        }
+        let isDone = Set(done.map(\.uid))
+        return self.byOrdinal(open).prefix { isDone.contains($0.uid) }.map { $0 }
+    }
+
+    private static func byOrdinal(_ pods: [Pod]) -> [Pod] {
+        pods.sorted { ($0.ordinal ?? .max, $0.uid) > ($1.ordinal ?? .max, $1.uid) }
+    }
+
     private func isDone(_ pod: Pod, now: Instant) -> Bool {
         guard let victim = self.victims[pod.uid] else { return false }
         return pod.state != .ready || pod.isDrained || now - victim.since >= self.drainDeadline
@@ -167,7 +186,8 @@ package struct ScaleDown: Sendable {
 
     private func setCost(of pod: Pod, in done: [Pod], _ plan: inout Plan) {
         let isWritten = self.victims[pod.uid]?.writtenAt != nil
-        let isDone = pod.state == .ready && done.contains { $0.uid == pod.uid }
+        let isDone =
+            pod.state == .ready && pod.ordinal == nil && done.contains { $0.uid == pod.uid }
         if isDone {
             if pod.deletionCost != Self.mark { plan.costs[pod.uid] = .some(Self.mark) }
         } else if pod.deletionCost == Self.mark, !isWritten {

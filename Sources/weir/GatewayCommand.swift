@@ -8,8 +8,8 @@ struct GatewayCommand: ParsableCommand {
         commandName: "gateway",
         abstract: "Serve the models of a Kubernetes cluster.",
         discussion: """
-            Reads Models and EndpointSlices from the API server and goes on with what it knows while \
-            that, or the controller, is gone. A variant's pods are those of the Service that has \
+            Reads Models and EndpointSlices from the API server and goes on with what it knows \
+            while that, or the controller, is gone. A variant's pods are those of the Service that has \
             the name of its workload. SIGTERM fails readiness, waits for --drain-delay and drains.
 
             Examples:

@@ -123,6 +123,33 @@ import Testing
         #expect(plan == .init(costs: ["a": nil]))
     }
 
+    @Test func removesTheHighestOfAStatefulSet() {
+        var machine = ScaleDown(drainDeadline: Self.deadline)
+        var pods = (0..<4).map { index in
+            ScaleDown.Pod(
+                uid: "p\(index)",
+                state: index == 0 ? .stuck : .ready,
+                streams: 4 - index,
+                ordinal: index
+            )
+        }
+        var plan = machine.step(wanted: 2, replicas: 4, pods: pods, now: self.at(0))
+        #expect(plan == .init(draining: ["p2", "p3"]))
+        // The lower one is drained first, and cannot go before the higher one.
+        pods[2].isDrained = true
+        plan = machine.step(wanted: 2, replicas: 4, pods: pods, now: self.at(1))
+        #expect(plan == .init(draining: ["p2", "p3"]))
+        pods[3].isDrained = true
+        plan = machine.step(wanted: 2, replicas: 4, pods: pods, now: self.at(2))
+        #expect(
+            plan
+                == .init(
+                    draining: ["p2", "p3"],
+                    write: .init(replicas: 2, victims: ["p2", "p3"])
+                )
+        )
+    }
+
     /// Random numbers wanted, streams, failures and writes that get lost, against a pretend
     /// ReplicaSet controller and gateways: no stream is cut before its deadline, the number never
     /// passes the one that is wanted, and in the end everything is as it should be.

@@ -209,7 +209,11 @@ extension KubernetesCluster {
         let plan = workload.machine.step(
             wanted: wanted,
             replicas: replicas,
-            pods: workload.entries.map { self.pod($0, $1, now) },
+            pods: workload.entries.map { uid, entry in
+                var pod = self.pod(uid, entry, now)
+                pod.ordinal = workload.ordinal(of: entry)
+                return pod
+            },
             now: now
         )
         self.setDraining(workload, plan.draining)

@@ -48,6 +48,12 @@ final class Workload {
         self.machine = ScaleDown(drainDeadline: self.machine.drainDeadline)
     }
 
+    /// The number at the end of the name of a StatefulSet's pod.
+    func ordinal(of entry: Entry) -> Int? {
+        guard self.target.kind == .statefulSet else { return nil }
+        return entry.key.name.split(separator: "-").last.flatMap { Int($0) }
+    }
+
     func takeIndex() -> Int {
         if let free = self.freeIndices.popLast() { return free }
         self.nextIndex += 1
