@@ -8,7 +8,8 @@ struct ControllerCommand: ParsableCommand {
         abstract: "Resize the models' workloads of a Kubernetes cluster.",
         discussion: """
             Asks every gateway each second for what it counted and sets the replicas of the \
-            models'             workloads through the API server. Several may run: the one that holds the lease acts.
+            models' workloads through the API server. Several may run: the one that holds the \
+            lease acts.
 
             Examples:
               weir controller --gateway-service weir-gateway
