@@ -129,13 +129,13 @@ struct Rehearsal: Sendable {
     /// Of needs in replicas.
     private(set) var peak = 0.0
     private var level: Double?
-    /// The rate a period ago, for each of `ScalingPlan.periods`; nil where that is not known yet.
-    private var remembered: [Double?] = ScalingPlan.periods.map { _ in nil }
+    /// The rate a period ago, for each of `RehearsedPlan.periods`; nil where that is not known yet.
+    private var remembered: [Double?] = RehearsedPlan.periods.map { _ in nil }
     private var dispersion = 1.0
     private(set) var chosen = 0
 
     var isReady: Bool { self.bucketsSeen >= Self.bucketsMin }
-    var plan: ScalingPlan { ScalingPlan.all[self.chosen] }
+    var plan: RehearsedPlan { RehearsedPlan.all[self.chosen] }
 
     /// What the chosen plan wants.
     /// - Parameters:
@@ -167,10 +167,10 @@ struct Rehearsal: Sendable {
     ) {
         if self.players.isEmpty {
             let player = Player(wanted: present, ready: present, since: now)
-            self.players = Array(repeating: player, count: ScalingPlan.all.count)
+            self.players = Array(repeating: player, count: RehearsedPlan.all.count)
         }
         // What is left of the bucket before.
-        self.play(ScalingPlan.all.count)
+        self.play(RehearsedPlan.all.count)
         self.bucketsSeen += 1
         self.bucket += 1
         self.dispersion = forecaster.dispersion
@@ -186,7 +186,7 @@ struct Rehearsal: Sendable {
         self.reallyArrived *= Self.fading
         self.reallyMissed *= Self.fading
         self.foretold *= Self.fading
-        for (index, period) in ScalingPlan.periods.enumerated() {
+        for (index, period) in RehearsedPlan.periods.enumerated() {
             self.remembered[index] = forecaster.level(secondsAgo: period - coldStartSeconds)
         }
         self.scene = Scene(
@@ -204,12 +204,12 @@ struct Rehearsal: Sendable {
     /// Lets the next of the plans play.
     mutating func play(_ count: Int = Rehearsal.plansPerTick) {
         guard let scene = self.scene else { return }
-        let end = min(ScalingPlan.all.count, self.next + count)
+        let end = min(RehearsedPlan.all.count, self.next + count)
         while self.next < end {
             self.play(self.next, scene)
             self.next += 1
         }
-        guard end == ScalingPlan.all.count else { return }
+        guard end == RehearsedPlan.all.count else { return }
         self.scene = nil
         if self.bucket % 6 == 0 {
             self.choose(scene.staffing, coldStartSeconds: scene.coldStartSeconds)
@@ -230,7 +230,7 @@ struct Rehearsal: Sendable {
             player.exposed * Self.fading + max(0, self.peak - Double(player.ready)) * seconds
         self.players[index] = player
         let count = self.wanted(
-            ScalingPlan.all[index],
+            RehearsedPlan.all[index],
             rate: scene.forecast,
             load: player.load,
             present: player.wanted,
@@ -243,7 +243,7 @@ struct Rehearsal: Sendable {
     private static let unknownFloor = 1.15
 
     private func wanted(
-        _ plan: ScalingPlan,
+        _ plan: RehearsedPlan,
         rate: Double,
         load: Double,
         present: Int,

@@ -81,7 +81,7 @@ extension DecisionInputs {
     }
 }
 
-extension ScalingPlan {
+extension RehearsedPlan {
     /// Such as `forecast × 1.3 + 2.5 deviations, at least 70 % of the highest need`.
     package var text: String {
         var text = "forecast"

@@ -74,7 +74,7 @@ package struct DecisionInputs: Sendable, Hashable {
     /// By what the forecast is multiplied, as more or fewer than asked for met the objectives.
     package var correction: Double?
     /// The plan that was chosen of all that were rehearsed; nil before enough is known.
-    package var plan: ScalingPlan?
+    package var plan: RehearsedPlan?
     package var coldStartSeconds: Double
     /// The measured share of that, or nil where it is assumed.
     package var coldStartsMeasured: Int

@@ -112,7 +112,7 @@ import Testing
     }
 
     @Test func explainsItsPlan() {
-        let plan = ScalingPlan(factor: 1.3, deviations: 2.5, floor: 0.7, period: 5)
+        let plan = RehearsedPlan(factor: 1.3, deviations: 2.5, floor: 0.7, period: 5)
         #expect(
             plan.text
                 == "forecast × 1.3 + 2.5 deviations and at least 70 % of the highest need and "

@@ -1,5 +1,5 @@
 /// A way to scale: how much room there is above the forecast, and what else asks for replicas.
-package struct ScalingPlan: Sendable, Hashable {
+package struct RehearsedPlan: Sendable, Hashable {
     /// Times the forecast.
     package internal(set) var factor: Double
     /// Standard deviations of the requests in flight, added.
@@ -17,13 +17,13 @@ package struct ScalingPlan: Sendable, Hashable {
     /// In seconds: what jobs that repeat have.
     static let periods: [Double] = [300, 360, 600, 720, 900, 1_200, 1_800, 3_600]
 
-    static let all: [ScalingPlan] = {
+    static let all: [RehearsedPlan] = {
         let plain = [
             (0.92, 0), (1, 0), (1, 0.5), (1, 1), (1, 1.5), (1, 2), (1, 2.5), (1, 3.25),
             (1.15, 2.5), (1.3, 2.5), (1.5, 2.5), (1.8, 2.5), (2.2, 2.5),
-        ].map { ScalingPlan(factor: $0.0, deviations: $0.1) }
+        ].map { RehearsedPlan(factor: $0.0, deviations: $0.1) }
         let quick = [(0, 0.95), (0.5, 0.95), (1, 0.85), (1.5, 0.75), (2.5, 0.6), (3.25, 0.5)].map {
-            ScalingPlan(factor: 1, deviations: $0.0, utilization: $0.1)
+            RehearsedPlan(factor: 1, deviations: $0.0, utilization: $0.1)
         }
         let standing = [0.4, 0.55, 0.7, 0.85, 1, 1.15, 1.3].flatMap { floor in
             [plain[2], plain[4], plain[9], plain[11], quick[2], quick[4]].map { plan in
