@@ -10,7 +10,8 @@ struct GatewayCommand: ParsableCommand {
         discussion: """
             Reads Models and EndpointSlices from the API server and goes on with what it knows \
             while that, or the controller, is gone. A variant's pods are those of the Service that \
-            has             the name of its workload. SIGTERM fails readiness, waits for --drain-delay and drains.
+            has the name of its workload. SIGTERM fails readiness, waits for --drain-delay and \
+            drains.
 
             Examples:
               weir gateway --listen 0.0.0.0:8080 --admin 0.0.0.0:9901
