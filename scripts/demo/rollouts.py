@@ -35,6 +35,7 @@ PERIOD_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 120.0
 ROLLOUT_TIMEOUT_SECONDS = 240.0
 QUIET_SECONDS = 5.0  # under load before, between and after the rollouts
+PAIRED = ("answers", "pairedErrors", "pairedLatency")
 ROLLBACK_SECONDS_MAX = 1.0  # from the finding to the last request that a bad variant gets
 
 
@@ -296,6 +297,9 @@ def evidence(report):
 
     strength = report["evidence"]
     amount = f"{strength:.3g}" if strength < 1e6 else f"{strength:.1e}"
+    if report["name"] in PAIRED:
+        return (f"{amount} (enough is {report['threshold']:.0f}): {report['canary']:.0f} of "
+                f"{report['canaryRequests']} copies")
     return (f"{amount} (enough is {report['threshold']:.0f}): old {text(report['stable'])}, "
             f"new {text(report['canary'])}, of {report['stableRequests']} and "
             f"{report['canaryRequests']} requests in the step")
@@ -312,8 +316,8 @@ def main():
     parser.add_argument("--process", required=True, type=int, help="Weir's process")
     parser.add_argument("--rate", type=float, default=100.0, help="requests per second")
     arguments = parser.parse_args()
-    if not 10 <= arguments.rate <= 2_000:
-        parser.error("--rate must be from 10 to 2000")
+    if not 60 <= arguments.rate <= 2_000:
+        parser.error("--rate must be from 60 (a step must see enough requests) to 2000")
     show = Show(arguments, json.loads(arguments.held_out.read_text(encoding="utf-8")))
     try:
         asyncio.run(show.run())
