@@ -44,7 +44,7 @@ package final class KubernetesClient {
     private var waiting: [() -> Void] = []
     private var limiterTimer: LoopTimer?
     private var calls: [ObjectIdentifier: ActiveCall] = [:]
-    private var certificateGeneration = 0
+    private var lastCertificate: CurlMaterial?
     private(set) var isClosed = false
     var random: RandomSource
 
@@ -208,11 +208,9 @@ package final class KubernetesClient {
 
     /// Another client certificate: connections made with the old one are not used again.
     private func noteCertificate(of credential: Credential) {
-        guard credential.certificate != nil else { return }
-        if self.certificateGeneration != 0, self.certificateGeneration != credential.generation {
-            self.renewConnections()
-        }
-        self.certificateGeneration = credential.generation
+        guard let certificate = credential.certificate else { return }
+        if let last = self.lastCertificate, last != certificate { self.renewConnections() }
+        self.lastCertificate = certificate
     }
 
     /// The request of a call, as it goes to libcurl.

@@ -213,6 +213,29 @@ import Testing
         #expect(runs == "x\nx\nx\n")
     }
 
+    /// B.17: with another client certificate, connections made with the old one are not used.
+    @Test(arguments: [("$n", 3), ("same", 1)])
+    func anotherCertificateMeansAnotherConnection(certificate: String, accepted: Int) throws {
+        let folder = try Folder()
+        let text = Self.answer(token: "t", expires: "2001-01-01T00:00:00Z")
+            .replacing(
+                "\"token\"",
+                with: #""clientCertificateData":"CERT","clientKeyData":"k","token""#
+            )
+        let program = try folder.program(
+            "plugin",
+            """
+            n=$(($(cat "$1" 2>/dev/null || echo 0) + 1)); echo $n >"$1"
+            echo '\(text)' | sed "s/CERT/\(certificate)/"
+            """
+        )
+        var plugin = ExecPlugin(version: .v1, command: program)
+        plugin.arguments = [folder.path("count")]
+        let scene = try self.scene(plugin) { ["t"] }
+        for _ in 0..<3 { _ = try self.get(scene).get() }
+        #expect(scene.server.counts.accepted == accepted)
+    }
+
     @Test func manyCallsShareOneRun() throws {
         let folder = try Folder()
         let program = try folder.program(
