@@ -28,6 +28,7 @@ REQUEST_TIMEOUT_SECONDS = 30.0
 HEAD_BYTES_MAX = 64 * 1024
 BODY_BYTES_MAX = 4 * 1024 * 1024
 ADMIN_PERIOD_SECONDS = 0.1
+IDLE_SECONDS_MAX = 30.0  # half of what Weir keeps an idle connection
 RECOVERY_TIMEOUT_SECONDS = 60.0
 FLEET_TIMEOUT_SECONDS = 180.0
 SHARE_TOLERANCE_POINTS = 2.0
@@ -100,12 +101,9 @@ class Client:
         if body or method != "GET":
             lines += ["content-type: application/json", f"content-length: {len(body)}"]
         message = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-        if self.idle:
-            reader, writer = self.idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection(
-                self.host, self.port, limit=HEAD_BYTES_MAX
-            )
+        reader, writer = self.take_idle() or await asyncio.open_connection(
+            self.host, self.port, limit=HEAD_BYTES_MAX
+        )
         try:
             writer.write(message)
             answer = await read_answer(reader)
@@ -115,8 +113,17 @@ class Client:
         if answer.fields.get("connection", "").lower() == "close":
             writer.close()
         else:
-            self.idle.append((reader, writer))
+            self.idle.append((reader, writer, time.monotonic()))
         return answer
+
+    def take_idle(self):
+        """The connection used last; one that the server may be closing just now is not used."""
+        while self.idle:
+            reader, writer, since = self.idle.pop()
+            if time.monotonic() - since < IDLE_SECONDS_MAX:
+                return reader, writer
+            writer.close()
+        return None
 
     async def json(self, method, path, value=None):
         """A JSON call for the admin API."""
@@ -129,7 +136,7 @@ class Client:
         return json.loads(answer.body) if answer.body else None
 
     def close(self):
-        for _, writer in self.idle:
+        for _, writer, _ in self.idle:
             writer.close()
         self.idle.clear()
 

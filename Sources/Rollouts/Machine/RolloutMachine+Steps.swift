@@ -108,6 +108,7 @@ extension RolloutMachine {
             return
         }
         self.status.waitedMilliseconds = 0
+        self.status.message = ""
         self.status.heldMilliseconds += elapsed
         if self.status.heldMilliseconds >= hold.millisecondsClamped { self.judge() }
     }
