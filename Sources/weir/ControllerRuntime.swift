@@ -86,7 +86,7 @@ final class ControllerRuntime {
         let isKnown = gethostname(&buffer, buffer.count - 1) == 0
         let bytes = buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
         let host = isKnown ? String(decoding: bytes, as: UTF8.self) : "weir"
-        var random = SystemRandomNumberGenerator()
+        var random = RandomSource(seed: EventLoop.readClock().nanoseconds ^ UInt64(getpid()))
         return "\(host.prefix(64))_\(String(random.next(), radix: 16))"
     }
 

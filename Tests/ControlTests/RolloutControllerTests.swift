@@ -107,7 +107,8 @@ private final class World: RolloutExecutor {
     private let world = World()
 
     private static func spec() -> RolloutSpec {
-        var plan = RolloutPlan(steps: [.weight(20, hold: .seconds(2)), .weight(50, hold: .zero)])
+        let hold = Duration.seconds(2)
+        var plan = RolloutPlan(steps: [.weight(20, hold: hold), .weight(50, hold: hold)])
         plan.analysis = AnalysisPlan(metrics: [.successRate(maxDrop: 0.005)])
         plan.scaleDownDelay = .zero
         return RolloutSpec(
