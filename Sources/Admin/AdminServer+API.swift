@@ -13,6 +13,8 @@ extension AdminServer {
                 "draining"
             } else if let reason = self.control.unreadiness {
                 reason
+            } else if !self.control.hasGateway {
+                nil
             } else if self.control.gateway == nil {
                 "the listeners are not open"
             } else if !self.control.isServing {

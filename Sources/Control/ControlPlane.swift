@@ -37,6 +37,8 @@ package final class ControlPlane {
     package private(set) var isDraining = false
     /// Why requests should not be sent here though they would be served; nil where they should.
     package var unreadiness: String?
+    /// Whether there are listeners to be ready; a controller has none.
+    package var hasGateway = true
     private var namespaces: [String: String] = [:]
 
     /// Cold starts of this run by group, for metrics; the cluster keeps those of earlier runs too.

@@ -54,6 +54,12 @@ package struct WriterWatch: Sendable {
         return edit
     }
 
+    /// The cluster reports a number while we do not write: whoever does has the right to.
+    package mutating func accept(_ replicas: Int) {
+        self.known = replicas
+        self.stale = nil
+    }
+
     /// Whether a reported number is not one from before our last write.
     package func isCurrent(_ replicas: Int) -> Bool { replicas == self.known }
 

@@ -1,5 +1,6 @@
 import Admin
 import ArgumentParser
+import Clusters
 import Configuration
 import Control
 import Core
@@ -86,8 +87,11 @@ final class ControllerRuntime {
         let isKnown = gethostname(&buffer, buffer.count - 1) == 0
         let bytes = buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
         let host = isKnown ? String(decoding: bytes, as: UTF8.self) : "weir"
-        var random = RandomSource(seed: EventLoop.readClock().nanoseconds ^ UInt64(getpid()))
-        return "\(host.prefix(64))_\(String(random.next(), radix: 16))"
+        let uuid = readFile("/proc/sys/kernel/random/uuid", limit: 64) ?? []
+        let text = String(decoding: uuid, as: UTF8.self).prefix { !$0.isWhitespace }
+        // Without the kernel's, the time and the process: nobody else on this host has both.
+        let unique = text.isEmpty ? "\(EventLoop.readWallClock())-\(getpid())" : String(text)
+        return "\(host.prefix(64))_\(unique)"
     }
 
     func run() {

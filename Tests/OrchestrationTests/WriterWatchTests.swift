@@ -25,6 +25,16 @@ import Testing
         #expect(watch.observe(4, at: self.at(4)) == .init(from: 6, to: 4))
     }
 
+    @Test func takesTheNumbersOfAnotherLeader() {
+        var watch = WriterWatch()
+        _ = watch.observe(1, at: self.at(0))
+        watch.accept(5)
+        #expect(watch.observe(5, at: self.at(1)) == nil)
+        #expect(watch.mayWrite(at: self.at(1)))
+        // From now on it is we who write.
+        #expect(watch.observe(7, at: self.at(2)) == .init(from: 5, to: 7))
+    }
+
     @Test func doesNotWaitForEverForItsOwnWrite() {
         var watch = WriterWatch()
         _ = watch.observe(4, at: self.at(0))

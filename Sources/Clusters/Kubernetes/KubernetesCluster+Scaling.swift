@@ -179,6 +179,8 @@ extension KubernetesCluster {
         guard let object = workload.object else { return }
         let now = self.loop.now
         if workload.isWriting { return }
+        // Another controller leads, and the number is its own.
+        if !self.mayWrite() { workload.watch.accept(object.replicas) }
         let edit = workload.watch.observe(object.replicas, at: now)
         if workload.watch.isCurrent(object.replicas) { workload.replicas = object.replicas }
         if workload.replicas.map({ $0 > workload.liveCount }) ?? false {
@@ -186,7 +188,7 @@ extension KubernetesCluster {
         } else {
             workload.missingSince = nil
         }
-        guard let edit, self.mayWrite() else { return }
+        guard let edit else { return }
         workload.wanted = nil
         self.onNote(
             Note(

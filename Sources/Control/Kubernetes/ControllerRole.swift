@@ -105,6 +105,7 @@ package final class ControllerRole {
         )
         self.statuses = ModelStatuses(client: client)
         self.control.useScaling(self.scaling)
+        self.control.hasGateway = false
         self.control.unreadiness = "nothing has been read from the cluster yet"
         self.connect()
     }

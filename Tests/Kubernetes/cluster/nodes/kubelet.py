@@ -1,6 +1,7 @@
 """The pretend kubelet of all nodes: starts each bound pod and tells what becomes of it."""
 
 import asyncio
+import os
 
 from .. import status
 from ..controllers import base
@@ -21,7 +22,8 @@ class Kubelet:
         self.nodes = set()  # names of the nodes that it plays
         self.down = set()  # those of them that are switched off
         self.addresses = set()
-        self._next = ADDRESSES_FIRST
+        # Elsewhere for each cluster: several may run on one machine.
+        self._next = ADDRESSES_FIRST + os.getpid() * 4_099 % (ADDRESSES_LAST - ADDRESSES_FIRST)
         self._dirty = {}
         self._wake = asyncio.Event()
         self._task = None
