@@ -81,7 +81,7 @@ import Testing
         let configuration = try Examples.load(name)
         let text = ConfigurationWriter.yaml(configuration)
         let result = ConfigurationLoader.load(files: [(name: Examples.folder + name, text: text)])
-        #expect(result.problems == [], "\(Problem.render(result.problems))")
+        Examples.expectNoProblem(result)
         #expect(result.configuration == configuration)
         if let again = result.configuration {
             #expect(ConfigurationDiff(from: configuration, to: again).isEmpty)

@@ -15,12 +15,16 @@ enum Examples {
 
     static func load(_ name: String) throws -> Configuration {
         let result = ConfigurationLoader.load(paths: [self.folder + name])
-        // A policy to choose instead may be there without being in use.
+        self.expectNoProblem(result)
+        return try #require(result.configuration)
+    }
+
+    /// A policy to choose instead may be there without being in use.
+    static func expectNoProblem(_ result: LoadResult) {
         let problems = result.problems.filter {
             $0.severity == .error || !$0.message.hasPrefix("no model uses RolloutPolicy")
         }
         #expect(problems == [], "\(Problem.render(problems))")
-        return try #require(result.configuration)
     }
 }
 
