@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-rollout demo-stop bench bench-micro \
     bench-control bench-pods bench-autoscaling bench-rollouts bench-instructions loadtest \
-    test test-kubernetes test-sanitized fuzz lint format modules clean
+    test test-kubernetes test-roles test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -60,6 +60,11 @@ test-sanitized: ## run the Swift tests with AddressSanitizer, then with ThreadSa
 test-kubernetes: ## the tests of the API against a real Kubernetes 1.20, which is built once
 	@scripts/setup test
 	@scripts/kubernetes test
+
+test-roles: ## weir gateway and weir controller on the cluster for tests, with faults (minutes)
+	@scripts/setup test
+	@swift build --product weir
+	@WEIR_BINARY=$(CURDIR)/.build/debug/weir .venv/bin/python -m pytest Tests/Kubernetes/test_roles.py
 
 bench-autoscaling: build ## Weir beside tuned baselines and the optimum (SEEDS=3, TRACES=folder)
 	@SEEDS="$(SEEDS)" TRACES="$(TRACES)" POLICY="$(POLICY)" scripts/bench-autoscaling
