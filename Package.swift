@@ -62,6 +62,11 @@ let package = Package(
             pkgConfig: "libcurl",
             providers: [.apt(["libcurl4-openssl-dev"])]
         ),
+        .systemLibrary(
+            name: "CZstd",
+            pkgConfig: "libzstd",
+            providers: [.apt(["libzstd-dev"])]
+        ),
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
@@ -74,6 +79,7 @@ let package = Package(
         .target(name: "Rollouts", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Workload", dependencies: ["Core"], swiftSettings: pure),
+        .target(name: "Recordings", dependencies: ["Core", "Traffic"], swiftSettings: pure),
         .target(
             name: "Simulation",
             dependencies: ["Core", "Traffic", "Autoscaling", "Workload"],
@@ -104,6 +110,12 @@ let package = Package(
             swiftSettings: shell
         ),
         .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
+        .target(name: "Compression", dependencies: ["Core", "CZstd"], swiftSettings: shell),
+        .target(
+            name: "Recorder",
+            dependencies: ["Core", "Recordings", "EventLoop", "Compression"],
+            swiftSettings: shell
+        ),
         .target(
             name: "Kubernetes",
             dependencies: [
@@ -228,6 +240,8 @@ let package = Package(
             ["Simulation", "Autoscaling", "Workload", "Traffic", "ModelSimulator", "Core"]
         ),
         test("WorkloadTests", ["Workload", "Core"]),
+        test("RecordingsTests", ["Recordings", "Core"]),
+        test("RecorderTests", ["Recorder", "Recordings", "Compression", "EventLoop", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),
         test("TidyTests", []),
         test("EventLoopTests", ["EventLoop", "Core", "CPlatform", "LoopTestSupport"]),
