@@ -30,7 +30,7 @@ package final class ZstdCompressor {
     /// - Parameter level: 1 to 19; more costs more and gives less.
     package init(level: Int32 = fastLevel) {
         precondition((1...19).contains(level), "zstd has the levels 1 to 19")
-        guard let context = ZSTD_createCCtx() else { fatalError("no memory for zstd") }
+        guard let context = ZSTD_createCCtx() else { preconditionFailure("no memory for zstd") }
         self.context = context
         self.level = level
     }
@@ -63,7 +63,7 @@ package final class ZstdDecompressor {
     private let context: OpaquePointer
 
     package init() {
-        guard let context = ZSTD_createDCtx() else { fatalError("no memory for zstd") }
+        guard let context = ZSTD_createDCtx() else { preconditionFailure("no memory for zstd") }
         self.context = context
     }
 

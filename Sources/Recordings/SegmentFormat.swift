@@ -4,9 +4,9 @@ import Traffic
 /// How blocks lie in a file.
 ///
 ///     header   "WEIRREC1"
-///     block    "RBLK", compressed bytes, bytes before, requests (4 bytes each), first and last arrival
-///              (8 bytes each), checksum of these numbers and the compressed bytes (8 bytes),
-///              compressed bytes
+///     block    "RBLK", compressed bytes, bytes before, requests (4 bytes each), first and last
+///              arrival (8 bytes each), checksum of these numbers and the compressed bytes
+///              (8 bytes), compressed bytes
 ///     index    "RIDX", entries (4 bytes), for each the offset (8 bytes) and the numbers of its
 ///              block's header again, checksum (8 bytes)
 ///     trailer  offset of the index (8 bytes), "WEIRREND"

@@ -43,7 +43,9 @@ func randomRequest(_ random: inout RandomSource) -> RecordedRequest {
 
     /// The example of the DWARF standard, figure C.1.
     @Test func numbersAreWrittenAsDWARFHasThem() {
-        for (value, expected) in [(2, [2]), (127, [127]), (128, [0x80, 1]), (12857, [0xB9, 0x64])]
+        for (value, expected) in [
+            (2, [2]), (127, [127]), (128, [0x80, 1]), (12857, [0xB9, 0x64]),
+        ]
             as [(UInt64, [UInt8])]
         {
             var bytes: [UInt8] = []
@@ -107,12 +109,14 @@ func randomRequest(_ random: inout RandomSource) -> RecordedRequest {
         }
     }
 
-    @Test(arguments: [
-        ([0xFF, 0xFF, 0x7F], "names"), ([0x01, 0x81, 0x04], "bytes of a name"),
-        ([0x00, 0x81, 0x20], "requests"), ([0x80], "ends in a number"),
-        ([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02], "too large"),
-        ([0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00], "not in the list"),
-    ] as [([UInt8], String)])
+    @Test(
+        arguments: [
+            ([0xFF, 0xFF, 0x7F], "names"), ([0x01, 0x81, 0x04], "bytes of a name"),
+            ([0x00, 0x81, 0x20], "requests"), ([0x80], "ends in a number"),
+            ([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02], "too large"),
+            ([0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00], "not in the list"),
+        ] as [([UInt8], String)]
+    )
     func errorsSayWhatIsWrong(bytes: [UInt8], words: String) {
         let error = #expect(throws: RecordingError.self) {
             try RecordingBlock.requests(of: bytes)

@@ -163,13 +163,13 @@ enum Rules {
     /// Our modules; each may import those before it.
     static let modules = [
         "Core", "HTTP", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
-        "Workload", "Simulation", "Configuration", "EventLoop", "Telemetry", "HTTPService", "Curl",
-        "Kubernetes", "Scraping", "Reports", "Proxy", "Clusters", "Control", "Admin", "LoadTest",
-        "ModelSimulator", "weir",
+        "Workload", "Recordings", "Simulation", "Configuration", "EventLoop", "Telemetry",
+        "HTTPService", "Curl", "Compression", "Recorder", "Kubernetes", "Scraping", "Reports",
+        "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator", "weir",
     ]
     static let pureModules: Set<String> = [
         "Core", "HTTP", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
-        "Workload", "Simulation",
+        "Workload", "Recordings", "Simulation",
     ]
     /// What a pure module may import beside the pure modules before it.
     static let pureImports: Set<String> = ["Synchronization"]
