@@ -86,7 +86,7 @@ enum AdminRoute: Equatable {
     func allows(_ method: HTTPMethod) -> Bool {
         switch self {
         case .reload, .command: method == .post
-        case .scale, .live: method == .put
+        case .scale, .live, .drain: method == .put
         default: method == .get || method == .head
         }
     }
@@ -95,7 +95,7 @@ enum AdminRoute: Equatable {
     var allowed: StaticString {
         switch self {
         case .reload, .command: "POST"
-        case .scale, .live: "PUT"
+        case .scale, .live, .drain: "PUT"
         default: "GET, HEAD"
         }
     }

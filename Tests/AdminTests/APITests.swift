@@ -114,6 +114,8 @@ import Testing
         ("GET", "//healthz", 404), ("GET", "/api/v1/replicas//output", 404),
         ("GET", "/api/v1/replicas/river.v1-0/output", 404), ("GET", "/healthz%00", 404),
         ("GET", "/healthz?why=not", 200), ("HEAD", "/healthz", 200),
+        // Only the gateway of a cluster knows endpoints to drain.
+        ("GET", "/api/v1/drain", 405), ("PUT", "/api/v1/drain", 404),
     ])
     func wrongPathsAndMethods(method: String, target: String, status: Int) throws {
         let fixture = try AdminFixture(models: Documents.river)
