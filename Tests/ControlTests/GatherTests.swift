@@ -252,6 +252,16 @@ import Testing
         #expect(counts.obstacle == Obstacle(kind, message: "why"))
     }
 
+    @Test func aReplicaWithoutRoomIsWaitedForAsLongAsANodeMayTake() {
+        let ledger = ReplicaLedger()
+        let waiting = self.group([self.status(.failed, trouble: .noRoom)])
+        let soon = ledger.counts(waiting, at: self.start + .seconds(599))
+        #expect(soon.starting == 1 && soon.stuck == 0)
+        let late = ledger.counts(waiting, at: self.start + .seconds(600))
+        #expect(late.starting == 0 && late.stuck == 1)
+        #expect(late.obstacle == Obstacle(.noCapacity, message: "why"))
+    }
+
     @Test func aReplicaThatFailsItsCheckForLongIsNotCounted() {
         let ledger = ReplicaLedger()
         let ill = self.group([self.status(.notReady)])

@@ -27,6 +27,9 @@ package struct ReplicaLedger {
     private static let pendingMax = 64
     /// A replica that has been failing its readiness check for so long will not come back soon.
     private static let notReadySecondsMax = 30.0
+    /// One for which there is no room is waited for so long: that it waits is what makes an
+    /// autoscaler of nodes bring one, which takes minutes. What leaves makes room, too.
+    private static let noRoomSecondsMax = 600.0
 
     package init() {}
 
@@ -121,6 +124,8 @@ package struct ReplicaLedger {
     private func obstacle(_ replica: ReplicaStatus, at now: Instant) -> Obstacle? {
         let message = replica.message.isEmpty ? replica.lastExit ?? "" : replica.message
         if let trouble = replica.trouble {
+            let waited = now.seconds(since: replica.since)
+            if trouble == .noRoom, waited < Self.noRoomSecondsMax { return nil }
             return Obstacle(Self.kind(of: trouble), message: message)
         }
         guard replica.state == .notReady,
