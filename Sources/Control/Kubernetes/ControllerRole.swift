@@ -113,6 +113,7 @@ package final class ControllerRole {
     private func connect() {
         self.directory.onChange = { [weak self] in self?.take($0) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
+        self.statuses.onProblem = { [weak self] in self?.tell($0) }
         self.cluster.mayWrite = { [weak self] in self?.elector?.mayWrite ?? false }
         self.cluster.streams = { [weak self] in self?.polls.streams($0) ?? 0 }
         self.cluster.isDrained = { [weak self] in self?.polls.isDrained($0) ?? false }

@@ -21,6 +21,7 @@ package final class ModelStatuses {
     static let writesMax = 10
 
     package var verdicts: [String: ResourceKeeper.Verdict] = [:]
+    package var onProblem: (String) -> Void = { _ in }
     private let client: KubernetesClient
     /// What was written last of each model, without what changes all the time.
     private var written: [ObjectKey: String] = [:]
@@ -99,7 +100,13 @@ package final class ModelStatuses {
             subresource: "status"
         ) { [weak self] result in
             self?.writing.remove(key)
-            if case .success = result { self?.written[key] = text }
+            switch result {
+            case .success: self?.written[key] = text
+            case .failure(let error):
+                // A conflict or a Model that is gone needs nothing; the next tick looks again.
+                if error.isConflict || error.isNotFound || error.isCancelled { return }
+                self?.onProblem("the status of Model \(key) cannot be written: \(error)")
+            }
         }
     }
 }
@@ -381,7 +388,18 @@ struct ModelStatus {
             "type": .string(condition.type), "status": .string(status),
             "observedGeneration": .integer(self.generation),
             "lastTransitionTime": .string(since ?? WallTime.plain(wallTime)),
-            "reason": .string(condition.reason), "message": .string(condition.message),
+            "reason": .string(condition.reason), "message": .string(Self.message(condition)),
         ]
+    }
+
+    /// Never empty: Kubernetes 1.20 takes an empty text in an applied list for none at all, and
+    /// refuses the whole status.
+    private static func message(_ condition: Condition) -> String {
+        if !condition.message.isEmpty { return condition.message }
+        return switch condition.type {
+        case "Accepted": "Weir goes by this resource"
+        case "Ready": "a replica answers"
+        default: "the replicas follow the load"
+        }
     }
 }
