@@ -2,9 +2,10 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-autoscaling demo-rollout demo-stop bench bench-micro \
-    bench-control bench-pods bench-autoscaling bench-rollouts bench-instructions loadtest \
-    test test-kubernetes test-roles test-sanitized fuzz lint format modules clean
+.PHONY: help setup build demo demo-autoscaling demo-rollout demo-kubernetes demo-stop bench \
+    bench-micro bench-control bench-pods bench-kubernetes bench-autoscaling bench-rollouts \
+    bench-instructions loadtest test test-kubernetes test-roles test-sanitized fuzz lint format \
+    modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -31,6 +32,9 @@ demo-autoscaling: ## an hour of real traffic in two minutes: replicas from none 
 
 demo-rollout: ## a better model goes live; one that fails, one that is slow and one that is wrong do not
 	@RATE="$(RATE)" HTTP_PORT="$(HTTP_PORT)" ADMIN_PORT="$(ADMIN_PORT)" scripts/demo/rollouts
+
+demo-kubernetes: ## a cluster that loses pods, its leader, a gateway, the API server; no request fails
+	@RATE="$(RATE)" OUTAGE="$(OUTAGE)" scripts/demo/kubernetes
 
 demo-stop: ## end what `make demo KEEP=1` left running
 	@scripts/demo/run --stop

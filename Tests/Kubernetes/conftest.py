@@ -1,11 +1,9 @@
 """Fixtures: a test cluster, or the one that WEIR_TEST_KUBECONFIG names, and namespaces in it."""
 
-import contextlib
 import json
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import urllib.request
 import uuid
@@ -17,6 +15,7 @@ sys.path.insert(0, str(HERE))
 
 import kube  # noqa: E402 (the line above makes it visible)
 import objects  # noqa: E402
+from local import TestCluster  # noqa: E402
 
 TEST_SECONDS = 90
 
@@ -33,52 +32,6 @@ def deadline():
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-
-
-class TestCluster:
-    """`python -m cluster` as a child, with what its ready line says."""
-
-    def __init__(self, folder, *arguments):
-        self.log = open(folder / "cluster.log", "ab")
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "cluster", "--folder", str(folder), *arguments],
-            cwd=HERE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            stdin=subprocess.DEVNULL,
-        )
-        line = self.child.stdout.readline()
-        assert line, (folder / "cluster.log").read_text()
-        self.ready = json.loads(line)
-        self.kube = kube.Kube(self.ready["kubeconfig"])
-
-    def control(self, method, path, value=None):
-        """A request to the control endpoint."""
-        request = urllib.request.Request(
-            self.ready["control"] + path,
-            method=method,
-            data=None if value is None else json.dumps(value).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
-
-    @contextlib.contextmanager
-    def fault(self, **fault):
-        """A fault for as long as the block runs."""
-        number = self.control("POST", "/faults", fault)["id"]
-        try:
-            yield
-        finally:
-            self.control("DELETE", f"/faults/{number}")
-
-    def stop(self):
-        self.kube.close()
-        self.child.terminate()
-        status = self.child.wait(20)
-        self.child.stdout.close()
-        self.log.close()
-        assert status == 0, f"the cluster ended with status {status}"
 
 
 class Target:

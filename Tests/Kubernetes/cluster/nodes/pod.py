@@ -232,6 +232,7 @@ class Pod:
             if name in os.environ
         }
         found["HOSTNAME"] = self.value["spec"].get("hostname", self.name)
+        found["POD_IP"] = self.address  # so that images can listen on it
         found["KUBERNETES_SERVICE_HOST"] = self.cluster.server.address
         found["KUBERNETES_SERVICE_PORT"] = str(self.cluster.server.port)
         found.update(self._account())
@@ -252,11 +253,12 @@ class Pod:
 
         A process here has no file system of its own to mount them at the usual place.
         """
-        if self.value["spec"].get("automountServiceAccountToken") is False:
-            return {}
         name = self.value["spec"]["serviceAccountName"]
         account = self.cluster.api.find("serviceaccounts", self.namespace, name)
-        if account is None or account.get("automountServiceAccountToken") is False:
+        wanted = self.value["spec"].get("automountServiceAccountToken")
+        if wanted is None and account is not None:
+            wanted = account.get("automountServiceAccountToken")  # the pod's own word goes first
+        if account is None or wanted is False:
             return {}
         self.folder.mkdir(parents=True, exist_ok=True)
         token, _ = self.cluster.access.issue(self.namespace, name)
