@@ -55,6 +55,10 @@ bench-pods: ## how much memory a copy of 100 000 pods takes, listed and streamed
 	@.build/release/pod-memory 100000 pages
 	@.build/release/pod-memory 100000 stream
 
+bench-kubernetes: build ## what a controller of 1 000 Models and 10 000 pods costs (minutes)
+	@scripts/setup test
+	@.venv/bin/python loadtests/kubernetes-control --weir .build/release/weir
+
 test: ## set up, check the style, run every test
 	@scripts/test all
 
