@@ -10,7 +10,8 @@ import subprocess
 import pytest
 import yaml
 
-import validation
+from cluster import costs, custom, rules, schema
+from cluster.store import copy as copied
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WEIR = os.environ.get("WEIR_BINARY", str(ROOT / ".build/debug/weir"))
@@ -31,6 +32,7 @@ SCHEMAS = {
     kind: definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     for kind, definition in DEFINITIONS.items()
 }
+RESOURCES = {kind: custom.served(definition) for kind, definition in DEFINITIONS.items()}
 
 
 def document(kind, spec, name="m", namespace="default"):
@@ -53,14 +55,27 @@ def changed(case):
     return document(case["kind"], spec)
 
 
+def filled(obj):
+    """As a server stores it: without unknown fields, with defaults; and the fields that went."""
+    value = copied(obj)
+    dropped = custom.prune(RESOURCES[obj["kind"]], value)
+    custom.default(RESOURCES[obj["kind"]], value)
+    return value, dropped
+
+
 def server_fields(obj, old=None):
     """The fields that an API server complains about, with those it does not know."""
-    schema = SCHEMAS[obj["kind"]]
-    pruned, dropped = validation.prune(schema, obj)
-    causes = validation.validate(schema, validation.default(schema, pruned), old)
-    for cause in causes:
-        assert "evaluation error" not in cause.message or len(causes) > 1, cause
-    return dropped + [cause.field for cause in causes if cause.field != "<nil>"]
+    value, dropped = filled(obj)
+    found = custom.problems(RESOURCES[obj["kind"]], value, old)
+    for problem in found:
+        assert "evaluation error" not in problem.message or len(found) > 1, problem
+    return dropped + [problem.field for problem in found if problem.field != "<nil>"]
+
+
+def definition_problems(known):
+    """What an API server would refuse about a definition's schema."""
+    return [str(problem) for problem in
+            schema.structural_problems(known, "") + rules.definition_problems(known, "")]
 
 
 def weir_problems(paths):
@@ -82,7 +97,32 @@ def label(case):
 
 @pytest.mark.parametrize("kind", sorted(DEFINITIONS))
 def test_an_api_server_takes_the_definition(kind):
-    assert validation.definition_problems(SCHEMAS[kind]) == []
+    assert definition_problems(SCHEMAS[kind]) == []
+    definitions = custom.Definitions(None)
+    assert definitions.problems(custom_definitions(), DEFINITIONS[kind], None) == []
+
+
+def custom_definitions():
+    class Definitions:
+        key = custom.CRD
+
+    return Definitions
+
+
+@pytest.mark.parametrize("kind", sorted(DEFINITIONS))
+def test_rules_cost_little(kind):
+    """A tenth of what an API server allows, since its estimate and this one may differ."""
+    _, total = rules.estimated(SCHEMAS[kind])
+    assert total < costs.DEFINITION_MAX / 10
+    for place, cost in rules.estimated(SCHEMAS[kind])[0]:
+        assert cost < costs.RULE_MAX / 10, place
+
+
+@pytest.mark.parametrize("kind", sorted(DEFINITIONS))
+def test_rules_have_words(kind):
+    for path, known in walk(SCHEMAS[kind]):
+        for rule in known.get("x-kubernetes-validations", ()):
+            assert 0 < len(rule.get("message", "")) <= 2048 and "\n" not in rule["message"], path
 
 
 @pytest.mark.parametrize("case", TABLE["accepted"], ids=label)
@@ -121,9 +161,9 @@ def test_what_must_stay_cannot_be_changed():
 def test_what_a_cluster_stores_is_what_weir_reads(kind, tmp_path):
     """Filled in with the definition's defaults, a resource means what it meant."""
     obj = document(kind, copy.deepcopy(TABLE["base"][kind]))
-    filled = validation.default(SCHEMAS[kind], obj)
-    assert filled != obj or kind == "ResourceBudget"
-    assert weir_fields(filled, tmp_path) == []
+    stored, _ = filled(obj)
+    assert stored != obj or kind == "ResourceBudget"
+    assert weir_fields(stored, tmp_path) == []
 
 
 def walk(schema, path=()):

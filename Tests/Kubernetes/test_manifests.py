@@ -9,8 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-import validation
-from test_definitions import SCHEMAS, server_fields, weir_problems
+from test_definitions import SCHEMAS, definition_problems, server_fields, weir_problems
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -87,7 +86,7 @@ def test_every_object_fits_its_schema(name):
     for obj in documents(MANIFESTS / name):
         if obj["kind"] == "CustomResourceDefinition":
             schema = obj["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-            assert validation.definition_problems(schema) == []
+            assert definition_problems(schema) == []
         check_object(obj)
 
 

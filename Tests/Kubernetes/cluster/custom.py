@@ -4,6 +4,18 @@ from . import clock, kinds, rules, schema, status
 from .store import copy
 
 CRD = ("apiextensions.k8s.io", "customresourcedefinitions")
+# With one of these, the rules are not looked at.
+BLOCKING = {
+    "FieldValueRequired",
+    "FieldValueNotSupported",
+    "FieldValueTooLong",
+    "FieldValueTooMany",
+    "FieldValueTypeInvalid",
+}
+UNCHECKED = (
+    "Invalid value: null: some validation rules were not checked because the object was invalid;"
+    " correct the existing errors to complete validation"
+)
 
 
 def prune(resource, value):
@@ -30,8 +42,11 @@ def problems(resource, value, old):
             "properties": {k: v for k, v in known.get("properties", {}).items() if k != "metadata"},
         },
     )
-    if not found:  # rules are only asked about objects of the right shape
-        found = rules.problems(body, known, old)
+    if rules.has_rules(known):
+        if any(problem.reason in BLOCKING for problem in found):
+            found.append(status.Problem("FieldValueInvalid", "<nil>", UNCHECKED))
+        else:
+            found += rules.found_in(body, known, old)
     return found
 
 

@@ -8,10 +8,11 @@ import functools
 import re
 
 import celpy
+import re2
 from celpy import celtypes
 
+from . import costs, status
 from . import schema as schemas
-from . import status
 
 REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
 
@@ -50,21 +51,49 @@ def _is_quantity(text):
 
 
 def _find_all(text, pattern):
-    found = [m.group(0) for m in re.finditer(str(pattern), str(text))]
+    found = [m.group(0) for m in re2.finditer(str(pattern), str(text))]
     return celtypes.ListType([celtypes.StringType(item) for item in found])
 
 
 def _find(text, pattern):
-    match = re.search(str(pattern), str(text))
+    match = re2.search(str(pattern), str(text))
     return celtypes.StringType(match.group(0) if match else "")
 
 
-def _number(value):
-    return value if isinstance(value, (int, float)) else 0
+_UNITS = {
+    "h": 3_600_000_000_000,
+    "m": 60_000_000_000,
+    "s": 1_000_000_000,
+    "ms": 1_000_000,
+    "us": 1_000,
+    "µs": 1_000,
+    "ns": 1,
+}
+
+
+def duration(text):
+    """Go's time.ParseDuration; a duration is its nanoseconds here, which compare alike."""
+    text = str(text)
+    if text in ("0", "+0", "-0"):
+        return celtypes.IntType(0)
+    sign = -1 if text.startswith("-") else 1
+    rest = text.removeprefix("-").removeprefix("+")
+    parts = re.findall(r"([0-9]*\.?[0-9]*)(h|ms|m|s|us|µs|ns)", rest)
+    is_whole = rest and "".join(number + unit for number, unit in parts) == rest
+    if not is_whole or any(number in ("", ".") for number, _ in parts):
+        raise ValueError(f"time: invalid duration {text!r}")
+    total = sum(int(float(number) * _UNITS[unit]) for number, unit in parts)
+    if total >= 2**63:
+        raise ValueError(f"time: invalid duration {text!r}")
+    return celtypes.IntType(sign * total)
 
 
 # The functions that Kubernetes adds to CEL, as far as schemas here are likely to use them.
 FUNCTIONS = {
+    "duration": duration,
+    "matches": lambda text, pattern: celtypes.BoolType(
+        re2.search(str(pattern), str(text)) is not None
+    ),
     "isURL": _is_url,
     "url": lambda text: celtypes.StringType(text) if _url(str(text)) else text,
     "getScheme": lambda text: celtypes.StringType(_url(str(text)).scheme),
@@ -120,8 +149,31 @@ def uses_old(expression):
     return re.search(r"\boldSelf\b", expression) is not None
 
 
+def estimated(schema):
+    """What each rule of a definition costs at most, with all its uses, and all of them."""
+    found = []
+    _definition(schema, "", 1, found, is_root=True)
+    return found, sum(cost for _, cost in found)
+
+
 def definition_problems(schema, path):
-    """The rules in a definition that do not parse."""
+    """What is wrong with the rules of a definition: words, fields, defaults, and what they cost."""
+    found = []
+    problems = _definition(schema, path, 1, found, is_root=True)
+    total = sum(cost for _, cost in found)
+    if total > costs.DEFINITION_MAX:
+        problems.append(
+            status.not_allowed(
+                path,
+                "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
+                f" exceeds budget by factor of {total / costs.DEFINITION_MAX:.1f}x",
+            )
+        )
+    return problems
+
+
+def _definition(schema, path, cardinality, expenses, is_root=False):
+    """The problems of a schema; what its rules cost goes to `expenses`."""
     problems = []
     for index, rule in enumerate(schema.get("x-kubernetes-validations", ())):
         place = f"{path}.x-kubernetes-validations[{index}]"
@@ -129,24 +181,61 @@ def definition_problems(schema, path):
             problems.append(status.required(f"{place}.rule", "rule is not specified"))
             continue
         for name in ("rule", "messageExpression"):
-            if not rule.get(name):
-                continue
-            try:
-                compiled(rule[name])
-            except celpy.CELParseError as error:
-                problems.append(
-                    status.invalid_value(
-                        f"{place}.{name}", rule, f"compilation failed: ERROR: {error.args[0]}"
-                    )
-                )
+            if rule.get(name):
+                found, cost = _expression(rule[name], schema, f"{place}.{name}", is_root)
+                expenses.append((f"{place}.{name}", cost * cardinality))
+                problems += found
+                if cost * cardinality > costs.RULE_MAX:
+                    problems.append(_too_dear(f"{place}.{name}", cost * cardinality))
         if rule.get("reason") and rule["reason"] not in REASONS:
             problems.append(status.unsupported(f"{place}.reason", rule["reason"], REASONS))
+        if rule.get("fieldPath") and not _leads(schema, rule["fieldPath"]):
+            words = "does not refer to a valid field"
+            problems.append(status.invalid_value(f"{place}.fieldPath", rule["fieldPath"], words))
+    if "default" in schema:
+        from .store import copy
+
+        value = copy(schema["default"])
+        schemas.default(value, schema)
+        for problem in found_in(value, schema):
+            problems.append(status.Problem(problem.reason, f"{path}.default", str(problem)))
     for name, inner in schema.get("properties", {}).items():
-        problems += definition_problems(inner, f"{path}.properties[{name}]")
+        problems += _definition(inner, f"{path}.properties[{name}]", cardinality, expenses)
     for name in ("items", "additionalProperties"):
         if isinstance(schema.get(name), dict):
-            problems += definition_problems(schema[name], f"{path}.{name}")
+            uses = cardinality * costs.size_of(schema)
+            problems += _definition(schema[name], f"{path}.{name}", uses, expenses)
     return problems
+
+
+def _leads(schema, path):
+    """Whether a path such as `.mirror.to` names a field."""
+    for name in path.removeprefix(".").split("."):
+        schema = schemas._property(schema, name)
+        if schema is None:
+            return False
+    return True
+
+
+def _too_dear(place, cost):
+    return status.not_allowed(
+        place, f"estimated rule cost exceeds budget by factor of {cost / costs.RULE_MAX:.1f}x"
+    )
+
+
+def _expression(text, schema, place, is_root):
+    """The problems of one expression, and what it costs once."""
+    try:
+        compiled(text)
+        tree = _environment().compile(text)
+    except celpy.CELParseError as error:
+        words = f"compilation failed: ERROR: {error.args[0]}"
+        return [status.invalid_value(place, text, words)], 0
+    estimate = costs.Estimate(tree, schema, is_root)
+    return [
+        status.invalid_value(place, text, f"compilation failed: ERROR: undefined field '{field}'")
+        for field in estimate.unknown
+    ], estimate.cost
 
 
 def has_rules(schema):
@@ -163,7 +252,7 @@ def _inner_schemas(schema):
             yield schema[name]
 
 
-def problems(value, schema, old=None, path="", correlated=True):
+def found_in(value, schema, old=None, path=""):
     """The problems that the rules of a schema find in a value; `old` is what was there before."""
     if value is None or not has_rules(schema):
         return []
@@ -178,11 +267,11 @@ def problems(value, schema, old=None, path="", correlated=True):
             if known is not None:
                 before = old.get(name) if isinstance(old, dict) else None
                 place = schemas.join(path, name)
-                found += problems(inner, known, before, place)
+                found += found_in(inner, known, before, place)
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
         for index, inner in enumerate(value):
             before = _correlated(inner, old, schema)
-            found += problems(inner, schema["items"], before, f"{path}[{index}]")
+            found += found_in(inner, schema["items"], before, f"{path}[{index}]")
     return found
 
 
@@ -230,7 +319,10 @@ def _problem(reason, field, shown, message):
     return status.invalid_value(field, shown, message)
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d*)?)(h|ms|m|s|us|µs|ns)")
+def _sees(schema, name):
+    """Whether a rule sees a field: only what has a type."""
+    known = schemas._property(schema, name)
+    return known is None or costs.is_visible(known)
 
 
 def to_cel(value, schema):
@@ -246,6 +338,7 @@ def to_cel(value, schema):
                     inner, schemas._property(schema, name) or {}
                 )
                 for name, inner in value.items()
+                if _sees(schema, name)
             }
         )
     if isinstance(value, list):

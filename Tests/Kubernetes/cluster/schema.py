@@ -356,6 +356,16 @@ def structural_problems(schema, path, root=True):
                 "additionalProperties and properties are mutual exclusive",
             )
         )
+    if "pattern" in schema:
+        import re2
+
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            re2.compile(schema["pattern"], options=options)
+        except re2.error as error:
+            words = f"must be a valid regular expression, but isn't: {error}"
+            problems.append(status.invalid_value(f"{path}.pattern", schema["pattern"], words))
     kind = schema.get("x-kubernetes-list-type")
     if kind == "map":
         problems += _list_map_problems(schema, path)
