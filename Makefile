@@ -65,9 +65,10 @@ test: ## set up, check the style, run every test
 test-sanitized: ## run the Swift tests with AddressSanitizer, then with ThreadSanitizer
 	@scripts/test sanitized
 
-test-kubernetes: ## the tests of the API against a real Kubernetes 1.20, which is built once
+test-kubernetes: ## the API's tests, and Weir's roles, on a real Kubernetes 1.20, which is built once
 	@scripts/setup test
-	@scripts/kubernetes test
+	@swift build --product weir
+	@WEIR_BINARY=$(CURDIR)/.build/debug/weir scripts/kubernetes test
 
 test-roles: ## weir gateway and weir controller on the cluster for tests, with faults (minutes)
 	@scripts/setup test

@@ -19,7 +19,10 @@ import kube
 import yaml
 
 PERIOD_SECONDS = 0.1
+# A node that is not heard of for longer than some of these is taken for dead.
+HEARTBEAT_SECONDS = 5.0
 AUTHENTICATION = "authentication.k8s.io/v1"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 def now():
@@ -51,6 +54,7 @@ class Kubelet(threading.Thread):
         next(self.addresses)
         self.processes = {}
         self.problems = []
+        self.since, self.beaten = now(), 0.0
         self._stopping = threading.Event()
 
     def register(self):
@@ -59,10 +63,20 @@ class Kubelet(threading.Thread):
         self.kube.post("/api/v1/nodes", {
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}}).expect(201)
         self.kube.patch(f"/api/v1/nodes/{self.name}/status", {"status": {
-            "capacity": stock, "allocatable": stock, "conditions": [{
-                "type": "Ready", "status": "True", "reason": "KubeletReady",
-                "message": "", "lastHeartbeatTime": now(), "lastTransitionTime": now()}]},
-        }).expect(200)
+            "capacity": stock, "allocatable": stock}}).expect(200)
+        self._beat()
+
+    def _beat(self):
+        """Tells that the node is well, in its status and by its Lease."""
+        self.beaten = time.monotonic()
+        self.kube.patch(f"/api/v1/nodes/{self.name}/status", {"status": {"conditions": [{
+            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready",
+            "lastHeartbeatTime": now(), "lastTransitionTime": self.since}]}})
+        self.kube.apply(f"{LEASES}/{self.name}", {
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": self.name}, "spec": {
+                "holderIdentity": self.name, "leaseDurationSeconds": 40,
+                "renewTime": now().replace("Z", ".000000Z")}}, "kubelet", force="true")
 
     def path(self, name="", sub=""):
         root = f"/api/v1/namespaces/{self.namespace}/pods"
@@ -76,11 +90,14 @@ class Kubelet(threading.Thread):
                 process.child.kill()
                 process.child.wait()
         self.kube.delete(f"/api/v1/nodes/{self.name}")
+        self.kube.delete(f"{LEASES}/{self.name}")
         self.kube.close()
 
     def run(self):
         while not self._stopping.wait(PERIOD_SECONDS):
             try:
+                if time.monotonic() - self.beaten > HEARTBEAT_SECONDS:
+                    self._beat()
                 pods = self.kube.get(
                     self.path(), fieldSelector=f"spec.nodeName={self.name}").expect(200)["items"]
                 for pod in pods:
