@@ -65,18 +65,17 @@ package enum ScalingGoal: Sendable, Hashable {
     /// A number of replicas for a time after each match of `cron`.
     case schedule(CronExpression, duration: Duration, replicas: Int)
 
-    /// The name of its `type` in a `ScalingPolicy`.
-    package var typeName: String {
+    package var kind: ScalingGoalKind {
         switch self {
-        case .concurrency: "Concurrency"
-        case .queueWait: "QueueWait"
-        case .objective: "Objective"
-        case .requestRate: "RequestRate"
-        case .tokenRate: "TokenRate"
-        case .kvCache: "KVCache"
-        case .gpuUtilization: "GPUUtilization"
-        case .metric: "Prometheus"
-        case .schedule: "Schedule"
+        case .concurrency: .concurrency
+        case .queueWait: .queueWait
+        case .objective: .objective
+        case .requestRate: .requestRate
+        case .tokenRate: .tokenRate
+        case .kvCache: .kvCache
+        case .gpuUtilization: .gpuUtilization
+        case .metric: .metric
+        case .schedule: .schedule
         }
     }
 }

@@ -1,4 +1,5 @@
 import Core
+import HTTPService
 
 /// How a patch is written (RFC 7396, RFC 6902, and two of Kubernetes' own).
 package enum PatchKind: Sendable, Hashable {

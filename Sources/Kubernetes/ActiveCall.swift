@@ -26,7 +26,7 @@ package struct WatchHandlers {
 final class ActiveCall {
     enum Sink {
         case whole(KubernetesClient.Completion<[UInt8]>)
-        case watch(WatchHandlers, Projection, idleTimeout: Duration?)
+        case watch(WatchHandlers, JSONProjection, idleTimeout: Duration?)
     }
 
     private let call: APICall

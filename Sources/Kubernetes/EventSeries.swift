@@ -1,4 +1,5 @@
 import Core
+import HTTPService
 
 /// An object that an event is about, or that names itself in one.
 package struct ObjectReference: Hashable, Sendable {

@@ -1,4 +1,5 @@
 import Core
+import HTTPService
 
 /// A program that hands out credentials (`users[].user.exec` of a kubeconfig).
 package struct ExecPlugin: Sendable, Hashable {

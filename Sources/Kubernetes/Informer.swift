@@ -10,14 +10,14 @@ package struct InformerScope<Value> {
     package var labelSelector: String?
     package var fieldSelector: String?
     /// What is read of each object; name, namespace and version always are.
-    package var projection: Projection
+    package var projection: JSONProjection
     /// Makes what is kept. Where it throws, the object stays as it was, and the problem is told.
     package var decode: (KubernetesObject) throws -> Value
 
     package init(
         _ resource: Resource,
         namespace: String? = nil,
-        projection: Projection = .withoutBookkeeping,
+        projection: JSONProjection = .withoutBookkeeping,
         decode: @escaping (KubernetesObject) throws -> Value
     ) {
         self.resource = resource
@@ -32,7 +32,7 @@ extension InformerScope where Value == KubernetesObject {
     package init(
         _ resource: Resource,
         namespace: String? = nil,
-        projection: Projection = .withoutBookkeeping
+        projection: JSONProjection = .withoutBookkeeping
     ) {
         self.init(resource, namespace: namespace, projection: projection) { $0 }
     }
@@ -85,7 +85,7 @@ package final class Informer<Value> {
     private var reflector: Reflector
     private var store = ObjectStore<Value>()
     private var writes: WriteTracker
-    private let projection: Projection
+    private let projection: JSONProjection
     private var random: RandomSource
     private var call: APIHandle?
     private var timer: LoopTimer?
@@ -341,9 +341,9 @@ package final class Informer<Value> {
     }
 }
 
-extension Projection {
+extension JSONProjection {
     /// The same, with what every copy needs.
-    package var keepingIdentity: Projection {
+    package var keepingIdentity: JSONProjection {
         guard case .only = self else { return self }
         return self.adding([
             "metadata.name", "metadata.namespace", "metadata.resourceVersion", "metadata.uid",

@@ -1,5 +1,6 @@
 import Curl
 import Foundation
+import HTTPService
 
 /// Reads one entry of a kubeconfig.
 struct EntryReader {

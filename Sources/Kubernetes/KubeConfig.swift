@@ -1,5 +1,6 @@
 import Curl
 import Foundation
+import HTTPService
 import Yams
 
 /// The contents of kubeconfig files: clusters, users, and contexts that join one of each.

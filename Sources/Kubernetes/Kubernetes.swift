@@ -21,7 +21,7 @@ import Core
 // verified, unless a kubeconfig says in so many words that it must not be.
 //
 // Versions of objects are compared for equality only, unless `isAtLeast` is asked for. Objects are
-// trees of JSON, cut down by a `Projection` while they are read, or values made of that.
+// trees of JSON, cut down by a `JSONProjection` while they are read, or values made of that.
 //
 // Limits: `RequestLimits`, `ClientOptions`, `APICall`, `ReflectorOptions`, `WriteTracker`,
 // `EventOptions`, `JSONValue.valuesMax`. Not done: protobuf, discovery, OpenAPI, watching one

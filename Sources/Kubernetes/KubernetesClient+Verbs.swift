@@ -1,4 +1,5 @@
 import Core
+import HTTPService
 
 extension KubernetesClient {
     // MARK: Reading
@@ -20,7 +21,7 @@ extension KubernetesClient {
     package func list(
         _ resource: Resource,
         _ options: ListOptions,
-        keeping projection: Projection = .everything,
+        keeping projection: JSONProjection = .everything,
         completion: @escaping Completion<ObjectList>
     ) -> APIHandle {
         var call = APICall("GET", resource.path(namespace: options.namespace))
@@ -43,7 +44,7 @@ extension KubernetesClient {
     package func listAll(
         _ resource: Resource,
         _ options: ListOptions,
-        keeping projection: Projection = .everything,
+        keeping projection: JSONProjection = .everything,
         completion: @escaping Completion<ObjectList>
     ) {
         ListWalk(client: self, resource: resource, options: options, projection, completion).next()
@@ -55,7 +56,7 @@ extension KubernetesClient {
         _ resource: Resource,
         _ list: ListOptions,
         _ options: WatchOptions,
-        keeping projection: Projection = .everything,
+        keeping projection: JSONProjection = .everything,
         handlers: WatchHandlers
     ) -> APIHandle {
         var call = APICall("GET", resource.path(namespace: list.namespace))
@@ -225,8 +226,8 @@ extension Resource {
 }
 
 extension ObjectList {
-    init(_ bytes: [UInt8], keeping projection: Projection) throws {
-        let rules: [String: Projection] = [
+    init(_ bytes: [UInt8], keeping projection: JSONProjection) throws {
+        let rules: [String: JSONProjection] = [
             "metadata": .everything, "items": projection, "kind": .everything,
             "apiVersion": .everything,
         ]
@@ -253,7 +254,7 @@ private final class ListWalk {
     private let resource: Resource
     private var options: ListOptions
     private let first: ListOptions
-    private let projection: Projection
+    private let projection: JSONProjection
     private let completion: KubernetesClient.Completion<ObjectList>
     private var items: [KubernetesObject] = []
     private var hasRestarted = false
@@ -262,7 +263,7 @@ private final class ListWalk {
         client: KubernetesClient,
         resource: Resource,
         options: ListOptions,
-        _ projection: Projection,
+        _ projection: JSONProjection,
         _ completion: @escaping KubernetesClient.Completion<ObjectList>
     ) {
         self.client = client

@@ -1,5 +1,6 @@
 import Core
 import EventLoop
+import HTTPService
 
 /// What becomes of an election. All are called on the loop's thread.
 package struct LeaderHandlers {

@@ -2,6 +2,7 @@ import CPlatform
 import Core
 import EventLoop
 import Glibc
+import HTTPService
 
 /// One run of a credential plugin: its output, collected within bounds, and its end.
 ///

@@ -76,7 +76,7 @@ package final class Pod: Sendable {
     static let messageBytesMax = 512
 
     /// What is read of a pod; `Pod.Reader` needs no more.
-    package static let projection = Projection.paths([
+    package static let projection = JSONProjection.paths([
         "metadata.name", "metadata.namespace", "metadata.uid", "metadata.resourceVersion",
         "metadata.labels", "metadata.ownerReferences", "metadata.deletionTimestamp",
         "metadata.creationTimestamp", "metadata.annotations[\(deletionCostAnnotation)]",

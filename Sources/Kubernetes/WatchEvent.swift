@@ -20,7 +20,7 @@ package enum WatchEvent: Sendable, Equatable {
     /// - Parameter projection: what is kept of the objects; must keep their identity and version.
     package init(
         _ frame: RawSpan,
-        keeping projection: Projection = .everything
+        keeping projection: JSONProjection = .everything
     ) throws(JSONError) {
         var cursor = JSONCursor()
         var type: String?
@@ -65,7 +65,7 @@ extension JSONReader {
     /// An object with name and version, which everything in a watch but errors must be.
     fileprivate mutating func object(
         _ bytes: RawSpan,
-        keeping projection: Projection
+        keeping projection: JSONProjection
     ) throws(JSONError) -> KubernetesObject {
         let value = try self.document(bytes, keeping: projection)
         guard case .object = value["metadata"] else {

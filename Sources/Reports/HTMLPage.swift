@@ -1,4 +1,5 @@
 import Core
+import HTTPService
 
 /// What people get to read of a run: aligned tables, and self-contained pages with figures, tables
 /// and plots, light and dark, with nothing loaded from anywhere.
@@ -12,6 +13,21 @@ package enum HTMLPage {
         buffer.append(HTMLTemplate.beforeData)
         Self.append(escaping: data, to: buffer)
         buffer.append(HTMLTemplate.afterData)
+    }
+
+    /// An element of `tables`: a title, and rows of cells, the head first.
+    package static func table(_ title: String, _ rows: [[String]], _ json: inout JSONWriter) {
+        json.object { json in
+            json.member("title", title)
+            json.member(
+                "rows",
+                array: { json in
+                    for row in rows {
+                        json.array { json in for cell in row { json.string(cell) } }
+                    }
+                }
+            )
+        }
     }
 
     /// In JSON a `<` can only stand inside a string, and there it may be written as an escape; so

@@ -290,7 +290,7 @@ package struct RolloutPage {
 
     private func writeTables(_ writer: inout JSONWriter) {
         if self.report.verdicts.count > 1 {
-            Self.table(&writer, "Metrics at the end", self.report.verdicts)
+            HTMLPage.table("Metrics at the end", self.report.verdicts, &writer)
         }
         var rows = [["After", "Event", "Share", "Because"]]
         for event in self.report.events {
@@ -300,22 +300,6 @@ package struct RolloutPage {
                 event.message,
             ])
         }
-        Self.table(&writer, "What happened", rows)
-    }
-
-    private static func table(_ writer: inout JSONWriter, _ title: String, _ rows: [[String]]) {
-        writer.object {
-            $0.member("title", title)
-            $0.member(
-                "rows",
-                array: { writer in
-                    for row in rows {
-                        writer.array { writer in
-                            for cell in row { writer.string(cell) }
-                        }
-                    }
-                }
-            )
-        }
+        HTMLPage.table("What happened", rows, &writer)
     }
 }

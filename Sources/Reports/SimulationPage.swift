@@ -84,22 +84,13 @@ package enum SimulationPage {
     }
 
     private static func tables(_ reports: [SimulationReport], _ json: inout JSONWriter) {
-        func table(_ title: String, _ rows: [[String]]) {
-            json.object { json in
-                json.member("title", title)
-                json.member(
-                    "rows",
-                    array: { json in
-                        for row in rows {
-                            json.array { json in for cell in row { json.string(cell) } }
-                        }
-                    }
-                )
-            }
-        }
         for report in reports {
             let rows = report.rows.map { SimulationText.cells($0, report) }
-            table(report.title, [SimulationText.head] + rows + SimulationText.bound(report))
+            HTMLPage.table(
+                report.title,
+                [SimulationText.head] + rows + SimulationText.bound(report),
+                &json
+            )
         }
     }
 

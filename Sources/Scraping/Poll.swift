@@ -2,16 +2,19 @@ import Core
 import Curl
 import EventLoop
 
+/// What is asked and what becomes of the answer.
+protocol PollAsker: AnyObject {
+    /// Where it cannot be made, why.
+    func request(_ sources: MetricSources) -> Result<CurlRequest, CurlError>
+    /// Takes an answer to a question asked at a time; nil where it could be read, else what is
+    /// wrong with it.
+    func accept(_ response: CurlResponse, _ askedAt: Instant) -> String?
+}
+
 /// Asks one target over and over. On the loop's thread.
 final class Poll {
-    /// What is asked and what becomes of the answer.
-    struct Work {
-        /// Where it cannot be made, why.
-        var request: () -> Result<CurlRequest, CurlError>
-        /// Takes an answer to a question asked at a time; nil where it could be read, else what is
-        /// wrong with it.
-        var accept: (CurlResponse, Instant) -> String?
-    }
+    /// The target that it belongs to.
+    weak var asker: (any PollAsker)?
 
     /// The target's, for people.
     let name: String
@@ -22,17 +25,15 @@ final class Poll {
     private(set) var hasEnded = false
 
     private var schedule: PollSchedule
-    private let work: Work
     // Unowned: the sources end all polls before they go.
     private unowned let sources: MetricSources
     private var timer: LoopTimer?
     private var transfer: CurlTransfer?
 
-    init(_ sources: MetricSources, name: String, period: Duration, work: Work) {
+    init(_ sources: MetricSources, name: String, period: Duration) {
         self.sources = sources
         self.name = name
         self.schedule = PollSchedule(period: period, options: sources.options)
-        self.work = work
     }
 
     deinit {
@@ -61,15 +62,15 @@ final class Poll {
             if !self.hasEnded { self.conclude(problem, start) }
             completion()
         }
-        if self.hasEnded { return done(nil) }
-        switch self.work.request() {
+        guard !self.hasEnded, let asker = self.asker else { return done(nil) }
+        switch asker.request(self.sources) {
         case .failure(let error): done("\(error)")
         case .success(let request):
             self.transfer = client.fetch(request) { [self] result in
                 switch result {
                 case .failure(let error): done("\(error)")
                 case .success(let response):
-                    done(self.hasEnded ? nil : self.work.accept(response, start))
+                    done(self.hasEnded ? nil : asker.accept(response, start))
                 }
             }
         }

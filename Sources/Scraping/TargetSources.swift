@@ -5,7 +5,7 @@ import Foundation
 import Signals
 
 /// A target, how it is asked, and what it said last.
-protocol TargetSource: AnyObject {
+protocol TargetSource: PollAsker {
     associatedtype Target: Hashable
 
     var target: Target { get }
@@ -47,31 +47,21 @@ final class ServerSource: TargetSource {
     init(_ target: ServerTarget, _ sources: MetricSources) {
         self.target = target
         self.paths = target.path.map { [$0] } ?? Self.defaultPaths
-        let back = Holder<ServerSource>()
-        self.poll = Poll(
-            sources,
-            name: target.id,
-            period: sources.options.serverPeriod,
-            work: Poll.Work(
-                request: { [unowned sources] in
-                    let path = back.object?.currentPath ?? "/metrics"
-                    var request = sources.request(target.url(path: path))
-                    request.fields = [("Accept", Self.accept)]
-                    return .success(request)
-                },
-                accept: { back.object?.accept($0, $1) }
-            )
-        )
-        back.object = self
+        self.poll = Poll(sources, name: target.id, period: sources.options.serverPeriod)
+        self.poll.asker = self
     }
 
     private static let defaultPaths = ModelServer.allCases.reduce(into: [String]()) {
         if !$0.contains($1.defaultPath) { $0.append($1.defaultPath) }
     }
 
-    private var currentPath: String { self.paths[self.path] }
+    func request(_ sources: MetricSources) -> Result<CurlRequest, CurlError> {
+        var request = sources.request(self.target.url(path: self.paths[self.path]))
+        request.fields = [("Accept", Self.accept)]
+        return .success(request)
+    }
 
-    private func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
+    func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
         let problem = response.problem ?? self.read(response, askedAt)
         if problem != nil, !self.poll.hasAnswered {
             self.path = (self.path + 1) % self.paths.count
@@ -114,24 +104,17 @@ final class ExporterSource: TargetSource {
 
     init(_ target: ExporterTarget, _ sources: MetricSources) {
         self.target = target
-        let back = Holder<ExporterSource>()
-        self.poll = Poll(
-            sources,
-            name: target.id,
-            period: sources.options.serverPeriod,
-            work: Poll.Work(
-                request: { [unowned sources] in
-                    var request = sources.request(target.url)
-                    request.fields = [("Accept", ServerSource.accept)]
-                    return .success(request)
-                },
-                accept: { back.object?.accept($0, $1) }
-            )
-        )
-        back.object = self
+        self.poll = Poll(sources, name: target.id, period: sources.options.serverPeriod)
+        self.poll.asker = self
     }
 
-    private func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
+    func request(_ sources: MetricSources) -> Result<CurlRequest, CurlError> {
+        var request = sources.request(self.target.url)
+        request.fields = [("Accept", ServerSource.accept)]
+        return .success(request)
+    }
+
+    func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
         if let problem = response.problem { return problem }
         let gpus = GPUReading.read(
             response.body.span.bytes,
@@ -164,22 +147,15 @@ final class QuerySource: TargetSource {
 
     init(_ target: QueryTarget, _ sources: MetricSources) {
         self.target = target
-        let back = Holder<QuerySource>()
-        self.poll = Poll(
-            sources,
-            name: target.query,
-            period: sources.options.queryPeriod,
-            work: Poll.Work(
-                request: { [unowned sources] in
-                    var request = sources.request(QueryURL.make(target))
-                    request.fields = [("Accept", "application/json")]
-                    request.tls.authorities = target.authoritiesFile.map { .file($0) }
-                    return Self.authorized(request, target.credentials)
-                },
-                accept: { back.object?.accept($0, $1) }
-            )
-        )
-        back.object = self
+        self.poll = Poll(sources, name: target.query, period: sources.options.queryPeriod)
+        self.poll.asker = self
+    }
+
+    func request(_ sources: MetricSources) -> Result<CurlRequest, CurlError> {
+        var request = sources.request(QueryURL.make(self.target))
+        request.fields = [("Accept", "application/json")]
+        request.tls.authorities = self.target.authoritiesFile.map { .file($0) }
+        return Self.authorized(request, self.target.credentials)
     }
 
     private static func authorized(
@@ -214,7 +190,7 @@ final class QuerySource: TargetSource {
         return text.isEmpty ? nil : text
     }
 
-    private func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
+    func accept(_ response: CurlResponse, _ askedAt: Instant) -> String? {
         switch QueryAnswer.read(status: response.status, response.body) {
         case .value(let value):
             self.value = value
@@ -237,9 +213,4 @@ final class QuerySource: TargetSource {
             problem: self.poll.problem
         )
     }
-}
-
-/// Names an object that is made after what refers to it.
-private final class Holder<Object: AnyObject> {
-    weak var object: Object?
 }

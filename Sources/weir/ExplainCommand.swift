@@ -1,5 +1,6 @@
 import ArgumentParser
 import EventLoop
+import HTTPService
 
 /// `weir explain`: why a model has the replicas and the weights it has.
 struct Explain: ParsableCommand {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import EventLoop
 import Glibc
+import HTTPService
 
 /// `weir get`: tables from a running Weir.
 struct Get: ParsableCommand {

@@ -2,6 +2,7 @@ import Admin
 import ArgumentParser
 import Core
 import EventLoop
+import HTTPService
 
 /// `weir rollout`: starts, watches and steers a model's move from one variant to another.
 struct RolloutGroup: ParsableCommand {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Core
 import Glibc
+import HTTPService
 import Reports
 
 /// `weir rollout report`: one rollout as a page.

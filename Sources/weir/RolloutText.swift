@@ -1,5 +1,6 @@
 import Core
 import Glibc
+import HTTPService
 
 /// Rollouts as text.
 enum RolloutText {

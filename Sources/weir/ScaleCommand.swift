@@ -1,6 +1,7 @@
 import Admin
 import ArgumentParser
 import EventLoop
+import HTTPService
 
 /// `weir scale`: sets a deployment's number of replicas.
 struct Scale: ParsableCommand {

@@ -65,7 +65,7 @@ enum WatchInvariants {
         guard
             let small = try? WatchEvent(
                 frame.span.bytes,
-                keeping: Projection.paths(["metadata.name"]).keepingIdentity
+                keeping: JSONProjection.paths(["metadata.name"]).keepingIdentity
             )
         else { return "read as a whole, not in part: \(frame.text)" }
         switch (event, small) {

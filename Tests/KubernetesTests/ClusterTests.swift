@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import Foundation
+import HTTPService
 import Kubernetes
 import LoopTestSupport
 import Testing

@@ -1,6 +1,7 @@
 import Core
 import Curl
 import Foundation
+import HTTPService
 import Kubernetes
 import Testing
 

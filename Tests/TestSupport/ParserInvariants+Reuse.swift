@@ -2,28 +2,60 @@ import HTTP
 
 /// Parsers remember lines of the head before; what they read must not depend on it.
 extension ParserInvariants {
+    private static let limits = HeadLimits(maxHeadBytes: 2048, maxFields: 32, maxTargetBytes: 512)
+
     /// A parser that has read another head reads this one as a new parser does, whole and in
     /// pieces.
     package static func requestHead(_ bytes: [UInt8], after other: [UInt8]) -> String? {
-        let limits = HeadLimits(maxHeadBytes: 2048, maxFields: 32, maxTargetBytes: 512)
         let fresh = RequestHead()
-        let expected = "\(fresh.parse(bytes.span.bytes, limits: limits)) \(summary(fresh))"
         let used = RequestHead()
+        return Self.reuse(
+            bytes,
+            after: other,
+            fresh: { (fresh.parse($0, limits: Self.limits), Self.summary(fresh)) },
+            used: { (used.parse($0, limits: Self.limits), Self.summary(used)) },
+            reset: { used.reset() }
+        )
+    }
+
+    /// The same for response heads.
+    package static func responseHead(_ bytes: [UInt8], after other: [UInt8]) -> String? {
+        let fresh = ResponseHead()
+        let used = ResponseHead()
+        return Self.reuse(
+            bytes,
+            after: other,
+            fresh: { (fresh.parse($0, limits: Self.limits), Self.summary(fresh)) },
+            used: { (used.parse($0, limits: Self.limits), Self.summary(used)) },
+            reset: { used.reset() }
+        )
+    }
+
+    /// `fresh` and `used` parse what has come so far, and tell what they know of the head.
+    private static func reuse<Failure: Error>(
+        _ bytes: [UInt8],
+        after other: [UInt8],
+        fresh: (RawSpan) -> (ParseStep<Failure>, String),
+        used: (RawSpan) -> (ParseStep<Failure>, String),
+        reset: () -> Void
+    ) -> String? {
+        let (first, summary) = fresh(bytes.span.bytes)
+        let expected = "\(first) \(summary)"
         for pieceBytes in [bytes.count, 7, 1] where pieceBytes > 0 {
-            used.reset()
-            _ = used.parse(other.span.bytes, limits: limits)
-            used.reset()
-            var step = ParseStep<RequestError>.needMore
+            reset()
+            _ = used(other.span.bytes)
+            reset()
+            var (step, seen) = (ParseStep<Failure>.needMore, "")
             for count in stride(from: pieceBytes, to: bytes.count + pieceBytes, by: pieceBytes) {
-                let piece = bytes.span.bytes.extracting(0..<min(count, bytes.count))
-                step = used.parse(piece, limits: limits)
+                (step, seen) = used(bytes.span.bytes.extracting(0..<min(count, bytes.count)))
                 if case .needMore = step { continue }
                 break
             }
-            let seen = "\(step) \(summary(used))"
             // How far it came with a head that is not accepted depends on the pieces.
             if case .complete = step {
-                if seen != expected { return "new: \(expected), used before: \(seen)" }
+                if "\(step) \(seen)" != expected {
+                    return "new: \(expected), used before: \(step) \(seen)"
+                }
             } else if !expected.hasPrefix("\(step) ") {
                 return "new: \(expected), used before: \(step)"
             }
@@ -41,33 +73,6 @@ extension ParserInvariants {
             \(head.framing) \(flags) \(String(describing: head.contentLength)) \
             \(head.fields) \(names)
             """
-    }
-
-    /// The same for response heads.
-    package static func responseHead(_ bytes: [UInt8], after other: [UInt8]) -> String? {
-        let limits = HeadLimits(maxHeadBytes: 2048, maxFields: 32)
-        let fresh = ResponseHead()
-        let expected = "\(fresh.parse(bytes.span.bytes, limits: limits)) \(summary(fresh))"
-        let used = ResponseHead()
-        for pieceBytes in [bytes.count, 7, 1] where pieceBytes > 0 {
-            used.reset()
-            _ = used.parse(other.span.bytes, limits: limits)
-            used.reset()
-            var step = ParseStep<ResponseError>.needMore
-            for count in stride(from: pieceBytes, to: bytes.count + pieceBytes, by: pieceBytes) {
-                let piece = bytes.span.bytes.extracting(0..<min(count, bytes.count))
-                step = used.parse(piece, limits: limits)
-                if case .needMore = step { continue }
-                break
-            }
-            let seen = "\(step) \(summary(used))"
-            if case .complete = step {
-                if seen != expected { return "new: \(expected), used before: \(seen)" }
-            } else if !expected.hasPrefix("\(step) ") {
-                return "new: \(expected), used before: \(step)"
-            }
-        }
-        return nil
     }
 
     private static func summary(_ head: ResponseHead) -> String {

@@ -1,6 +1,7 @@
 import Autoscaling
 import Core
 import EventLoop
+import HTTPService
 import Kubernetes
 import Orchestration
 

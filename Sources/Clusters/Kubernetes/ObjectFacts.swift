@@ -1,9 +1,10 @@
+import HTTPService
 import Kubernetes
 import Orchestration
 
 extension EndpointSlice {
     /// What is read of a slice.
-    package static let projection = Projection.paths([
+    package static let projection = JSONProjection.paths([
         "metadata.name", "metadata.namespace", "metadata.resourceVersion",
         "metadata.labels[kubernetes.io/service-name]", "addressType", "ports",
         "endpoints.addresses", "endpoints.conditions", "endpoints.targetRef",

@@ -1,3 +1,4 @@
+import HTTPService
 import Kubernetes
 
 /// Takes a Deployment's pod template back to an earlier revision, as `kubectl rollout undo` does

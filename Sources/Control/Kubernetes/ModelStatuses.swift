@@ -2,6 +2,7 @@ import Autoscaling
 import Clusters
 import Configuration
 import Core
+import HTTPService
 import Kubernetes
 
 /// Writes what holds of each Model into its status: where it changed, a bounded number at a time.

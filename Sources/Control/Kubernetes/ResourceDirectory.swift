@@ -1,6 +1,7 @@
 import Configuration
 import Core
 import EventLoop
+import HTTPService
 import Kubernetes
 
 /// The custom resources of a cluster, and the configuration that they make.

@@ -52,22 +52,8 @@ package enum ScalingReason: String, Sendable, CaseIterable {
     /// What changes under this policy may come of.
     package static func possible(_ policy: ScalingPolicy) -> Set<ScalingReason> {
         var reasons: Set<ScalingReason> = [.request, .idle, .minimum, .maximum]
-        for goal in policy.targets { reasons.insert(Self(goal)) }
+        for goal in policy.targets { reasons.insert(Self(goal.kind)) }
         return reasons
-    }
-
-    private init(_ goal: ScalingGoal) {
-        switch goal {
-        case .concurrency: self = .concurrency
-        case .queueWait: self = .queueWait
-        case .objective: self = .objective
-        case .requestRate: self = .requestRate
-        case .tokenRate: self = .tokenRate
-        case .kvCache: self = .kvCache
-        case .gpuUtilization: self = .gpuUtilization
-        case .metric: self = .metric
-        case .schedule: self = .schedule
-        }
     }
 
     /// What a change to `desired` came of.

@@ -101,34 +101,21 @@ package enum HTMLReport {
         _ context: ReportContext,
         _ json: inout JSONWriter
     ) {
-        func table(_ title: String, _ rows: [[String]]) {
-            json.object { json in
-                json.member("title", title)
-                json.member(
-                    "rows",
-                    array: { json in
-                        for row in rows {
-                            json.array { json in for cell in row { json.string(cell) } }
-                        }
-                    }
-                )
-            }
-        }
-        table("Times", Self.timingRows(summary))
+        HTMLPage.table("Times", Self.timingRows(summary), &json)
         var groups = summary.statistics.variants.sorted { $0.key < $1.key }
             .map { ("variant \($0.key)", $0.value) }
         if summary.statistics.targets.count > 1 {
             groups += zip(context.targets, summary.statistics.targets).map { ($0, $1) }
         }
-        if !groups.isEmpty { table("Breakdown", Self.groupRows(groups)) }
-        table("Answers", Self.answerRows(summary))
+        if !groups.isEmpty { HTMLPage.table("Breakdown", Self.groupRows(groups), &json) }
+        HTMLPage.table("Answers", Self.answerRows(summary), &json)
         if !context.thresholds.isEmpty {
             let rows = context.thresholds.map { threshold in
                 let (isKept, value) = threshold.evaluate(summary)
                 let text = value.map { threshold.text($0) } ?? "-"
                 return [threshold.description, text, isKept ? "kept" : "missed"]
             }
-            table("Thresholds", [["", "measured", ""]] + rows)
+            HTMLPage.table("Thresholds", [["", "measured", ""]] + rows, &json)
         }
     }
 

@@ -1,39 +1,26 @@
 /// Which members of a document are read; the others are skipped without being built.
 ///
 /// Arrays are looked through: a path goes on in each of their elements.
-package indirect enum Projection: Sendable, Hashable {
+package indirect enum JSONProjection: Sendable, Hashable {
     case everything
     /// Only the members named, each with what is kept inside.
-    case only([String: Projection])
+    case only([String: JSONProjection])
     /// All but the members named; what is given for a name is kept of it, nil for nothing.
-    case allBut([String: Projection?])
-
-    /// Everything but `metadata.managedFields` and the last applied manifest, which nobody here
-    /// reads and which make up half of most objects.
-    package static let withoutBookkeeping: Projection = .allBut([
-        "metadata": .some(
-            .allBut([
-                "managedFields": .none,
-                "annotations": .some(
-                    .allBut(["kubectl.kubernetes.io/last-applied-configuration": .none])
-                ),
-            ])
-        )
-    ])
+    case allBut([String: JSONProjection?])
 
     /// Keeps exactly the members at these paths, such as `status.phase`. A part in brackets is
     /// taken as it stands: `metadata.annotations[example.com/key]`.
-    package static func paths(_ paths: [String]) -> Projection {
-        Projection.only([:]).adding(paths)
+    package static func paths(_ paths: [String]) -> JSONProjection {
+        JSONProjection.only([:]).adding(paths)
     }
 
     /// The same, and what is at these paths. Only for what names what it keeps.
-    func adding(_ paths: [String]) -> Projection {
+    package func adding(_ paths: [String]) -> JSONProjection {
         paths.reduce(self) { $0.adding(Self.parts(of: $1)[...]) }
     }
 
     /// What is kept of a member, nil where it is left out.
-    func inside(_ name: String) -> Projection? {
+    package func inside(_ name: String) -> JSONProjection? {
         switch self {
         case .everything: .everything
         case .only(let members): members[name]
@@ -42,7 +29,7 @@ package indirect enum Projection: Sendable, Hashable {
         }
     }
 
-    private func adding(_ parts: ArraySlice<String>) -> Projection {
+    private func adding(_ parts: ArraySlice<String>) -> JSONProjection {
         guard let first = parts.first else { return .everything }
         guard case .only(var members) = self else { return self }
         members[first] = (members[first] ?? .only([:])).adding(parts.dropFirst())

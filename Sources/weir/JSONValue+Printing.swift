@@ -1,79 +1,19 @@
 import HTTPService
 
-/// A JSON document in memory, members in their order, for printing.
-indirect enum JSONValue: Equatable {
-    case null
-    case bool(Bool)
-    case number(Double)
-    case string(String)
-    case array([JSONValue])
-    case object([Member])
-
-    struct Member: Equatable {
-        var name: String
-        var value: JSONValue
-    }
-
-    init(_ bytes: [UInt8]) throws(JSONError) {
-        var cursor = JSONCursor()
-        self = try Self.read(&cursor, bytes)
-        try cursor.end(bytes.span.bytes)
-    }
-
-    /// A member; null where there is none.
-    subscript(_ name: String) -> JSONValue {
-        guard case .object(let members) = self else { return .null }
-        return members.first { $0.name == name }?.value ?? .null
-    }
-
-    /// The elements of an array; none of anything else.
-    var elements: [JSONValue] {
-        if case .array(let elements) = self { elements } else { [] }
-    }
-
-    var number: Double? {
-        if case .number(let value) = self { value } else { nil }
-    }
-
+/// Printing.
+extension JSONValue {
     /// As a cell of a table: strings bare, what is not known as a dash.
     var cell: String {
         switch self {
         case .null: "-"
         case .bool(let value): value ? "yes" : "no"
+        case .integer(let value): "\(value)"
         case .number(let value): Self.text(of: value)
         case .string(let value): value.isEmpty ? "-" : value
         case .array(let elements): elements.map(\.cell).joined(separator: ",")
         case .object: "…"
         }
     }
-
-    private static func read(_ cursor: inout JSONCursor, _ all: [UInt8]) throws(JSONError) -> Self {
-        let bytes = all.span.bytes
-        switch try cursor.peek(bytes) {
-        case .null:
-            _ = try cursor.skipNull(bytes)
-            return .null
-        case .bool: return .bool(try cursor.bool(bytes))
-        case .number: return .number(try cursor.number(bytes))
-        case .string: return .string(try cursor.string(bytes))
-        case .array:
-            var elements: [JSONValue] = []
-            try cursor.array(bytes) { (cursor) throws(JSONError) in
-                elements.append(try Self.read(&cursor, all))
-            }
-            return .array(elements)
-        case .object:
-            var members: [Member] = []
-            try cursor.object(bytes) { (cursor, key) throws(JSONError) in
-                // Keys of the admin API need no escapes.
-                let name = String(decoding: all[key], as: UTF8.self)
-                members.append(Member(name: name, value: try Self.read(&cursor, all)))
-            }
-            return .object(members)
-        }
-    }
-
-    // MARK: Printing
 
     /// Indented JSON, without a line feed at the end.
     func json(indent: String = "") -> String {
@@ -116,7 +56,7 @@ indirect enum JSONValue: Equatable {
         switch self {
         case .array(let elements): !elements.isEmpty
         case .object(let members): !members.isEmpty
-        case .null, .bool, .number, .string: false
+        case .null, .bool, .integer, .number, .string: false
         }
     }
 
@@ -124,6 +64,7 @@ indirect enum JSONValue: Equatable {
         switch self {
         case .null: "null"
         case .bool(let value): value ? "true" : "false"
+        case .integer(let value): "\(value)"
         case .number(let value): Self.text(of: value)
         case .string(let value): Self.quoted(value)
         case .array: "[]"

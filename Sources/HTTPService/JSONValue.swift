@@ -1,6 +1,3 @@
-import Core
-import HTTPService
-
 /// A JSON document in memory. Members of objects keep their order; integers are exact.
 package indirect enum JSONValue: Sendable {
     case null
@@ -39,6 +36,11 @@ package indirect enum JSONValue: Sendable {
             }
             self = .object(members)
         }
+    }
+
+    /// An element of an array, or null where there is none.
+    package subscript(_ index: Int) -> JSONValue {
+        self.elements.indices.contains(index) ? self.elements[index] : .null
     }
 
     /// What lies at the end of a path of member names.

@@ -1,12 +1,13 @@
 import Core
-import HTTPService
 
 extension JSONValue {
     /// Values in one document at most: what is read takes a multiple of its text in memory.
     package static let valuesMax = 2_000_000
 
     /// Reads a whole document.
-    package init(_ bytes: [UInt8], keeping projection: Projection = .everything) throws(JSONError) {
+    package init(_ bytes: [UInt8], keeping projection: JSONProjection = .everything)
+        throws(JSONError)
+    {
         var reader = JSONReader()
         self = try reader.document(bytes.span.bytes, keeping: projection)
     }
@@ -49,18 +50,18 @@ extension JSONValue {
 }
 
 /// Builds trees from JSON, leaving out what a projection does not want.
-struct JSONReader {
+package struct JSONReader {
     private var cursor = JSONCursor()
     private var values = 0
     private let valuesMax: Int
 
-    init(valuesMax: Int = JSONValue.valuesMax) {
+    package init(valuesMax: Int = JSONValue.valuesMax) {
         self.valuesMax = valuesMax
     }
 
-    mutating func document(
+    package mutating func document(
         _ bytes: RawSpan,
-        keeping projection: Projection
+        keeping projection: JSONProjection
     ) throws(JSONError) -> JSONValue {
         let value = try self.value(bytes, keeping: projection)
         try self.cursor.end(bytes)
@@ -68,9 +69,9 @@ struct JSONReader {
     }
 
     /// The value at the cursor's place.
-    mutating func value(
+    package mutating func value(
         _ bytes: RawSpan,
-        keeping projection: Projection
+        keeping projection: JSONProjection
     ) throws(JSONError) -> JSONValue {
         self.values += 1
         if self.values > self.valuesMax {
@@ -99,7 +100,7 @@ struct JSONReader {
 
     private mutating func array(
         _ bytes: RawSpan,
-        keeping projection: Projection
+        keeping projection: JSONProjection
     ) throws(JSONError) -> JSONValue {
         var elements: [JSONValue] = []
         var reader = self
@@ -114,7 +115,7 @@ struct JSONReader {
 
     private mutating func object(
         _ bytes: RawSpan,
-        keeping projection: Projection
+        keeping projection: JSONProjection
     ) throws(JSONError) -> JSONValue {
         var members: [JSONValue.Member] = []
         var reader = self
@@ -133,7 +134,7 @@ struct JSONReader {
     }
 
     /// A key, decoded: `range` lies between its quotes.
-    static func name(_ bytes: RawSpan, _ range: Range<Int>) throws(JSONError) -> String {
+    package static func name(_ bytes: RawSpan, _ range: Range<Int>) throws(JSONError) -> String {
         let raw = bytes.extracting(range)
         let hasEscape = raw.withUnsafeBytes { $0.contains(UInt8(ascii: "\\")) }
         guard hasEscape else {
