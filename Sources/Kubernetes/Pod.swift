@@ -41,6 +41,14 @@ package final class Pod: Sendable {
         /// `CrashLoopBackOff`, `ImagePullBackOff`, `OOMKilled`, …
         package var reason: String
         package var message: String
+        /// How it ended the last time, where it did.
+        package var ended: ContainerEnd?
+    }
+
+    package struct ContainerEnd: Sendable, Hashable {
+        package var reason: String
+        package var exitCode: Int
+        package var message: String
     }
 
     package let key: ObjectKey
@@ -68,6 +76,8 @@ package final class Pod: Sendable {
     package let extendedResources: [String: Int]
     /// `controller.kubernetes.io/pod-deletion-cost`.
     package let deletionCost: Int?
+    /// The container port named `metrics`, where there is one.
+    package let metricsPort: UInt16?
 
     package var labels: [String: String] { self.labelSet.labels }
     package var isTerminating: Bool { self.deletedAt != nil }
@@ -81,10 +91,13 @@ package final class Pod: Sendable {
         "metadata.labels", "metadata.ownerReferences", "metadata.deletionTimestamp",
         "metadata.creationTimestamp", "metadata.annotations[\(deletionCostAnnotation)]",
         "spec.nodeName", "spec.containers.name", "spec.containers.resources",
+        "spec.containers.ports.name", "spec.containers.ports.containerPort",
         "status.phase", "status.podIP", "status.conditions", "status.containerStatuses.name",
-        "status.containerStatuses.state", "status.containerStatuses.restartCount",
+        "status.containerStatuses.state", "status.containerStatuses.lastState.terminated",
+        "status.containerStatuses.ready", "status.containerStatuses.restartCount",
         "status.initContainerStatuses.name", "status.initContainerStatuses.state",
-        "status.initContainerStatuses.restartCount",
+        "status.initContainerStatuses.lastState.terminated",
+        "status.initContainerStatuses.ready", "status.initContainerStatuses.restartCount",
     ])
 
     /// Reads pods, and keeps once what many of them share. On one thread.
@@ -160,6 +173,9 @@ package final class Pod: Sendable {
         self.restarts = containers.reduce(0) { $0 + max(0, $1["restartCount"].integer ?? 0) }
         self.troubles = containers.compactMap { Self.trouble($0, reader) }
         self.extendedResources = Self.resources(of: object.spec, reader)
+        let ports = object.spec["containers"].elements.flatMap { $0["ports"].elements }
+        self.metricsPort = ports.first { $0["name"].string == "metrics" }
+            .flatMap { $0["containerPort"].integer }.flatMap { UInt16(exactly: $0) }
     }
 
     private static func condition(_ type: String, of status: JSONValue) -> JSONValue {
@@ -171,14 +187,27 @@ package final class Pod: Sendable {
         let isEnded = !state["terminated"].isNull
         let what = isEnded ? state["terminated"] : state["waiting"]
         let reason = what["reason"].string ?? ""
-        // What every start and every good end goes through is no trouble.
+        // What every start and every good end goes through is no trouble, unless it was started
+        // again before and is not well yet.
         let harmless = ["", "ContainerCreating", "PodInitializing", "Completed"]
-        if what.isNull || harmless.contains(reason) { return nil }
+        let before = status["lastState"]["terminated"]
+        let isAgain = !before.isNull && !(status["ready"].bool ?? false)
+        if !isAgain, what.isNull || harmless.contains(reason) { return nil }
         let message = EventSeries.clip(what["message"].string ?? "", self.messageBytesMax)
         return ContainerTrouble(
             container: reader.shared(status["name"].string ?? ""),
             reason: reader.shared(reason),
-            message: message
+            message: message,
+            ended: Self.end(isEnded ? what : before, reader)
+        )
+    }
+
+    private static func end(_ value: JSONValue, _ reader: Reader) -> ContainerEnd? {
+        guard let code = value["exitCode"].integer else { return nil }
+        return ContainerEnd(
+            reason: reader.shared(value["reason"].string ?? ""),
+            exitCode: code,
+            message: EventSeries.clip(value["message"].string ?? "", self.messageBytesMax)
         )
     }
 

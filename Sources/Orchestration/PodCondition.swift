@@ -32,6 +32,43 @@ package struct PodCondition: Sendable, Hashable {
     /// Characters of a message that are passed on.
     package static let wordsMax = 300
 
+    /// How long a pod may take to become ready.
+    package struct Patience: Sendable, Hashable {
+        /// Since it was first seen.
+        package var waited: Duration
+        package var limit: Duration
+        /// What sets the limit, for people.
+        package var setting: String
+
+        package init(waited: Duration, limit: Duration, setting: String) {
+            self.waited = waited
+            self.limit = limit
+            self.setting = setting
+        }
+
+        fileprivate func obstacle(_ words: String) -> Obstacle? {
+            guard self.waited >= self.limit else { return nil }
+            let seconds = self.limit.components.seconds
+            let why = words.isEmpty ? "" : ": \(words)"
+            return Obstacle(
+                .startTimeout,
+                message: "it is not ready after \(seconds) s (\(self.setting))\(why)"
+            )
+        }
+    }
+
+    /// - Parameters:
+    ///   - wasReady: whether it was ever seen ready.
+    ///   - patience: nil where it may take as long as it likes.
+    package init(_ pod: PodFacts, wasReady: Bool = false, patience: Patience?) {
+        self.init(pod, wasReady: wasReady)
+        guard self.state == .pending || self.state == .starting, self.obstacle == nil,
+            let obstacle = patience?.obstacle(self.words)
+        else { return }
+        self.obstacle = obstacle
+        self.words = obstacle.message
+    }
+
     /// - Parameter wasReady: whether it was ever seen ready.
     package init(_ pod: PodFacts, wasReady: Bool = false) {
         if pod.phase == .succeeded || pod.phase == .failed {

@@ -66,6 +66,36 @@ import Testing
         #expect(pod.labels.isEmpty && pod.extendedResources.isEmpty && pod.deletionCost == nil)
     }
 
+    /// Between two starts of a container that dies nothing but its last end tells of it.
+    @Test func remembersHowAContainerEnded() throws {
+        let text = """
+            [{"name":"a","restartCount":3,"ready":false,"state":{"running":{}},"lastState":
+            {"terminated":{"exitCode":137,"reason":"OOMKilled","message":"too much"}}},
+            {"name":"b","restartCount":1,"ready":true,"state":{"running":{}},"lastState":
+            {"terminated":{"exitCode":1}}}]
+            """
+        let statuses = try JSONValue(parsing: text)
+        let pod = try Self.pod { $0["status"]["containerStatuses"] = statuses }
+        #expect(pod.troubles.map(\.container) == ["a"])
+        #expect(pod.troubles[0].reason.isEmpty)
+        #expect(pod.troubles[0].ended?.exitCode == 137)
+        #expect(pod.troubles[0].ended?.reason == "OOMKilled")
+        #expect(pod.troubles[0].ended?.message == "too much")
+    }
+
+    @Test(arguments: [("8000", 8_000), ("70000", nil), ("\"x\"", nil)] as [(String, UInt16?)])
+    func findsTheMetricsPort(_ number: String, _ expected: UInt16?) throws {
+        let ports = try JSONValue(
+            parsing: #"[{"name":"http","containerPort":1},{"name":"metrics","containerPort":"#
+                + "\(number)}]"
+        )
+        let pod = try Self.pod { value in
+            value["spec"]["containers"] = [["name": "a", "ports": ports]]
+        }
+        #expect(pod.metricsPort == expected)
+        #expect(try Self.pod().metricsPort == nil)
+    }
+
     @Test func refusesWhatIsNoPod() {
         #expect(throws: ObjectProblem.self) { try Pod.Reader().pod(KubernetesObject([:])) }
     }

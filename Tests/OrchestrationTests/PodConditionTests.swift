@@ -45,6 +45,38 @@ import Testing
         #expect(condition.words == "Evicted: The node was low on resource: memory.")
     }
 
+    @Test(arguments: [PodFacts.Phase.pending, .running])
+    func waitsForAPodAsLongAsItsWorkloadSays(_ phase: PodFacts.Phase) {
+        let pod = self.pod(phase)
+        func condition(_ seconds: Int, wasReady: Bool = false) -> PodCondition {
+            PodCondition(
+                pod,
+                wasReady: wasReady,
+                patience: .init(
+                    waited: .seconds(seconds),
+                    limit: .seconds(600),
+                    setting: "progressDeadlineSeconds"
+                )
+            )
+        }
+        #expect(condition(599).obstacle == nil)
+        let late = condition(600)
+        #expect(late.obstacle?.kind == .startTimeout)
+        #expect(late.words == "it is not ready after 600 s (progressDeadlineSeconds)")
+        #expect(late.state == (phase == .pending ? .pending : .starting))
+        // One that was ready is another matter.
+        if phase == .running { #expect(condition(600, wasReady: true).obstacle == nil) }
+    }
+
+    /// What keeps it from starting says more than how long it has.
+    @Test func namesTheCauseBeforeTheTime() {
+        let condition = PodCondition(
+            self.waiting("ImagePullBackOff"),
+            patience: .init(waited: .seconds(9), limit: .seconds(1), setting: "x")
+        )
+        #expect(condition.obstacle?.kind == .imageError)
+    }
+
     @Test func namesTheResourceThatNoNodeHas() {
         let pod = self.pod(.pending) {
             $0.unscheduled = .init(

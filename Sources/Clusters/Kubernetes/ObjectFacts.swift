@@ -62,8 +62,11 @@ extension PodFacts {
         self.containers = pod.troubles.enumerated().map { index, trouble in
             Container(
                 name: trouble.container,
-                waitingReason: trouble.reason,
+                waitingReason: trouble.reason.isEmpty ? nil : trouble.reason,
                 waitingMessage: trouble.message,
+                ended: trouble.ended.map {
+                    Ended(reason: $0.reason, exitCode: $0.exitCode, message: $0.message)
+                },
                 restarts: index == 0 ? pod.restarts : 0
             )
         }
