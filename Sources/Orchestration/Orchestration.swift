@@ -8,6 +8,7 @@
 //   ScaleDown: choose, drain, mark, write, forget              which replicas leave
 //   WriterWatch                                                who else writes the same number
 //   GatewayRoll                                                which gateways were heard
+//   EndpointGaps                                               whom no gateway can reach
 //   CapacityLedger                                             what nodes and quotas have left
 //
 // Limits are beside what they bound (`EndpointTable.endpointsMax`, `WriterWatch.holdMax`, ...).
