@@ -164,8 +164,8 @@ let package = Package(
         .target(
             name: "Admin",
             dependencies: [
-                "Core", "HTTP", "Autoscaling", "Rollouts", "EventLoop", "HTTPService", "Telemetry",
-                "Control", "Configuration", "Clusters", "Proxy",
+                "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "EventLoop",
+                "HTTPService", "Telemetry", "Control", "Configuration", "Clusters", "Proxy",
             ],
             swiftSettings: base
         ),
@@ -276,13 +276,16 @@ let package = Package(
         ),
         test(
             "ClustersTests",
-            ["Clusters", "Configuration", "EventLoop", "Kubernetes", "Orchestration", "Core"]
+            [
+                "Clusters", "Configuration", "EventLoop", "HTTP", "HTTPService", "Curl", "Kubernetes",
+                "Orchestration", "Autoscaling", "Core", "LoopTestSupport",
+            ]
         ),
         test(
             "AdminTests",
             [
-                "Admin", "Control", "Configuration", "Clusters", "Proxy", "HTTPService", "HTTP",
-                "EventLoop", "Telemetry", "Core", "LoopTestSupport",
+                "Admin", "Control", "Configuration", "Clusters", "Orchestration", "Proxy",
+                "HTTPService", "HTTP", "EventLoop", "Telemetry", "Core", "LoopTestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
@@ -290,8 +293,8 @@ let package = Package(
             "ControlTests",
             [
                 "Control", "Autoscaling", "Rollouts", "Configuration", "Clusters", "Proxy",
-                "HTTPService", "HTTP", "Traffic", "EventLoop", "Scraping", "Signals", "Core",
-                "LoopTestSupport",
+                "HTTPService", "HTTP", "Traffic", "EventLoop", "Kubernetes", "Orchestration",
+                "Scraping", "Signals", "Core", "LoopTestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),

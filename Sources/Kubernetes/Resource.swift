@@ -131,9 +131,10 @@ extension Resource {
         kind: "Event",
         plural: "events"
     )
+    /// Of the version that all servers have: targets are the same in each.
     package static let horizontalPodAutoscalers = Resource(
         group: "autoscaling",
-        version: "v2",
+        version: "v1",
         kind: "HorizontalPodAutoscaler",
         plural: "horizontalpodautoscalers"
     )

@@ -73,15 +73,15 @@ package struct WriterWatch: Sendable {
         self.rivals.isEmpty && now >= self.heldUntil
     }
 
-    /// Why nothing is written; nil while we may.
+    /// Why nothing is written; nil while we may. The same words for as long as it is the same.
     package func words(at now: Instant) -> String? {
         if !self.rivals.isEmpty {
             let names = self.rivals.sorted().joined(separator: ", ")
             return "\(names) scales the same workload: remove it, or the model's `scaling`"
         }
         guard now < self.heldUntil, let edit = self.lastEdit else { return nil }
-        let seconds = Int((self.heldUntil - now).components.seconds) + 1
         return "somebody else set the replicas from \(edit.from) to \(edit.to): Weir leaves them "
-            + "alone for another \(seconds) s; set `dryRun: true` in the policy to scale by hand"
+            + "alone for \(self.hold.components.seconds) s; set `dryRun: true` in the policy to "
+            + "scale by hand"
     }
 }

@@ -29,6 +29,7 @@ extension KubernetesCluster {
     package func obstruction(of group: String) -> String? {
         guard let workload = self.workloads[group] else { return nil }
         return workload.watch.words(at: self.loop.now) ?? workload.lastProblem
+            ?? self.kindProblems[workload.target.kind]
     }
 
     /// Whether somebody else writes the number too.
@@ -59,7 +60,15 @@ extension KubernetesCluster {
         let now = self.loop.now
         var entry = workload.entries[pod.uid] ?? self.newEntry(workload, pod, now)
         let isNew = workload.entries[pod.uid] == nil
-        let condition = PodCondition(PodFacts(pod), wasReady: entry.wasReady)
+        let condition = PodCondition(
+            PodFacts(pod),
+            wasReady: entry.wasReady,
+            patience: PodCondition.Patience(
+                waited: now - entry.seenAt,
+                limit: workload.startupLimit,
+                setting: "progressDeadlineSeconds"
+            )
+        )
         entry.wasReady = entry.wasReady || condition.state == .ready
         entry.cost = pod.deletionCost
         let before = entry.status
@@ -70,6 +79,7 @@ extension KubernetesCluster {
         entry.status.restarts = pod.restarts
         if !pod.podIP.isEmpty {
             entry.status.address = ReplicaAddress(host: pod.podIP, port: workload.target.port)
+            entry.status.namedPorts = pod.metricsPort.map { ["metrics": $0] } ?? [:]
         }
         if entry.status.state != before.state, !isNew { entry.status.since = now }
         workload.entries[pod.uid] = entry
@@ -105,7 +115,7 @@ extension KubernetesCluster {
             revision: 1
         )
         self.nextSerial += 1
-        return Workload.Entry(key: pod.key, status: status)
+        return Workload.Entry(key: pod.key, status: status, seenAt: now)
     }
 
     private static func state(_ condition: PodCondition, isVictim: Bool) -> ReplicaState {
@@ -156,6 +166,14 @@ extension KubernetesCluster {
 
     /// Looks at everything that is on its way again: deadlines pass without an event.
     package func tick() {
+        let now = self.loop.now
+        self.findKinds()
+        for workload in self.workloads.values {
+            if let object = workload.unread { self.readScale(workload, object) }
+        }
+        for (name, workload) in self.workloads where workload.hasLateReplica(now) {
+            self.refresh(name)
+        }
         for workload in self.workloads.values
         where !workload.draining.isEmpty
             || (workload.wanted ?? workload.replicas) != workload.replicas
@@ -290,10 +308,10 @@ extension KubernetesCluster {
     }
 
     private func write(_ workload: Workload, _ write: ScaleDown.Write, over before: Int) {
-        workload.isWriting = true
         let target = workload.target
-        self.client.scale(of: target.kind.resource, target.key) {
-            [weak self, weak workload] result in
+        guard let resource = self.resources[target.kind] else { return }
+        workload.isWriting = true
+        self.client.scale(of: resource, target.key) { [weak self, weak workload] result in
             guard let self, let workload else { return }
             switch result {
             case .failure(let error): self.failed(workload, error)
@@ -309,13 +327,17 @@ extension KubernetesCluster {
                     self.observeNumber(workload)
                     return self.deliver()
                 }
-                self.put(workload, write, scale)
+                self.put(workload, resource, write, scale)
             }
         }
     }
 
-    private func put(_ workload: Workload, _ write: ScaleDown.Write, _ scale: Scale) {
-        let resource = workload.target.kind.resource
+    private func put(
+        _ workload: Workload,
+        _ resource: Kubernetes.Resource,
+        _ write: ScaleDown.Write,
+        _ scale: Scale
+    ) {
         self.client.setScale(of: resource, scale, replicas: write.replicas) {
             [weak self, weak workload] result in
             guard let self, let workload else { return }

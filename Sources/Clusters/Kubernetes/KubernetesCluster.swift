@@ -14,6 +14,10 @@ import Orchestration
 //   Deployments ─┐                       ┌─▶ PUT /scale, compare-and-set
 //   ReplicaSets ─┼─▶ Workload ─▶ ScaleDown ─▶ PATCH deletion cost of a pod
 //   Pods ────────┘                       └─▶ drain: the owner tells the gateways
+//   Nodes, ResourceQuotas ─▶ CapacityLedger
+//
+// Of other kinds than Deployments and StatefulSets the server is asked: how they are called, and by
+// `/scale` for their number and the selector of their pods (`KubernetesCluster+Kinds`).
 //
 // Nothing is written while `mayWrite` is false, and none of what was meant to be written then is
 // remembered by anybody but the machines: another leader begins from the cluster's own state. A
@@ -27,13 +31,7 @@ package struct WorkloadTarget: Hashable, Sendable {
     package enum Kind: String, Hashable, Sendable, CaseIterable {
         case deployment = "Deployment"
         case statefulSet = "StatefulSet"
-
-        package var resource: Kubernetes.Resource {
-            switch self {
-            case .deployment: .deployments
-            case .statefulSet: .statefulSets
-            }
-        }
+        case leaderWorkerSet = "LeaderWorkerSet"
     }
 
     /// The group's name.
@@ -68,6 +66,8 @@ package final class KubernetesCluster: ReplicaSource {
         package var generation: Int
         package var observedGeneration: Int
         package var revision: String
+        /// How long a pod may take to become ready; nil where the workload says nothing.
+        package var startupLimit: Duration?
         /// The condition `ReplicaFailure`, where it is true.
         package var failure: PodFacts.Reason?
     }
@@ -96,12 +96,31 @@ package final class KubernetesCluster: ReplicaSource {
         package var text: String
         /// Set where it is about a pod.
         package var pod: ObjectKey?
+
+        package init(
+            group: String,
+            isWarning: Bool,
+            reason: String,
+            text: String,
+            pod: ObjectKey? = nil
+        ) {
+            self.group = group
+            self.isWarning = isWarning
+            self.reason = reason
+            self.text = text
+            self.pod = pod
+        }
     }
 
     let client: KubernetesClient
     let options: Options
     let loop: EventLoop
     var workloads: [String: Workload] = [:]
+    /// What the kinds are called in this cluster.
+    var resources: [WorkloadTarget.Kind: Kubernetes.Resource] = [:]
+    /// Why a kind cannot be had.
+    var kindProblems: [WorkloadTarget.Kind: String] = [:]
+    var kindsAskedUntil: [WorkloadTarget.Kind: Instant] = [:]
     private var groupsByKey: [WorkloadTarget.Kind: [ObjectKey: String]] = [:]
     private var groupsByUID: [String: String] = [:]
     /// The Deployment of a ReplicaSet, by UIDs.
@@ -113,6 +132,10 @@ package final class KubernetesCluster: ReplicaSource {
     private var setInformers: [Informer<ReplicaSetObject>] = []
     private(set) var podInformers: [Informer<Pod>] = []
     private var rivalInformers: [Informer<Rival>] = []
+    var nodeInformer: Informer<CapacityLedger.Node>?
+    var quotaInformers: [Informer<[String: CapacityLedger.Quota]>] = []
+    /// What nodes and quotas have of counted resources.
+    package internal(set) var stock = CapacityLedger()
     var nextSerial: UInt64 = 1
     private var changes: [ReplicaChange] = []
     private var isDelivering = false
@@ -129,31 +152,39 @@ package final class KubernetesCluster: ReplicaSource {
     // MARK: Life
 
     package func start() {
+        self.watchStock()
         for namespace in self.namespaces {
             self.watchPods(namespace)
             self.watchSets(namespace)
             self.watchRivals(namespace)
-            for kind in WorkloadTarget.Kind.allCases { self.watch(kind, namespace) }
+            for kind in WorkloadTarget.Kind.allCases {
+                guard let resource = kind.builtIn else { continue }
+                self.resources[kind] = resource
+                self.watch(kind, resource, namespace)
+            }
         }
     }
 
     package func stop() {
         self.isClosed = true
+        self.stopStock()
         for informer in self.podInformers { informer.stop() }
         for informer in self.setInformers { informer.stop() }
         for informer in self.rivalInformers { informer.stop() }
         for informer in self.workloadInformers.values.flatMap({ $0 }) { informer.stop() }
     }
 
-    /// Whether pods, and what owns them, are all known.
+    /// Whether pods, and what every cluster has to own them, are all known.
     package var isSynced: Bool {
         self.podInformers.allSatisfy(\.isSynced) && self.setInformers.allSatisfy(\.isSynced)
-            && self.workloadInformers.values.allSatisfy { $0.allSatisfy(\.isSynced) }
+            && self.workloadInformers.allSatisfy { kind, informers in
+                kind.builtIn == nil || informers.allSatisfy(\.isSynced)
+            }
     }
 
     package var podCount: Int { self.podInformers.reduce(0) { $0 + $1.count } }
 
-    private var namespaces: [String?] { self.options.namespaces.map { $0 } ?? [nil] }
+    var namespaces: [String?] { self.options.namespaces.map { $0 } ?? [nil] }
 
     private func handlers<Value>(
         _ onChange: @escaping (ObjectChange<Value>) -> Void
@@ -190,13 +221,17 @@ package final class KubernetesCluster: ReplicaSource {
         informer.start()
     }
 
-    private func watch(_ kind: WorkloadTarget.Kind, _ namespace: String?) {
+    func watch(
+        _ kind: WorkloadTarget.Kind,
+        _ resource: Kubernetes.Resource,
+        _ namespace: String?
+    ) {
         let scope = InformerScope<WorkloadObject>(
-            kind.resource,
+            resource,
             namespace: namespace,
             projection: .paths([
-                "metadata.uid", "metadata.generation", "spec.replicas", "status.conditions",
-                "status.observedGeneration",
+                "metadata.uid", "metadata.generation", "spec.replicas",
+                "spec.progressDeadlineSeconds", "status.conditions", "status.observedGeneration",
                 "metadata.annotations[deployment.kubernetes.io/revision]",
             ])
         ) { WorkloadObject($0) }
@@ -212,7 +247,10 @@ package final class KubernetesCluster: ReplicaSource {
         let scope = InformerScope<Rival>(
             .horizontalPodAutoscalers,
             namespace: namespace,
-            projection: .paths(["metadata.name", "metadata.namespace", "spec.scaleTargetRef"])
+            projection: .paths([
+                "metadata.name", "metadata.namespace", "metadata.ownerReferences",
+                "spec.scaleTargetRef",
+            ])
         ) { Rival($0) }
         let informer = Informer(self.client, scope)
         // Whoever may not list them goes without the warning; scaling does not depend on it.
@@ -248,10 +286,16 @@ package final class KubernetesCluster: ReplicaSource {
         for (name, workload) in self.workloads {
             self.groupsByKey[workload.target.kind, default: [:]][workload.target.key] = name
             let informers = self.workloadInformers[workload.target.kind] ?? []
-            workload.object = informers.lazy.compactMap { $0[workload.target.key] }.first
+            let object = informers.lazy.compactMap { $0[workload.target.key] }.first
+            if workload.target.kind.builtIn != nil {
+                workload.object = object
+            } else if let object, workload.object == nil {
+                self.readScale(workload, object)
+            }
             if let uid = workload.object?.uid { self.groupsByUID[uid] = name }
         }
         self.updateRivals()
+        self.findKinds()
         if self.isSynced { for name in self.workloads.keys { self.refresh(name) } }
         self.deliver()
     }
@@ -262,11 +306,23 @@ package final class KubernetesCluster: ReplicaSource {
     ) {
         guard let name = self.groupsByKey[kind]?[change.key], let workload = self.workloads[name]
         else { return }
-        let before = workload.object
         switch change {
-        case .added(_, let object), .modified(_, _, let object): workload.object = object
-        case .deleted: workload.object = nil
+        case .added(_, let object), .modified(_, _, let object):
+            if kind.builtIn == nil { return self.readScale(workload, object) }
+            self.set(object, of: workload)
+        case .deleted:
+            workload.unread = nil
+            workload.selector = nil
+            workload.selected = []
+            self.set(nil, of: workload)
         }
+    }
+
+    /// The workload's object is this one from now on.
+    func set(_ object: WorkloadObject?, of workload: Workload) {
+        let name = workload.target.group
+        let before = workload.object
+        workload.object = object
         if before?.uid != workload.object?.uid {
             if let uid = before?.uid { self.groupsByUID[uid] = nil }
             if let uid = workload.object?.uid { self.groupsByUID[uid] = name }
@@ -301,6 +357,7 @@ package final class KubernetesCluster: ReplicaSource {
     }
 
     private func podChanged(_ change: ObjectChange<Pod>) {
+        self.account(change)
         let pod: Pod
         switch change {
         case .added(_, let new):
@@ -315,6 +372,11 @@ package final class KubernetesCluster: ReplicaSource {
         case .deleted(_, let old):
             pod = old
             self.index(old, isPresent: false)
+        }
+        if case .deleted = change {
+            self.select(pod.key, nil)
+        } else {
+            self.select(pod.key, pod)
         }
         guard self.isSynced, let controller = pod.controller?.uid,
             let name = self.group(ofController: controller)
@@ -339,13 +401,16 @@ package final class KubernetesCluster: ReplicaSource {
     /// The pods that a workload's controllers have made.
     private func pods(of workload: Workload) -> [Pod] {
         guard let uid = workload.object?.uid else { return [] }
+        if workload.target.kind.builtIn == nil { return workload.selected.compactMap(self.pod) }
         let controllers =
             workload.target.kind == .deployment ? self.setsByOwner[uid] ?? [] : [uid]
         return controllers.flatMap { controller in
-            (self.podsByController[controller] ?? []).compactMap { key in
-                self.podInformers.lazy.compactMap { $0[key] }.first
-            }
+            (self.podsByController[controller] ?? []).compactMap(self.pod)
         }
+    }
+
+    private func pod(_ key: ObjectKey) -> Pod? {
+        self.podInformers.lazy.compactMap { $0[key] }.first
     }
 
     func refresh(_ name: String) {
@@ -418,12 +483,11 @@ struct Rival {
             namespace: key.namespace,
             name: reference["name"].string ?? ""
         )
-        // KEDA works through an HPA that it names after itself.
-        let isKEDA = key.name.hasPrefix("keda-hpa-")
+        // KEDA and its like work through an HPA of their own.
+        let owner = object.metadata.controller
         self.name =
-            isKEDA
-            ? "ScaledObject \(key.namespace)/\(key.name.dropFirst(9))"
-            : "HorizontalPodAutoscaler \(key)"
+            owner.map { "\($0.kind) \(key.namespace)/\($0.name)" }
+            ?? "HorizontalPodAutoscaler \(key)"
         self.target = "\(reference["kind"].string ?? "") \(target)"
     }
 }
@@ -437,6 +501,8 @@ extension KubernetesCluster.WorkloadObject {
         self.replicas = object.spec["replicas"].integer ?? 1
         self.observedGeneration = object.status["observedGeneration"].integer ?? 0
         self.revision = metadata.annotations["deployment.kubernetes.io/revision"] ?? ""
+        let limit = object.spec["progressDeadlineSeconds"].integer ?? 0
+        self.startupLimit = limit > 0 ? .seconds(limit) : nil
         let failure = object.status["conditions"].elements.first {
             $0["type"].string == "ReplicaFailure" && $0["status"].string == "True"
         }

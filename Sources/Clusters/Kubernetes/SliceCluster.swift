@@ -98,6 +98,14 @@ package final class SliceCluster: ReplicaSource {
         self.groupsByName[name].map { self.table.hasService($0.backend.service) } ?? false
     }
 
+    /// Groups that nothing can be sent to, and why.
+    package var unserved: [String: EndpointGap] {
+        self.groupsByName.compactMapValues { group in
+            if !self.table.hasService(group.backend.service) { return .serviceMissing }
+            return group.endpoints.isEmpty ? .noEndpoint : nil
+        }
+    }
+
     package func put(_ slice: EndpointSlice) {
         for service in self.table.put(slice) { self.refresh(service: service) }
         self.deliver()

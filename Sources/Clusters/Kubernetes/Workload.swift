@@ -8,14 +8,27 @@ final class Workload {
     struct Entry {
         var key: ObjectKey
         var status: ReplicaStatus
+        /// When it was first seen.
+        var seenAt: Instant
         var cost: Int?
         var wasReady = false
         /// A patch of its cost is under way.
         var isPatching = false
     }
 
+    /// What Kubernetes gives a pod of a Deployment unless it says otherwise.
+    private static let startupLimit = Duration.seconds(600)
+
     let target: WorkloadTarget
     var object: KubernetesCluster.WorkloadObject?
+    /// Read by an informer, while its scale is asked for.
+    var unread: KubernetesCluster.WorkloadObject?
+    /// Its scale is being read.
+    var isReading = false
+    /// Of its pods, where they are not known by their owners.
+    var selector: LabelSelector?
+    /// The pods that the selector matches.
+    var selected: Set<ObjectKey> = []
     var machine: ScaleDown
     var watch = WriterWatch()
     /// The number that was asked for; nil to leave the one there is.
@@ -48,10 +61,21 @@ final class Workload {
         self.machine = ScaleDown(drainDeadline: self.machine.drainDeadline)
     }
 
-    /// The number at the end of the name of a StatefulSet's pod.
+    /// The number at the end of the name of a pod, where the highest one goes first.
     func ordinal(of entry: Entry) -> Int? {
-        guard self.target.kind == .statefulSet else { return nil }
+        guard self.target.kind.isOrdered else { return nil }
         return entry.key.name.split(separator: "-").last.flatMap { Int($0) }
+    }
+
+    /// How long a pod may take to become ready.
+    var startupLimit: Duration { self.object?.startupLimit ?? Self.startupLimit }
+
+    /// Whether a replica has been starting for longer than it may, and that was not noticed yet.
+    func hasLateReplica(_ now: Instant) -> Bool {
+        self.entries.values.contains { entry in
+            (entry.status.state == .pending || entry.status.state == .starting)
+                && entry.status.trouble == nil && now - entry.seenAt >= self.startupLimit
+        }
     }
 
     func takeIndex() -> Int {
