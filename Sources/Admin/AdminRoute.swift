@@ -15,6 +15,8 @@ enum AdminRoute: Equatable {
     case reload
     case load
     case drain
+    case wakes
+    case budgets
     case decisions
     case explain(model: String)
     case scale(deployment: String)
@@ -48,6 +50,8 @@ enum AdminRoute: Equatable {
         case "/api/v1/snapshot": self = .snapshot
         case "/api/v1/load": self = .load
         case "/api/v1/drain": self = .drain
+        case "/api/v1/wakes": self = .wakes
+        case "/api/v1/budgets": self = .budgets
         case "/api/v1/decisions": self = .decisions
         case "/api/v1/rollouts": self = .rollouts
         case "/api/v1/reload": self = .reload

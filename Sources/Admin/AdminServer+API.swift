@@ -88,6 +88,25 @@ extension AdminServer {
         response.respond { answer.write(to: &$0) }
     }
 
+    /// Models that requests wait for, as soon as there are any that the controller has not heard
+    /// of.
+    func answerWakes(query: String?, _ response: ResponseWriter) {
+        guard let wakes = self.wakes else {
+            return response.refuse(status: 404, "this is not the gateway of a cluster")
+        }
+        guard let question = WakeQuestion(query: query) else {
+            return response.refuse(
+                status: 400,
+                "say `after=NUMBER&seconds=1…\(WakeQuestion.secondsMax)`"
+            )
+        }
+        let ticket = wakes.ask(question) { answer in
+            guard let answer else { return response.refuse(status: 503, "too many are waiting") }
+            response.respond { answer.write(to: &$0) }
+        }
+        if let ticket { response.onClose { [weak wakes] in wakes?.cancel(ticket) } }
+    }
+
     func answerOutput(of name: String, _ response: ResponseWriter) {
         let processes = self.control.processes
         let replica = processes?.groups.flatMap(\.replicas).first { $0.id.description == name }

@@ -45,6 +45,8 @@ package final class AdminServer {
     let reload: Reload
     /// On a cluster: the endpoints that the controller may ask to drain.
     package var slices: SliceCluster?
+    /// On a cluster: the models that requests wait for.
+    package var wakes: WakeBoard?
     private var access = AdminAccess(isLoopback: true, tokenFile: nil)
     private var server: HTTPServer?
     private let collector: StatisticsCollector
@@ -118,10 +120,12 @@ package final class AdminServer {
         case .listeners: response.respond { self.writeListeners(to: &$0) }
         case .snapshot: response.respond { SnapshotDocument(self.control).write(to: &$0) }
         case .load: self.answerLoad(response)
+        case .budgets: response.respond { BudgetsDocument(self.control).write(to: &$0) }
         case .decisions: response.respond { DecisionsDocument(self.control).write(to: &$0) }
         case .explain(let model): self.answerExplain(model, response)
         case .reload: self.answerReload(response)
         case .drain: self.answerDrain(request, response)
+        case .wakes: self.answerWakes(query: request.query, response)
         case .scale(let deployment): self.scale(deployment, request, response)
         case .output(let replica): self.answerOutput(of: replica, response)
         case .rollouts: response.respond { RolloutsDocument(self.control).write(to: &$0) }
@@ -175,6 +179,7 @@ package final class AdminServer {
                 )
                 if let slices = self.slices {
                     document.pods = slices.byIdentity(self.control.requestsInFlight())
+                    document.unserved = slices.unserved
                 }
                 response.respond { document.write(to: &$0) }
             case .unavailable(let reason): response.refuse(status: 503, reason)

@@ -66,7 +66,7 @@ struct ExplainDocument {
         if model.spec.scaling?.policy == nil {
             return "the model names no ScalingPolicy: replicas stay as they were set"
         }
-        return "no variant can be scaled: none is a ProcessDeployment"
+        return "no variant can be scaled: none has a workload here"
     }
 
     private func write(
@@ -83,6 +83,10 @@ struct ExplainDocument {
                 writer.member("desired", group?.desired ?? 0)
                 writer.member("ready", group?.count(.ready) ?? 0)
             }
+            let stuck = group?.replicas.first { $0.trouble != nil }
+            $0.optional("notComing", stuck?.message)
+            let name = self.control.groupName(self.model.name, variant)
+            $0.optional("obstruction", self.control.obstruction(ofGroup: name))
             if let decision {
                 $0.record("decision") { ScalingDocuments.write(decision, &$0) }
             } else {

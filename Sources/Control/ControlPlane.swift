@@ -3,6 +3,7 @@ import Configuration
 import Core
 import EventLoop
 import Logging
+import Orchestration
 import Proxy
 import Synchronization
 
@@ -55,7 +56,8 @@ package final class ControlPlane {
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
     private var shutDownTimer: LoopTimer?
-    private var wakes: Set<String> = []
+    /// On a gateway of a cluster: a request waits, and another process decides.
+    package var onWake: ((_ model: String, _ variant: String?) -> Void)?
 
     package init(
         loop: EventLoop,
@@ -266,6 +268,7 @@ package final class ControlPlane {
     /// A request waits for a model none of whose variants has a replica: start one.
     private func wake(_ model: String, pinnedTo pinned: String?) {
         if self.isDraining { return }
+        if let onWake = self.onWake { return onWake(model, pinned) }
         let isScaled =
             self.scaling?.wake(
                 model,
@@ -433,6 +436,15 @@ package final class ControlPlane {
 
     /// The loop that scales the pods of a cluster.
     package func useScaling(_ scaling: ScalingLoop) { self.scaling = scaling }
+
+    /// Why a workload of a cluster is not written though it is ours; nil where nothing is in the
+    /// way.
+    package func obstruction(ofGroup group: String) -> String? {
+        (self.pods as? KubernetesCluster)?.obstruction(of: group)
+    }
+
+    /// What the nodes and quotas of a cluster have; nil where there is none, or nobody reads them.
+    package var stock: CapacityLedger? { (self.pods as? KubernetesCluster)?.stock }
 
     /// The groups of both clusters, with their replicas.
     package var groups: [GroupStatus] {

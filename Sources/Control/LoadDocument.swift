@@ -1,5 +1,6 @@
 import Core
 import HTTPService
+import Orchestration
 import Proxy
 
 /// What a gateway counted for autoscaling, as JSON: `GET /api/v1/load`.
@@ -14,6 +15,8 @@ package struct LoadDocument: Sendable {
     package var models: [ModelStatistics]
     /// On a cluster: requests in flight by the pod's UID, where there are any.
     package var pods: [String: Int] = [:]
+    /// On a cluster: groups that nothing can be sent to, and why.
+    package var unserved: [String: EndpointGap] = [:]
 
     package static let podsMax = 100_000
     package static let modelsMax = 100_000
@@ -54,6 +57,8 @@ package struct LoadDocument: Sendable {
                 }
             )
             if !self.pods.isEmpty { $0.member("pods", object: { self.writePods(&$0) }) }
+            if self.unserved.isEmpty { return }
+            $0.member("unserved", object: { self.writeUnserved(&$0) })
         }
     }
 
@@ -61,6 +66,13 @@ package struct LoadDocument: Sendable {
         for (uid, count) in self.pods.sorted(by: { $0.key < $1.key }) {
             writer.key(escaping: uid)
             writer.integer(count)
+        }
+    }
+
+    private func writeUnserved(_ writer: inout JSONWriter) {
+        for (group, gap) in self.unserved.sorted(by: { $0.key < $1.key }) {
+            writer.key(escaping: group)
+            writer.string(gap.rawValue)
         }
     }
 
@@ -116,6 +128,7 @@ package struct LoadDocument: Sendable {
         var at: UInt64?
         var models: [ModelStatistics] = []
         var pods: [String: Int] = [:]
+        var unserved: [String: EndpointGap] = [:]
         try cursor.object(bytes) { (cursor, key) throws(JSONError) in
             switch Self.text(text, key) {
             case "gateway": gateway = try Self.number(&cursor, text)
@@ -128,6 +141,7 @@ package struct LoadDocument: Sendable {
                     models.append(try Self.model(&cursor, text))
                 }
             case "pods": pods = try Self.pods(&cursor, text)
+            case "unserved": unserved = try Self.unserved(&cursor, text)
             default: try cursor.skip(bytes)
             }
         }
@@ -137,6 +151,7 @@ package struct LoadDocument: Sendable {
         self.at = Instant(nanoseconds: at)
         self.models = models
         self.pods = pods
+        self.unserved = unserved
     }
 
     private static func pods(
@@ -151,6 +166,22 @@ package struct LoadDocument: Sendable {
             pods[Self.text(text, key)] = Int(clamping: try Self.count(&cursor, text))
         }
         return pods
+    }
+
+    /// A newer gateway may know gaps that we do not: those are left out.
+    private static func unserved(
+        _ cursor: inout JSONCursor,
+        _ text: [UInt8]
+    ) throws(JSONError) -> [String: EndpointGap] {
+        let bytes = text.span.bytes
+        var gaps: [String: EndpointGap] = [:]
+        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+            guard gaps.count < Self.podsMax else {
+                throw cursor.error("there are more than \(Self.podsMax) groups")
+            }
+            gaps[Self.text(text, key)] = EndpointGap(rawValue: try cursor.string(bytes))
+        }
+        return gaps
     }
 
     private static func model(

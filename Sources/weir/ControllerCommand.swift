@@ -48,6 +48,21 @@ struct ControllerCommand: ParsableCommand {
     )
     var drainDeadline = 30.0
 
+    @Option(
+        name: .customLong("lease-duration"),
+        help: "Seconds until another controller may take over from one that is silent."
+    )
+    var leaseDuration = 15.0
+
+    @Option(
+        name: .customLong("renew-deadline"),
+        help: "Seconds after which a leader that cannot renew the lease stops writing."
+    )
+    var renewDeadline = 10.0
+
+    @Option(name: .customLong("retry-period"), help: "Seconds between tries to get the lease.")
+    var retryPeriod = 2.0
+
     mutating func validate() throws {
         if let port = self.gatewayPort, !(1...65_535).contains(port) {
             throw ValidationError("--gateway-admin-port is between 1 and 65535")
@@ -55,8 +70,25 @@ struct ControllerCommand: ParsableCommand {
         guard self.drainDeadline >= 0, self.drainDeadline <= 86_400 else {
             throw ValidationError("--drain-deadline is between 0 and 86400 seconds")
         }
+        try self.checkLease()
         _ = try Self.key(self.gatewayService, "--gateway-service", "default")
         _ = try Self.key(self.lease, "--lease", "default")
+    }
+
+    private func checkLease() throws {
+        let times = [self.leaseDuration, self.renewDeadline, self.retryPeriod]
+        guard times.allSatisfy({ $0 > 0 && $0 <= 3_600 }) else {
+            throw ValidationError("the times of the lease are between 0 and 3600 seconds")
+        }
+        var election = LeaderElectionOptions(identity: "weir")
+        self.setTimes(of: &election)
+        if let problem = election.problem { throw ValidationError("the lease: \(problem)") }
+    }
+
+    func setTimes(of election: inout LeaderElectionOptions) {
+        election.leaseDuration = .seconds(self.leaseDuration)
+        election.renewDeadline = .seconds(self.renewDeadline)
+        election.retryPeriod = .seconds(self.retryPeriod)
     }
 
     mutating func run() throws {

@@ -20,53 +20,30 @@ final class ControllerRuntime {
     private var isLeaving = false
 
     init(_ command: ControllerCommand) throws {
-        Runtime.prepareProcess()
-        self.logger = Logger(label: "weir")
         let flags = command.cluster
-        let file = flags.gatewayFile(listen: nil)
-        let result = ConfigurationLoader.load([file])
-        guard let base = result.configuration else {
-            Output.error("the settings have mistakes:")
-            Problems.write(result.problems)
-            throw ExitCode.failure
-        }
-        let surroundings = flags.surroundings()
-        let access = try flags.access(surroundings)
-        var options = ControllerRole.Options(
-            gatewayService: try ControllerCommand.key(
-                command.gatewayService,
-                "--gateway-service",
-                access.namespace
-            ),
-            lease: try ControllerCommand.key(command.lease, "--lease", access.namespace),
-            identity: Self.identity()
+        let cluster = try ClusterRuntime(
+            flags,
+            flags.gatewayFile(listen: nil),
+            settings: "the settings",
+            component: "controller"
         )
-        options.namespaces = flags.served(access)
-        options.gatewayPort = command.gatewayPort
-        options.gatewayTokenFile = command.gatewayTokenFile
-        options.drainDeadline = .seconds(command.drainDeadline)
-        do {
-            self.loop = try EventLoop()
-            var clientOptions = ClientOptions()
-            clientOptions.component = "controller"
-            clientOptions.seed = EventLoop.readClock().nanoseconds
-            self.client = KubernetesClient(
-                loop: self.loop,
-                access: access,
-                surroundings: surroundings,
-                options: clientOptions
-            )
-            self.role = ControllerRole(
-                client: self.client,
-                options: options,
-                base: base,
-                baseFiles: [file],
-                logger: self.logger
-            )
-            self.admin = AdminServer(control: self.role.control, reload: { .unchanged })
-            let spec = base.gateway.spec.admin
-            try self.admin.start(on: Runtime.address(spec.address), tokenFile: spec.tokenFile)
-        } catch let error as SystemError {
+        self.loop = cluster.loop
+        self.client = cluster.client
+        self.logger = cluster.logger
+        let options = try Self.options(command, cluster)
+        self.role = ControllerRole(
+            client: cluster.client,
+            options: options,
+            base: cluster.base,
+            baseFiles: [cluster.file],
+            logger: cluster.logger
+        )
+        self.admin = AdminServer(control: self.role.control, reload: { .unchanged })
+        let spec = cluster.base.gateway.spec.admin
+        let address = try Runtime.address(spec.address)
+        do throws(SystemError) {
+            try self.admin.start(on: address, tokenFile: spec.tokenFile)
+        } catch {
             throw RuntimeError(description: Runtime.advice(error))
         }
         if let portsFile = flags.portsFile {
@@ -75,10 +52,32 @@ final class ControllerRuntime {
         self.logger.info(
             "controller of a cluster",
             metadata: [
-                "server": "\(access.server)", "access": "\(access.name)",
+                "server": "\(cluster.access.server)", "access": "\(cluster.access.name)",
                 "admin": "\(self.admin.address)", "identity": "\(options.identity)",
             ]
         )
+    }
+
+    private static func options(
+        _ command: ControllerCommand,
+        _ cluster: ClusterRuntime
+    ) throws -> ControllerRole.Options {
+        let namespace = cluster.access.namespace
+        var options = ControllerRole.Options(
+            gatewayService: try ControllerCommand.key(
+                command.gatewayService,
+                "--gateway-service",
+                namespace
+            ),
+            lease: try ControllerCommand.key(command.lease, "--lease", namespace),
+            identity: Self.identity()
+        )
+        command.setTimes(of: &options.election)
+        options.namespaces = cluster.namespaces
+        options.gatewayPort = command.gatewayPort
+        options.gatewayTokenFile = command.gatewayTokenFile
+        options.drainDeadline = .seconds(command.drainDeadline)
+        return options
     }
 
     /// The host's name and something that no other process has.

@@ -112,6 +112,12 @@ struct Explanation {
                 + "\(replicas["ready"].cell) ready (\(decision["outcome"].cell)).\n"
                 + "  Because: \(decision["text"].cell)."
         ]
+        if case .string(let why) = variant["notComing"] {
+            blocks.append("  A replica does not come: \(why).")
+        }
+        if case .string(let why) = variant["obstruction"] {
+            blocks.append("  Nothing is written: \(why).")
+        }
         blocks.append(Self.inputs(decision["inputs"]))
         blocks.append(Self.recommendations(decision["recommendations"].elements))
         let constraints = decision["constraints"].elements

@@ -24,45 +24,37 @@ final class GatewayRuntime {
     private var isLeaving = false
 
     init(flags: ClusterFlags, file: ConfigurationFile, drainDelay: Duration) throws {
-        Runtime.prepareProcess()
+        let cluster = try ClusterRuntime(
+            flags,
+            file,
+            settings: "the gateway's settings",
+            component: "gateway"
+        )
         self.drainDelay = drainDelay
-        self.logger = Logger(label: "weir")
-        let result = ConfigurationLoader.load([file])
-        guard let base = result.configuration else {
-            Output.error("the gateway's settings have mistakes:")
-            Problems.write(result.problems)
-            throw ExitCode.failure
-        }
-        let surroundings = flags.surroundings()
-        let access = try flags.access(surroundings)
+        self.loop = cluster.loop
+        self.client = cluster.client
+        self.logger = cluster.logger
+        self.role = GatewayRole(
+            client: cluster.client,
+            namespaces: cluster.namespaces,
+            base: cluster.base,
+            baseFiles: [file],
+            logger: cluster.logger
+        )
         do {
-            self.loop = try EventLoop()
-            var options = ClientOptions()
-            options.component = "gateway"
-            options.seed = EventLoop.readClock().nanoseconds
-            self.client = KubernetesClient(
-                loop: self.loop,
-                access: access,
-                surroundings: surroundings,
-                options: options
-            )
-            self.role = GatewayRole(
-                client: self.client,
-                namespaces: flags.served(access),
-                base: base,
-                baseFiles: [file],
-                logger: self.logger
-            )
-            self.accessLog = try Runtime.accessLog(base)
+            self.accessLog = try Runtime.accessLog(cluster.base)
             self.admin = AdminServer(control: self.role.control, reload: { .unchanged })
             self.admin.slices = self.role.slices
-            try self.open(base, portsFile: flags.portsFile)
+            self.admin.wakes = self.role.wakes
+            try self.open(cluster.base, portsFile: flags.portsFile)
         } catch let error as SystemError {
             throw RuntimeError(description: Runtime.advice(error))
         }
         self.logger.info(
             "gateway of a cluster",
-            metadata: ["server": "\(access.server)", "access": "\(access.name)"]
+            metadata: [
+                "server": "\(cluster.access.server)", "access": "\(cluster.access.name)",
+            ]
         )
     }
 

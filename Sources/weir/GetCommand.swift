@@ -6,7 +6,7 @@ import HTTPService
 /// `weir get`: tables from a running Weir.
 struct Get: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show models, replicas, deployments, rollouts or decisions of a running Weir.",
+        abstract: "Show models, replicas, rollouts, decisions and more of a running Weir.",
         discussion: """
             Examples:
               weir get models
@@ -21,6 +21,7 @@ struct Get: ParsableCommand {
         case models
         case replicas
         case deployments
+        case budgets
         case decisions
         case rollouts
     }
@@ -99,6 +100,7 @@ struct Get: ParsableCommand {
         case .models: Self.models(document)
         case .replicas: Self.replicas(document)
         case .deployments: Self.deployments(document)
+        case .budgets: Self.budgets(document)
         case .decisions: DecisionTable.table(document["decisions"].elements)
         case .rollouts: RolloutText.rollouts(document["rollouts"].elements)
         }
@@ -154,6 +156,29 @@ struct Get: ParsableCommand {
             table.add([
                 deployment["name"].cell, replicas["ready"].cell, replicas["desired"].cell,
                 Self.time(deployment["coldStartSeconds"]),
+            ])
+        }
+        return table
+    }
+
+    private static func budgets(_ document: JSONValue) -> Table {
+        var table = Table([
+            .init(title: "BUDGET"), .init(title: "RESOURCE"), .init(title: "USED", isNumber: true),
+            .init(title: "WANTED", isNumber: true), .init(title: "AVAILABLE", isNumber: true),
+            .init(title: "TOTAL", isNumber: true), .init(title: "QUOTA", isNumber: true),
+            .init(title: "NODES HAVE", isNumber: true), .init(title: "POOLS"),
+        ])
+        for budget in document["budgets"].elements {
+            let pools = budget["pools"].elements.map { pool in
+                let name = pool["name"].cell
+                return "\(name.isEmpty ? "-" : name) \(pool["used"].cell)/"
+                    + "\(pool["allocatable"].cell)"
+            }
+            table.add([
+                budget["name"].cell, budget["resource"].cell, budget["used"].cell,
+                budget["wanted"].cell, budget["available"].cell, budget["total"].cell,
+                budget["quota"].cell, budget["allocatable"].cell,
+                pools.isEmpty ? "-" : pools.joined(separator: ", "),
             ])
         }
         return table

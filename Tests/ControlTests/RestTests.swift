@@ -164,7 +164,13 @@ import Testing
 
     @Test func whatSharesABudgetIsDecidedTogether() {
         let model = Plans.model("river", budget: .init(index: 0, weight: 1))
-        let budget = ScalingPlan.Budget(name: "gpus", resource: "gpu", total: 1, fixed: [])
+        let budget = ScalingPlan.Budget(
+            name: "gpus",
+            namespace: "default",
+            resource: "gpu",
+            total: 1,
+            fixed: []
+        )
         let rig = ScalingRig(Plans.plan([model], budgets: [budget]))
         for _ in 0..<50 { rig.tick() }
         #expect(rig.loop.looks == 50)

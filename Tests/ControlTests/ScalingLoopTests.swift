@@ -69,7 +69,13 @@ import Testing
     @Test(arguments: [true, false])
     func aDrainingReplicaIsTakenBackFromAFullBudget(isAsked: Bool) {
         let model = Plans.model("river", budget: .init(index: 0, weight: 1))
-        let budget = ScalingPlan.Budget(name: "gpus", resource: "gpu", total: 1, fixed: [])
+        let budget = ScalingPlan.Budget(
+            name: "gpus",
+            namespace: "default",
+            resource: "gpu",
+            total: 1,
+            fixed: []
+        )
         let rig = ScalingRig(Plans.plan([model], budgets: [budget]))
         rig.fleet.groups["river-main"]?.replicas = [
             FakeFleet.replica("river-main", 0, state: .draining, isLeaving: true)

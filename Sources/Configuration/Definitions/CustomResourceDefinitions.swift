@@ -266,5 +266,19 @@ extension CustomResourceDefinitions {
             documentation: "Units that models would take if there were enough.",
             isWide: true
         ),
+        Column(
+            name: "Nodes",
+            type: "integer",
+            path: ".status.allocatable",
+            documentation: "Units that the nodes have.",
+            isWide: true
+        ),
+        Column(
+            name: "Quota",
+            type: "integer",
+            path: ".status.quota.hard",
+            documentation: "Units that a quota allows.",
+            isWide: true
+        ),
     ]
 }

@@ -277,6 +277,34 @@ struct DefinitionStatus {
     private static let budget: [Field] = [
         ("used", .count("Units in use.")),
         ("wanted", .count("Units that models would take if there were enough.")),
+        ("available", .count("Units that are shared out: the total, or what a quota leaves.")),
+        ("allocatable", .count("Units that the nodes have, in use or not.")),
+        (
+            "quota",
+            .object(
+                "What the ResourceQuota with the least left says of it.",
+                [("hard", .count("Units allowed.")), ("used", .count("Units in use."))]
+            )
+        ),
+        (
+            "pools",
+            .list(
+                "What the nodes have, by pool.",
+                max: 100,
+                key: "name",
+                of: .object(
+                    "The nodes of one kind.",
+                    [
+                        ("name", .text("What their labels say; empty for none.", max: 253)),
+                        ("nodes", .count("How many have any of it.")),
+                        ("allocatable", .count("Units they have.")),
+                        ("used", .count("Units that pods take.")),
+                        ("largestFree", .count("The most that is left on one node.")),
+                    ],
+                    required: ["name"]
+                )
+            )
+        ),
         (
             "models",
             .list(

@@ -13,7 +13,8 @@ import Orchestration
 // `weir controller`: resizes the workloads of a cluster by what its gateways counted.
 //
 //   Models, policies ─▶ ResourceDirectory ─▶ ScalingPlan ─┐
-//   gateways ─▶ GatewayPolls ─▶ LoadLedger ───────────────┼─▶ ScalingLoop ─▶ KubernetesCluster
+//   gateways ─▶ GatewayPolls ─▶ LoadLedger, wakes ────────┼─▶ ScalingLoop ─▶ KubernetesCluster
+//   model servers, Prometheus ─▶ ScrapedSources ──────────┤
 //   pods, Deployments ────────▶ ReplicaLedger ────────────┘        └─▶ ModelStatuses, events
 //
 // Several may run; the one that holds the Lease decides and writes, the others keep their copies of
@@ -31,15 +32,17 @@ package final class ControllerRole {
         package var gatewayPort: Int?
         package var gatewayTokenFile: String?
         package var lease: ObjectKey
-        /// Names this process among all controllers that ever ran.
-        package var identity: String
+        /// Names this process among all controllers that ever ran; and the times of the lease.
+        package var election: LeaderElectionOptions
         package var drainDeadline = Duration.seconds(30)
 
         package init(gatewayService: ObjectKey, lease: ObjectKey, identity: String) {
             self.gatewayService = gatewayService
             self.lease = lease
-            self.identity = identity
+            self.election = LeaderElectionOptions(identity: identity)
         }
+
+        package var identity: String { self.election.identity }
     }
 
     static let period = Duration.seconds(1)
@@ -56,6 +59,7 @@ package final class ControllerRole {
     private let scaling: ScalingLoop
     private let events: EventRecorder
     private let statuses: ModelStatuses
+    private let budgets: BudgetStatuses
     private var elector: LeaderElector?
     private var gateways: Informer<EndpointSlice>?
     private var gatewayVersion = "v1"
@@ -65,6 +69,9 @@ package final class ControllerRole {
     private var round: UInt64 = 0
     private var hasDecided = true
     private var problems: Set<String> = []
+    private var sources: ScrapedSources?
+    /// What was told of groups that no gateway can reach.
+    private var gaps: [String: EndpointGap] = [:]
 
     private static let problemsMax = 1_000
 
@@ -104,6 +111,7 @@ package final class ControllerRole {
             seed: EventLoop.readClock().nanoseconds
         )
         self.statuses = ModelStatuses(client: client)
+        self.budgets = BudgetStatuses(client: client)
         self.control.useScaling(self.scaling)
         self.control.hasGateway = false
         self.control.unreadiness = "nothing has been read from the cluster yet"
@@ -114,6 +122,7 @@ package final class ControllerRole {
         self.directory.onChange = { [weak self] in self?.take($0) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
         self.statuses.onProblem = { [weak self] in self?.tell($0) }
+        self.budgets.onProblem = { [weak self] in self?.tell($0) }
         self.cluster.mayWrite = { [weak self] in self?.elector?.mayWrite ?? false }
         self.cluster.streams = { [weak self] in self?.polls.streams($0) ?? 0 }
         self.cluster.isDrained = { [weak self] in self?.polls.isDrained($0) ?? false }
@@ -121,11 +130,15 @@ package final class ControllerRole {
             guard let self else { return }
             self.polls.drain(self.cluster.draining)
         }
+        self.scaling.quota = { [weak self] budget in
+            self?.cluster.stock.quota(of: budget.resource, in: budget.namespace)
+        }
         self.cluster.onNote = { [weak self] in self?.note($0) }
         self.polls.onLoad = { [weak self] document, source in
             self?.scaling.take(document.load(source: source))
         }
         self.polls.onGone = { [weak self] in self?.scaling.forget(source: $0) }
+        self.polls.onWake = { [weak self] in self?.wake($0) }
         self.polls.onDrained = { [weak self] in self?.cluster.tick() }
         self.polls.onProblem = { [weak self] gateway, problem in
             self?.tell("gateway \(gateway): \(problem)")
@@ -141,7 +154,7 @@ package final class ControllerRole {
         let elector = LeaderElector(
             self.client,
             lease: self.options.lease,
-            options: LeaderElectionOptions(identity: self.options.identity),
+            options: self.options.election,
             seed: EventLoop.readClock().nanoseconds,
             handlers: LeaderHandlers(
                 onBegan: { [weak self] in self?.began() },
@@ -169,6 +182,7 @@ package final class ControllerRole {
         self.directory.stop()
         self.gateways?.stop()
         self.polls.close()
+        self.endScraping()
         self.events.stop()
         guard let elector = self.elector else { return completion() }
         elector.release(completion: completion)
@@ -179,11 +193,28 @@ package final class ControllerRole {
     private func began() {
         self.logger.info("leading", metadata: ["identity": "\(self.options.identity)"])
         self.statuses.forget()
+        self.budgets.forget()
+        let sources = ScrapedSources(
+            loop: self.control.loop,
+            fleet: self.cluster,
+            logger: self.logger
+        )
+        self.sources = sources
+        self.scaling.sources = sources
+        sources.follow(self.scaling.plan)
+    }
+
+    private func endScraping() {
+        self.scaling.sources = nil
+        self.sources?.close()
+        self.sources = nil
     }
 
     private func ended(_ why: String) {
         self.logger.warning("not leading any more", metadata: ["reason": "\(why)"])
         self.cluster.resign()
+        self.polls.rest()
+        self.endScraping()
     }
 
     // MARK: What comes in
@@ -272,6 +303,18 @@ package final class ControllerRole {
         }
     }
 
+    /// A request waits at a gateway for a model without a replica.
+    private func wake(_ wake: WakeLog.Wake) {
+        guard self.elector?.mayWrite ?? false, self.directory.isSynced, self.cluster.isSynced
+        else { return }
+        _ = self.scaling.wake(
+            wake.model,
+            pinnedTo: wake.variant,
+            wallClock: ScalingDriver.wallClock(),
+            at: self.control.loop.refreshNow()
+        )
+    }
+
     private func finishRound() {
         if self.hasDecided { return }
         self.hasDecided = true
@@ -286,6 +329,7 @@ package final class ControllerRole {
             missing: self.polls.roll.missing(at: now)
         )
         self.cluster.tick()
+        self.noteGaps()
         self.writeStatuses(now)
     }
 
@@ -298,15 +342,49 @@ package final class ControllerRole {
             facts: ModelStatuses.Facts(
                 group: { [cluster] in cluster.group($0) },
                 obstruction: { [cluster] in cluster.obstruction(of: $0) },
+                gap: { [polls] in polls.gap(ofGroup: $0) },
                 decision: { [scaling] in scaling.latest(of: $0) },
                 gateways: self.polls.roll.count,
                 gatewaysMissing: missing
             ),
             mayWrite: { [weak self] in self?.elector?.mayWrite ?? false }
         )
+        guard self.elector?.mayWrite ?? false else { return }
+        self.budgets.write(
+            self.directory,
+            verdicts: self.statuses.verdicts,
+            uses: self.scaling.budgetUses,
+            stock: self.cluster.stock,
+            wallTime: EventLoop.readWallClock()
+        )
     }
 
     // MARK: For people
+
+    /// Tells of groups that have become unreachable.
+    private func noteGaps() {
+        for model in self.control.configuration.models {
+            for variant in model.spec.variants {
+                guard case .workload(let reference) = variant.backend else { continue }
+                let group = reference.group(in: model.metadata.namespace)
+                let gap = self.polls.gap(ofGroup: group)
+                let text = gap.flatMap {
+                    ModelStatuses.words($0, reference, self.cluster.group(group))
+                }
+                let known = self.gaps[group]
+                self.gaps[group] = text == nil ? nil : gap
+                guard let gap, let text, gap != known else { continue }
+                self.note(
+                    KubernetesCluster.Note(
+                        group: group,
+                        isWarning: true,
+                        reason: gap.rawValue,
+                        text: text
+                    )
+                )
+            }
+        }
+    }
 
     private func note(_ note: KubernetesCluster.Note) {
         guard self.isLeader else { return }

@@ -20,12 +20,17 @@ package final class GatewayPolls {
     /// How long a drain holds without being asked for again.
     static let drainSeconds = 15
     private static let answerBytesMax = 64 << 20
+    /// How long a gateway may think about whether there is something to tell.
+    static let wakeSeconds = 20
 
     package private(set) var roll = GatewayRoll()
+    private var gaps = EndpointGaps()
     /// One gateway's counters.
     package var onLoad: (LoadDocument, _ source: Int) -> Void = { _, _ in }
     /// A gateway is gone for good.
     package var onGone: (_ source: Int) -> Void = { _ in }
+    /// Requests wait for a model at some gateway.
+    package var onWake: (WakeLog.Wake) -> Void = { _ in }
     /// More pods may be drained than before.
     package var onDrained: () -> Void = {}
     package var onProblem: (_ gateway: String, _ problem: String) -> Void = { _, _ in }
@@ -40,6 +45,11 @@ package final class GatewayPolls {
     /// Gateways that may still hold back from what is not draining any more.
     private var told: Set<String> = []
     private var polling: [String: HTTPFetch] = [:]
+    /// Questions that gateways answer when a request waits.
+    private var listening: [String: HTTPFetch] = [:]
+    /// The number of the last wake that each gateway told. One that was started again begins anew,
+    /// and tells everything.
+    private var heard: [String: Int] = [:]
 
     package init(loop: EventLoop, options: Options) {
         self.loop = loop
@@ -49,15 +59,27 @@ package final class GatewayPolls {
     package func close() {
         for fetch in self.polling.values { fetch.cancel() }
         self.polling = [:]
+        self.rest()
+    }
+
+    /// Asks for nothing until the next `poll`: another process leads.
+    package func rest() {
+        for fetch in self.listening.values { fetch.cancel() }
+        self.listening = [:]
     }
 
     package func update(_ endpoints: [PodEndpoint]) {
         let before = Set(self.roll.gateways.map(\.endpoint.identity))
-        for source in self.roll.update(endpoints, at: self.loop.now) { self.onGone(source) }
+        for source in self.roll.update(endpoints, at: self.loop.now) {
+            self.gaps.forget(source: source, at: self.loop.now)
+            self.onGone(source)
+        }
         for identity in before.subtracting(self.roll.gateways.map(\.endpoint.identity)) {
             self.drained[identity] = nil
             self.inFlight[identity] = nil
             self.told.remove(identity)
+            self.heard[identity] = nil
+            self.listening.removeValue(forKey: identity)?.cancel()
         }
         if !self.draining.isEmpty { self.tell() }
     }
@@ -81,6 +103,7 @@ package final class GatewayPolls {
             }
         }
         if waiting == 0 { completion() }
+        for gateway in self.roll.gateways { self.listen(gateway) }
         if !self.draining.isEmpty { self.tell() }
     }
 
@@ -97,11 +120,53 @@ package final class GatewayPolls {
                 let document = try LoadDocument(response.body)
                 self.roll.answered(gateway.endpoint.identity, at: self.loop.now)
                 self.inFlight[gateway.endpoint.identity] = document.pods
+                self.gaps.take(document.unserved, from: gateway.source, at: self.loop.now)
                 self.onLoad(document, gateway.source)
             } catch {
                 self.onProblem(name, "its load cannot be read: \(error)")
             }
         case .success(let response): self.onProblem(name, "it answers \(response.status)")
+        }
+    }
+
+    /// Why no gateway can send anything to a group; nil where they can.
+    package func gap(ofGroup group: String) -> EndpointGap? {
+        self.gaps.gap(of: group, at: self.loop.now)
+    }
+
+    // MARK: Wakes
+
+    /// Waits for the gateway to tell that a request waits. One that does not answer is asked again
+    /// with the next poll.
+    private func listen(_ gateway: GatewayRoll.Gateway) {
+        let identity = gateway.endpoint.identity
+        if self.listening[identity] != nil { return }
+        let question = WakeQuestion(
+            after: self.heard[identity] ?? 0,
+            seconds: Self.wakeSeconds
+        )
+        guard var request = self.request(gateway, question.target) else { return }
+        request.timeout = .seconds(Self.wakeSeconds + 5)
+        self.listening[identity] = HTTPFetch.start(request, on: self.loop) { [weak self] result in
+            guard let self, self.listening.removeValue(forKey: identity) != nil else { return }
+            self.takeWakes(result, gateway)
+        }
+    }
+
+    private func takeWakes(
+        _ result: Result<FetchResponse, FetchError>,
+        _ gateway: GatewayRoll.Gateway
+    ) {
+        let identity = gateway.endpoint.identity
+        // What is wrong with the gateway, the question about its load tells.
+        guard case .success(let response) = result, response.status == 200 else { return }
+        do throws(JSONError) {
+            let answer = try WakeAnswer(response.body)
+            self.heard[identity] = answer.last
+            for wake in answer.wakes { self.onWake(wake) }
+            self.listen(gateway)
+        } catch {
+            self.onProblem(gateway.endpoint.name, "its wakes cannot be read: \(error)")
         }
     }
 

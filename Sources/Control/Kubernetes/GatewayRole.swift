@@ -15,6 +15,7 @@ import Proxy
 //
 //   Models, policies ─▶ ResourceDirectory ─▶ Configuration ─┐
 //   EndpointSlices ─▶ SliceCluster ─────────────────────────┴─▶ ControlPlane ─▶ workers
+//   a request without a replica ─▶ WakeBoard ─▶ the controller, which is waiting for it
 //
 // Ready: every resource and every slice has been read once, and the workers have the table.
 // Leaving: not ready any more, wait until everybody has noticed, then drain.
@@ -23,6 +24,7 @@ import Proxy
 package final class GatewayRole {
     package let control: ControlPlane
     package let slices: SliceCluster
+    package let wakes: WakeBoard
     private let client: KubernetesClient
     private let directory: ResourceDirectory
     private let namespaces: [String]?
@@ -49,6 +51,7 @@ package final class GatewayRole {
         self.namespaces = namespaces
         self.logger = logger
         self.slices = SliceCluster(loop: client.loop)
+        self.wakes = WakeBoard(loop: client.loop)
         self.directory = ResourceDirectory(
             client: client,
             namespaces: namespaces,
@@ -64,6 +67,9 @@ package final class GatewayRole {
         self.control.unreadiness = "nothing has been read from the cluster yet"
         self.directory.onChange = { [weak self] in self?.take($0) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
+        self.control.onWake = { [wakes] model, variant in
+            wakes.note(WakeLog.Wake(model: model, variant: variant))
+        }
     }
 
     package func start() {

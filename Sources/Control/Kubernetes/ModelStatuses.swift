@@ -4,6 +4,7 @@ import Configuration
 import Core
 import HTTPService
 import Kubernetes
+import Orchestration
 
 /// Writes what holds of each Model into its status: where it changed, a bounded number at a time.
 package final class ModelStatuses {
@@ -11,6 +12,7 @@ package final class ModelStatuses {
     package struct Facts {
         var group: (String) -> GroupStatus?
         var obstruction: (String) -> String?
+        var gap: (String) -> EndpointGap?
         var decision: (String) -> ScalingDecision?
         var gateways: Int
         var gatewaysMissing: Int
@@ -45,7 +47,7 @@ package final class ModelStatuses {
         mayWrite: @escaping () -> Bool
     ) {
         var items: [ResourceDirectory.Item] = []
-        directory.forEachModel { items.append($0) }
+        directory.forEach(.model) { items.append($0) }
         items.sort { $0.key < $1.key }
         if let next = self.next, let start = items.firstIndex(where: { $0.key > next }) {
             items = Array(items[start...] + items[..<start])
@@ -74,6 +76,25 @@ package final class ModelStatuses {
         if self.written.count > items.count {
             let present = Set(items.map(\.key))
             self.written = self.written.filter { present.contains($0.key) }
+        }
+    }
+
+    /// Why requests do not reach a workload; nil where nothing should be reached.
+    static func words(
+        _ gap: EndpointGap,
+        _ reference: WorkloadReference,
+        _ group: GroupStatus?
+    ) -> String? {
+        guard let group else { return nil }
+        switch gap {
+        case .serviceMissing:
+            return "there is no Service \(reference.name), or it has no selector: gateways find "
+                + "the pods of \(reference.kind.rawValue) \(reference.name) through it"
+        case .noEndpoint:
+            let ready = group.count(.ready)
+            if ready == 0 { return nil }
+            return "Service \(reference.name) sends to none of \(ready) ready pods: compare its "
+                + "selector with their labels"
         }
     }
 
@@ -114,13 +135,6 @@ package final class ModelStatuses {
 
 /// The status of one Model.
 struct ModelStatus {
-    private struct Condition {
-        var type: String
-        var isTrue: Bool
-        var reason: String
-        var message: String
-    }
-
     private struct Variant {
         var name: String
         var workload: String
@@ -131,6 +145,19 @@ struct ModelStatus {
         var draining: Int
         var reason: String
         var message: String
+        /// Requests cannot reach its pods, however many are ready.
+        var isUnreachable = false
+
+        mutating func note(
+            _ gap: EndpointGap,
+            _ reference: WorkloadReference,
+            _ group: GroupStatus?
+        ) {
+            guard let words = ModelStatuses.words(gap, reference, group) else { return }
+            self.reason = gap.rawValue
+            self.message = words
+            self.isUnreachable = true
+        }
 
         var counts: JSONValue {
             [
@@ -142,7 +169,7 @@ struct ModelStatus {
 
     private var generation: Int
     private var live = ""
-    private var conditions: [Condition] = []
+    private var conditions: [StatusCondition] = []
     private var variants: [Variant] = []
     private var scaling: (desired: Int, reason: String, message: String, isDryRun: Bool)?
 
@@ -153,7 +180,7 @@ struct ModelStatus {
         _ facts: ModelStatuses.Facts
     ) {
         self.generation = item.generation
-        self.conditions.append(Self.accepted(verdict))
+        self.conditions.append(.accepted(verdict))
         guard let spec else { return }
         self.live = spec.live ?? spec.variants.first?.name ?? ""
         var obstructions: [String] = []
@@ -161,41 +188,14 @@ struct ModelStatus {
             guard case .workload(let reference) = variant.backend else { continue }
             let group = reference.group(in: item.key.namespace)
             if let words = facts.obstruction(group) { obstructions.append(words) }
-            self.variants.append(Self.variant(variant.name, reference, weight, facts.group(group)))
+            var own = Self.variant(variant.name, reference, weight, facts.group(group))
+            if let gap = facts.gap(group) { own.note(gap, reference, facts.group(group)) }
+            self.variants.append(own)
         }
         self.conditions.append(self.ready(spec))
         if spec.scaling?.policy != nil {
             self.addScaling(item.key.name, facts, obstructions)
         }
-    }
-
-    private static func accepted(_ verdict: ResourceKeeper.Verdict?) -> Condition {
-        switch verdict {
-        case .accepted, nil:
-            Condition(type: "Accepted", isTrue: true, reason: "Accepted", message: "")
-        case .keptOld(let problems):
-            Condition(
-                type: "Accepted",
-                isTrue: false,
-                reason: "Invalid",
-                message: "the last good state is in force: " + self.text(problems)
-            )
-        case .refused(let problems):
-            Condition(
-                type: "Accepted",
-                isTrue: false,
-                reason: "Invalid",
-                message: self.text(problems)
-            )
-        }
-    }
-
-    private static func text(_ problems: [Problem]) -> String {
-        let lines = problems.prefix(10).map { problem in
-            let hint = problem.hint.map { ": \($0)" } ?? ""
-            return "\(problem.path): \(problem.message)\(hint)"
-        }
-        return String(lines.joined(separator: "; ").prefix(4_000))
     }
 
     private static func variant(
@@ -240,15 +240,18 @@ struct ModelStatus {
         }
     }
 
-    private func ready(_ spec: ModelSpec) -> Condition {
+    private func ready(_ spec: ModelSpec) -> StatusCondition {
         let serving = self.variants.filter { $0.weight > 0 }
         let hasFixed = spec.variants.contains {
             if case .endpoints = $0.backend { true } else { false }
         }
-        let ready = serving.reduce(0) { $0 + $1.ready }
+        let ready = serving.reduce(0) { $0 + ($1.isUnreachable ? 0 : $1.ready) }
         let desired = serving.reduce(0) { $0 + $1.desired }
-        if let stuck = serving.first(where: { !$0.reason.isEmpty && $0.ready == 0 }) {
-            return Condition(
+        let stuck = serving.first {
+            !$0.reason.isEmpty && ($0.ready == 0 || $0.isUnreachable)
+        }
+        if let stuck {
+            return StatusCondition(
                 type: "Ready",
                 isTrue: false,
                 reason: stuck.reason,
@@ -256,17 +259,17 @@ struct ModelStatus {
             )
         }
         if ready > 0 || hasFixed {
-            return Condition(type: "Ready", isTrue: true, reason: "Serving", message: "")
+            return StatusCondition(type: "Ready", isTrue: true, reason: "Serving", message: "")
         }
         if desired == 0 {
-            return Condition(
+            return StatusCondition(
                 type: "Ready",
                 isTrue: true,
                 reason: "ScaledToZero",
                 message: "the first request starts a replica"
             )
         }
-        return Condition(
+        return StatusCondition(
             type: "Ready",
             isTrue: false,
             reason: "NoReplicaReady",
@@ -281,7 +284,7 @@ struct ModelStatus {
     ) {
         if let words = obstructions.first {
             self.conditions.append(
-                Condition(
+                StatusCondition(
                     type: "ScalingActive",
                     isTrue: false,
                     reason: "Obstructed",
@@ -290,7 +293,7 @@ struct ModelStatus {
             )
         } else if facts.gateways == 0 || facts.gatewaysMissing * 2 >= facts.gateways {
             self.conditions.append(
-                Condition(
+                StatusCondition(
                     type: "ScalingActive",
                     isTrue: false,
                     reason: "GatewaysMissing",
@@ -301,7 +304,7 @@ struct ModelStatus {
             )
         } else {
             self.conditions.append(
-                Condition(type: "ScalingActive", isTrue: true, reason: "Active", message: "")
+                StatusCondition(type: "ScalingActive", isTrue: true, reason: "Active", message: "")
             )
         }
         guard let decision = facts.decision(model),
@@ -335,7 +338,11 @@ struct ModelStatus {
     func value(old: JSONValue, wallTime: Double) -> JSONValue {
         var status: JSONValue = [
             "observedGeneration": .integer(self.generation),
-            "conditions": .array(self.conditions.map { self.value($0, old, wallTime) }),
+            "conditions": .array(
+                self.conditions.map {
+                    $0.value(old: old, generation: self.generation, wallTime: wallTime)
+                }
+            ),
         ]
         if self.live.isEmpty { return status }
         status["live"] = .string(self.live)
@@ -373,34 +380,5 @@ struct ModelStatus {
             "starting": .integer(self.variants.reduce(0) { $0 + $1.starting }),
             "draining": .integer(self.variants.reduce(0) { $0 + $1.draining }),
         ]
-    }
-
-    /// The time of a condition changes with its status alone.
-    private func value(
-        _ condition: Condition,
-        _ old: JSONValue,
-        _ wallTime: Double
-    ) -> JSONValue {
-        let status = condition.isTrue ? "True" : "False"
-        let before = old["conditions"].elements.first { $0["type"].string == condition.type }
-        let since =
-            before?["status"].string == status ? before?["lastTransitionTime"].string : nil
-        return [
-            "type": .string(condition.type), "status": .string(status),
-            "observedGeneration": .integer(self.generation),
-            "lastTransitionTime": .string(since ?? WallTime.plain(wallTime)),
-            "reason": .string(condition.reason), "message": .string(Self.message(condition)),
-        ]
-    }
-
-    /// Never empty: Kubernetes 1.20 takes an empty text in an applied list for none at all, and
-    /// refuses the whole status.
-    private static func message(_ condition: Condition) -> String {
-        if !condition.message.isEmpty { return condition.message }
-        return switch condition.type {
-        case "Accepted": "Weir goes by this resource"
-        case "Ready": "a replica answers"
-        default: "the replicas follow the load"
-        }
     }
 }

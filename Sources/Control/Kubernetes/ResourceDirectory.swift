@@ -96,8 +96,8 @@ package final class ResourceDirectory {
         return "the resources are being read"
     }
 
-    package func forEachModel(_ body: (Item) -> Void) {
-        for (kind, informer) in self.informers where kind == .model {
+    package func forEach(_ wanted: Kind, _ body: (Item) -> Void) {
+        for (kind, informer) in self.informers where kind == wanted {
             informer.forEach { _, item in body(item) }
         }
     }

@@ -21,6 +21,7 @@ import Autoscaling
 import Clusters
 import Core
 import Logging
+import Orchestration
 import Proxy
 
 /// What the loop looks at and acts on.
@@ -67,10 +68,14 @@ package final class ScalingLoop {
     package private(set) var looks: UInt64 = 0
     private var ledger = LoadLedger()
     private var replicas = ReplicaLedger()
-    private unowned let fleet: any ScalingFleet
+    unowned let fleet: any ScalingFleet
     package var sources: (any ScalingSources)?
     private let logger: Logger
     private var tickedAt: Instant?
+    /// Why a group's number cannot be written, as it was last told.
+    private var refusals: [String: String] = [:]
+    /// The quota that limits what a budget shares out; nil where there is none.
+    package var quota: (ScalingPlan.Budget) -> CapacityLedger.Quota? = { _ in nil }
     /// How long the first in a model's queue has waited, in seconds.
     package var oldestQueuedSeconds: (_ model: String) -> Double = { _ in 0 }
 
@@ -112,6 +117,7 @@ package final class ScalingLoop {
         )
         self.replicas.follow(Set(plan.models.flatMap { $0.variants.map(\.group) }))
         self.history.forget { plan.index(of: $0) != nil }
+        self.refusals = self.refusals.filter { plan.index(ofGroup: $0.key) != nil }
         self.sources?.follow(plan)
     }
 
@@ -250,8 +256,8 @@ package final class ScalingLoop {
             claims[share.index] += self.claims(model, proposals, share)
         }
         if places.isEmpty { return }
-        let grants = zip(self.plan.budgets, claims).map { budget, claims in
-            BudgetAllocator(total: budget.total).grants(for: claims)
+        let grants = claims.indices.map { budget in
+            BudgetAllocator(total: self.available(budget)).grants(for: claims[budget])
         }
         for place in places {
             let count = self.models[place.model].plan.variants.count
@@ -343,15 +349,9 @@ package final class ScalingLoop {
         if !change.isDryRun {
             do throws(ClusterError) {
                 try self.fleet.scale(change.group, to: change.to)
+                self.refusals[change.group] = nil
             } catch {
-                self.logger.error(
-                    "cannot scale",
-                    metadata: [
-                        "model": "\(change.model)", "variant": "\(change.variant)",
-                        "replicas": "\(change.to)", "reason": "\(error)",
-                    ]
-                )
-                return
+                return self.tell(change, refusedBy: error)
             }
         }
         self.history.append(change)
@@ -361,6 +361,21 @@ package final class ScalingLoop {
                 "model": "\(change.model)", "variant": "\(change.variant)",
                 "from": "\(change.from)", "replicas": "\(change.to)",
                 "reason": "\(change.reason.rawValue)", "because": "\(change.text)",
+            ]
+        )
+    }
+
+    /// Once for each reason: it is tried again every second.
+    private func tell(_ change: ScalingChange, refusedBy error: ClusterError) {
+        guard
+            self.refusals.updateValue(error.description, forKey: change.group)
+                != error.description
+        else { return }
+        self.logger.error(
+            "cannot scale",
+            metadata: [
+                "model": "\(change.model)", "variant": "\(change.variant)",
+                "replicas": "\(change.to)", "reason": "\(error)",
             ]
         )
     }
@@ -448,7 +463,7 @@ package final class ScalingLoop {
         let setup = model.setup.variants[variant]
         let takeable = self.fleet.group(model.variants[variant].group)?.takeable ?? 0
         let count = max(0, max(1, setup.bounds.minimum) - takeable)
-        return held + count * setup.unitsPerReplica <= self.plan.budgets[share.index].total
+        return held + count * setup.unitsPerReplica <= self.available(share.index)
     }
 
     // MARK: What others ask

@@ -111,17 +111,19 @@ package struct ScalingPlan: Sendable, Equatable {
 
     package struct Budget: Sendable, Equatable {
         package var name: String
+        package var namespace: String
         package var resource: String
         package var total: Int
         /// Groups that take of it and are not scaled, with what one replica takes.
-        package var fixed: [(group: String, units: Int)]
+        package var fixed: [Fixed]
+    }
 
-        package static func == (left: Budget, right: Budget) -> Bool {
-            left.name == right.name && left.resource == right.resource
-                && left.total == right.total
-                && left.fixed.map(\.group) == right.fixed.map(\.group)
-                && left.fixed.map(\.units) == right.fixed.map(\.units)
-        }
+    /// A group that takes of a budget and is not scaled.
+    package struct Fixed: Sendable, Equatable {
+        package var model: String
+        package var group: String
+        /// What one replica takes.
+        package var units: Int
     }
 
     package var models: [Model] = []
@@ -142,6 +144,7 @@ package struct ScalingPlan: Sendable, Equatable {
         self.budgets = configuration.resourceBudgets.map {
             Budget(
                 name: $0.name,
+                namespace: $0.metadata.namespace,
                 resource: $0.spec.resource,
                 total: $0.spec.total,
                 fixed: []
@@ -196,7 +199,9 @@ package struct ScalingPlan: Sendable, Equatable {
         for variant in model.spec.variants {
             guard case .workload(let reference) = variant.backend else { continue }
             let group = reference.group(in: model.metadata.namespace)
-            self.budgets[share.index].fixed.append((group, units))
+            self.budgets[share.index].fixed.append(
+                Fixed(model: model.name, group: group, units: units)
+            )
         }
     }
 

@@ -1,0 +1,72 @@
+import Clusters
+import Control
+import Core
+import HTTP
+import HTTPService
+import LoopTestSupport
+import Orchestration
+import Testing
+
+@testable import Admin
+
+/// What the controller of a cluster asks of a gateway.
+@Suite struct ClusterTests {
+    private func gateway() throws -> AdminFixture {
+        let fixture = try AdminFixture(models: Documents.river)
+        let slices = SliceCluster(loop: fixture.harness.loop)
+        slices.follow(["g": .init(service: "ns/chat", port: .automatic)])
+        fixture.admin.slices = slices
+        fixture.admin.wakes = WakeBoard(loop: fixture.harness.loop)
+        return fixture
+    }
+
+    @Test func drainsByPut() throws {
+        let fixture = try self.gateway()
+        let body = #"{"endpoints":["u1"],"seconds":15}"#
+        let answer = try fixture.fetch(.put, "/api/v1/drain", body: body)
+        #expect(answer.status == 200)
+        // It sends nothing to one that it does not know.
+        #expect(try JSONValue(answer.body)["drained"] == .array([.string("u1")]))
+        #expect(try fixture.get("/api/v1/drain").status == 405)
+        #expect(try fixture.fetch(.put, "/api/v1/drain", body: "{}").status == 400)
+    }
+
+    @Test func tellsOfWakesAsSoonAsThereAreAny() throws {
+        let fixture = try self.gateway()
+        fixture.admin.wakes?.note(WakeLog.Wake(model: "chat", variant: "v2"))
+        let first = try JSONValue(fixture.get("/api/v1/wakes?after=0&seconds=60").body)
+        #expect(first["last"] == .number(1))
+        #expect(first["wakes"][0]["model"] == .string("chat"))
+        #expect(first["wakes"][0]["variant"] == .string("v2"))
+        var answer: FetchResponse?
+        var request = FetchRequest(
+            address: fixture.admin.address,
+            target: "/api/v1/wakes?after=1&seconds=60"
+        )
+        request.timeout = .seconds(60)
+        HTTPFetch.start(request, on: fixture.harness.loop) { answer = try? $0.get() }
+        // An answer to a later question: the first one has been taken.
+        #expect(try fixture.get("/healthz").status == 200)
+        #expect(answer == nil)
+        fixture.admin.wakes?.note(WakeLog.Wake(model: "river", variant: nil))
+        try fixture.harness.run(until: "the answer") { answer != nil }
+        let second = try JSONValue(try #require(answer).body)
+        #expect(second["wakes"][0]["model"] == .string("river"))
+        #expect(second["wakes"][0]["variant"] == .null)
+        #expect(try fixture.get("/api/v1/wakes?seconds=0").status == 400)
+    }
+
+    @Test func saysWhatItCannotReach() throws {
+        let fixture = try self.gateway()
+        try fixture.serve(replicas: 2)
+        let load = try LoadDocument(fixture.get("/api/v1/load").body)
+        #expect(load.unserved == ["g": .serviceMissing])
+    }
+
+    @Test(arguments: ["/api/v1/drain", "/api/v1/wakes?seconds=1"])
+    func onlyTheGatewayOfAClusterHasThese(_ target: String) throws {
+        let fixture = try AdminFixture(models: Documents.river)
+        let isDrain = target.hasSuffix("drain")
+        #expect(try fixture.fetch(isDrain ? .put : .get, target, body: "{}").status == 404)
+    }
+}
