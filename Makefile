@@ -70,7 +70,7 @@ test-kubernetes: ## the API's tests, and Weir's roles, on a real Kubernetes 1.20
 	@swift build --product weir
 	@WEIR_BINARY=$(CURDIR)/.build/debug/weir scripts/kubernetes test
 
-test-roles: ## weir gateway and weir controller on the cluster for tests, with faults (minutes)
+test-roles: ## weir gateway and weir controller on the cluster for tests, with faults
 	@scripts/setup test
 	@swift build --product weir
 	@WEIR_BINARY=$(CURDIR)/.build/debug/weir .venv/bin/python -m pytest Tests/Kubernetes/test_roles.py

@@ -17,7 +17,7 @@ import kube  # noqa: E402 (the line above makes it visible)
 import objects  # noqa: E402
 from local import TestCluster  # noqa: E402
 
-TEST_SECONDS = 90
+TEST_SECONDS = 240
 
 
 @pytest.fixture(autouse=True)

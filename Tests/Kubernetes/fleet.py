@@ -6,6 +6,7 @@ import os
 import pathlib
 import threading
 import time
+import urllib.request
 
 import kube
 import objects
@@ -23,13 +24,20 @@ def weir_container(*args, ports=None, probe="/readyz", probe_port=9901):
         name="weir", image=WEIR, args=list(args),
         env=[{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         ports=[{"name": name, "containerPort": number} for name, number in (ports or {}).items()],
+        # A busy machine is no reason to take a pod out of service.
         readinessProbe={"httpGet": {"path": probe, "port": probe_port}, "periodSeconds": 1,
-                        "failureThreshold": 1, "timeoutSeconds": 1})
+                        "failureThreshold": 60, "timeoutSeconds": 30})
 
 
 def custom(kind, name, spec):
     return {"apiVersion": "weir.dev/v1alpha1", "kind": kind, "metadata": {"name": name},
             "spec": spec}
+
+
+# Of pods: longer than any test waits, whatever the speed of the cluster's clock.
+GRACE_SECONDS = 600
+# Seconds after which another controller takes over.
+LEASE = ("--lease-duration", "4", "--renew-deadline", "3", "--retry-period", "0.5")
 
 
 def policy(name="standard", **spec):
@@ -59,6 +67,8 @@ class Fleet:
 
     def __init__(self, cluster, namespace):
         self.cluster, self.kube, self.namespace = cluster, cluster.kube, namespace
+        self.token = pathlib.Path(cluster.ready["folder"]) / "admin-token"
+        self.token.write_text("a token for tests", encoding="utf-8")
 
     # Objects ------------------------------------------------------------------------------------
 
@@ -73,7 +83,7 @@ class Fleet:
         return self.kube.get(self.path(group, plural, name)).expect(200)
 
     def install(self):
-        """The custom resource definitions, and the right to everything."""
+        """The custom resource definitions, and the rights that the manifests give, no others."""
         for file in sorted((ROOT / "manifests" / "crds").glob("*.yaml")):
             value = yaml.safe_load(file.read_text(encoding="utf-8"))
             if value.get("kind") != "CustomResourceDefinition":
@@ -83,21 +93,35 @@ class Fleet:
             plural = value["spec"]["names"]["plural"]
             kube.eventually(lambda plural=plural: self.kube.get(f"{WEIR_API}/{plural}").code == 200,
                             f"{plural} to be served")
-        rbac = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-        self.kube.post(rbac, {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-            "metadata": {"name": f"weir-{self.namespace}"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
-                        "name": "cluster-admin"},
-            "subjects": [{"kind": "ServiceAccount", "name": "default",
-                          "namespace": self.namespace}]}).expect(201)
+        for name in ("weir-gateway", "weir-controller"):
+            self.create("/api/v1", "serviceaccounts", {
+                "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+        for file in ("base/rbac.yaml", "overlays/cluster/nodes.yaml"):
+            text = (ROOT / "manifests" / file).read_text(encoding="utf-8")
+            for value in yaml.safe_load_all(text):
+                self.grant(value)
+
+    def grant(self, value):
+        """A role or its binding, for the accounts of this namespace."""
+        rbac = "/apis/rbac.authorization.k8s.io/v1"
+        for subject in value.get("subjects") or ():
+            subject["namespace"] = self.namespace
+        if not value["kind"].startswith("Cluster"):
+            self.create(rbac, value["kind"].lower() + "s", value)
+            return
+        # One for each namespace of the tests.
+        value["metadata"]["name"] += f"-{self.namespace}"
+        if "roleRef" in value:
+            value["roleRef"]["name"] += f"-{self.namespace}"
+        self.kube.post(f"{rbac}/{value['kind'].lower()}s", value).expect(201)
 
     def gateways(self, count=1, *more):
         self.create(APPS, "deployments", objects.deployment(
             "weir-gateway", count, [weir_container(
                 "gateway", "--listen", "$(POD_IP):8080", "--admin", "$(POD_IP):9901",
-                "--drain-delay", "1", *more, ports={"http": 8080, "admin": 9901})],
-            terminationGracePeriodSeconds=30))
+                "--admin-token-file", str(self.token), "--drain-delay", "2", *more,
+                ports={"http": 8080, "admin": 9901})],
+            terminationGracePeriodSeconds=GRACE_SECONDS, serviceAccountName="weir-gateway"))
         value = objects.service("weir-gateway", 80, 8080)
         value["spec"]["ports"].append({"name": "admin", "port": 9901, "targetPort": 9901})
         self.create("/api/v1", "services", value)
@@ -105,19 +129,27 @@ class Fleet:
     def controllers(self, count=1, *more):
         self.create(APPS, "deployments", objects.deployment(
             "weir-controller", count, [weir_container(
-                "controller", "--admin", "$(POD_IP):9901", *more, ports={"admin": 9901})]))
+                "controller", "--admin", "$(POD_IP):9901", "--gateway-token-file",
+                str(self.token), *LEASE, *more, ports={"admin": 9901})],
+            serviceAccountName="weir-controller"))
 
-    def workload(self, name, replicas=0, *arguments):
-        """A Deployment of model simulators and its Service."""
+    def simulator(self, name, *arguments):
+        """A container with a model simulator."""
         container = weir_container(
             "model-simulator", "--host", "$(POD_IP)", "--port", "8000", "--model", name,
             "--replica", "$(POD_NAME)", *arguments, ports={"http": 8000}, probe="/health",
             probe_port=8000)
         container["env"].append({"name": "POD_NAME", "valueFrom": {
             "fieldRef": {"fieldPath": "metadata.name"}}})
+        return container
+
+    def workload(self, name, replicas=0, *arguments, service=True, **container):
+        """A Deployment of model simulators and its Service; `container` replaces fields."""
         self.create(APPS, "deployments", objects.deployment(
-            name, replicas, [container], terminationGracePeriodSeconds=30))
-        self.create("/api/v1", "services", objects.service(name, 80, 8000))
+            name, replicas, [{**self.simulator(name, *arguments), **container}],
+            terminationGracePeriodSeconds=GRACE_SECONDS))
+        if service:
+            self.create("/api/v1", "services", objects.service(name, 80, 8000))
 
     # What there is ------------------------------------------------------------------------------
 
@@ -139,6 +171,12 @@ class Fleet:
         own.kube = kube.Kube(self.kube.kubeconfig)
         return own.gateway_addresses
 
+    def admin(self, app, path):
+        """What the first ready pod's admin API answers to a GET."""
+        address = self.pods(app, True)[0]["status"]["podIP"]
+        with urllib.request.urlopen(f"http://{address}:9901{path}", timeout=30) as answer:
+            return json.load(answer)
+
     def gateway_addresses(self):
         return [f"{pod['status']['podIP']}:8080" for pod in self.pods("weir-gateway", True)]
 
@@ -148,6 +186,12 @@ class Fleet:
     def condition(self, name, kind):
         found = self.get(WEIR_API, "models", name).get("status", {}).get("conditions") or []
         return next((c for c in found if c["type"] == kind), None)
+
+    def events(self, name, reason):
+        """The events about a Model with this reason."""
+        found = self.kube.get(self.path("/apis/events.k8s.io/v1", "events")).expect(200)["items"]
+        return [event for event in found if event["reason"] == reason
+                and event["regarding"]["kind"] == "Model" and event["regarding"]["name"] == name]
 
     def delete_pod(self, pod, grace=None):
         body = {"apiVersion": "v1", "kind": "DeleteOptions"}
@@ -246,7 +290,7 @@ class Clients:
 
     def _ask(self, connection, fresh):
         """One request; whether the connection can be used again."""
-        began = time.monotonic()
+        began, answer = time.monotonic(), None
         try:
             connection.request("POST", PATH, body(self.name, self.tokens),
                                {"Content-Type": "application/json"})
@@ -254,7 +298,7 @@ class Clients:
             text = answer.read()
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
             # Without a byte of an answer: an idle connection may be closed at any time.
-            if fresh:
+            if fresh or answer:
                 self.failures.append(repr(error))
             return False
         except (OSError, http.client.HTTPException) as error:
@@ -266,7 +310,7 @@ class Clients:
             self.failures.append(f"{answer.status} {text[:300]!r}")
         return answer.headers.get("Connection") != "close"
 
-    def wait_for(self, count, timeout=60):
+    def wait_for(self, count, timeout=kube.WAIT_SECONDS):
         goal = len(self.answers) + count
         kube.eventually(lambda: len(self.answers) >= goal, f"{count} more answers", timeout)
 

@@ -16,7 +16,7 @@ MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0  # what takes so long does not come; a busy machine takes some of it
 POLL_SECONDS = 0.02
 
 
