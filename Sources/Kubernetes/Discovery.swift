@@ -1,3 +1,5 @@
+import HTTPService
+
 /// How a server names a kind, and what it can do with it.
 package struct DiscoveredResource: Sendable, Equatable {
     package var resource: Resource

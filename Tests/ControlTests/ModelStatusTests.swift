@@ -1,6 +1,7 @@
 import Clusters
 import Configuration
 import Core
+import HTTPService
 import Kubernetes
 import Orchestration
 import Testing

@@ -316,7 +316,7 @@ def test_loses_nothing_when_pods_go_at_random(home):
     scaled(home, "luck", minimum=3, maximum=6)
     home.wait_ready("luck", 3)
     served(home, "luck")
-    with Clients(home.addresses(), "luck", threads=4, tokens=50) as clients:
+    with Clients(home.addresses(), "luck", threads=4, tokens=20) as clients:
         clients.wait_for(20)
         for _ in range(6):
             pods = kube.eventually(lambda: home.pods("luck", True), "a ready pod")

@@ -132,6 +132,18 @@ extension KubernetesCluster {
         }
     }
 
+    /// Pods are refused before they are made.
+    func note(_ failure: CreationFailure, _ workload: Workload) {
+        self.onNote(
+            Note(
+                group: workload.target.group,
+                isWarning: true,
+                reason: Self.reason(failure.obstacle.kind),
+                text: failure.obstacle.message
+            )
+        )
+    }
+
     private static func reason(_ kind: Obstacle.Kind) -> String {
         switch kind {
         case .noCapacity: "Unschedulable"

@@ -1,5 +1,6 @@
 import Core
 import EventLoop
+import HTTPService
 import Kubernetes
 import Orchestration
 

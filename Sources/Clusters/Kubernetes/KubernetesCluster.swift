@@ -323,6 +323,9 @@ package final class KubernetesCluster: ReplicaSource {
         let name = workload.target.group
         let before = workload.object
         workload.object = object
+        if let failure = object?.failure, before?.failure == nil {
+            self.note(CreationFailure(reason: failure.reason, message: failure.message), workload)
+        }
         if before?.uid != workload.object?.uid {
             if let uid = before?.uid { self.groupsByUID[uid] = nil }
             if let uid = workload.object?.uid { self.groupsByUID[uid] = name }

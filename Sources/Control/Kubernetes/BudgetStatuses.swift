@@ -1,4 +1,5 @@
 import Core
+import HTTPService
 import Kubernetes
 import Orchestration
 

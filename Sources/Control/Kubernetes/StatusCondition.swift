@@ -1,4 +1,5 @@
 import Configuration
+import HTTPService
 import Kubernetes
 
 /// One thing that holds of a resource or does not, as its status says it.
