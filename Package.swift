@@ -277,7 +277,8 @@ let package = Package(
         test(
             "ClustersTests",
             [
-                "Clusters", "Configuration", "EventLoop", "HTTP", "HTTPService", "Curl", "Kubernetes",
+                "Clusters", "Configuration", "EventLoop", "HTTP", "HTTPService", "Curl",
+                "Kubernetes",
                 "Orchestration", "Autoscaling", "Core", "LoopTestSupport",
             ]
         ),

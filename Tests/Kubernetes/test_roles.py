@@ -370,6 +370,11 @@ def test_leaves_replicas_that_somebody_sets_alone(home):
     assert model["variants"][0]["obstruction"] == found["message"]
     kube.eventually(lambda: home.events("byhand", "SecondWriter"), "the event")
     assert home.replicas("byhand") == 3
+    # Once more: the same event again.
+    home.kube.patch(home.path(fleets.APPS, "deployments", "byhand"), {"spec": {"replicas": 2}})
+    kube.eventually(lambda: any(event.get("series", {}).get("count", 0) >= 2 for event
+                                in home.events("byhand", "SecondWriter")), "the event again")
+    assert home.replicas("byhand") == 2
 
 
 # Pods that do not come --------------------------------------------------------------------------
