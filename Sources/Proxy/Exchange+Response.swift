@@ -23,6 +23,7 @@ extension Exchange {
         if head.status >= 500 || model.isWatching {
             model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: now)
         }
+        if head.contains(.endpointLoadMetrics) { self.noteLoadReport(head, bytes) }
         if let arm = self.variant?.trial { self.beginInspection(arm, head, bytes) }
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
@@ -35,6 +36,16 @@ extension Exchange {
         self.client.withConnection {
             $0.sendHead(head, bytes, framing: framing, exchange: self)
         }
+    }
+
+    private func noteLoadReport(_ head: ResponseHead, _ bytes: RawSpan) {
+        guard let endpoint = self.endpoint, let field = head.first(.endpointLoadMetrics),
+            endpoint.takesLoadReport(at: self.now)
+        else { return }
+        let value = bytes.slice(field.valueRange)
+        // Sound: bounds-checked, and every bit pattern is a byte.
+        let text = value.byteOffsets.map { value.unsafeLoad(fromByteOffset: $0, as: UInt8.self) }
+        self.worker.shared.loadReports.put(text, of: endpoint.name, at: self.now)
     }
 
     /// What the answer's bytes are looked at for: events of a stream, or the usage in a JSON answer.
