@@ -41,14 +41,19 @@ package enum SimulationText {
     }
 
     static func bound(_ report: SimulationReport) -> [[String]] {
-        guard let optimum = report.optimum else { return [] }
+        var rows: [[String]] = []
+        if let runs = report.withoutForesight {
+            let row = SimulationReport.Row(runs: runs, isOwn: false, hasReached: true)
+            rows.append(Self.cells(row, report))
+        }
+        guard let optimum = report.optimum else { return rows }
         let runs = PolicyRuns(name: "clairvoyant optimum", runs: optimum.worlds)
         let row = SimulationReport.Row(
             runs: runs,
             isOwn: false,
             hasReached: optimum.attainment >= report.target
         )
-        return [Self.cells(row, report)]
+        return rows + [Self.cells(row, report)]
     }
 
     /// The mean with half the width of its 95 % interval.
@@ -84,7 +89,7 @@ package enum SimulationText {
             [
                 "", "GPU-seconds", "best baseline", "of it", "goal", "of optimum", "goal",
                 "starts/h",
-                "goal", "interrupted", "attained", "",
+                "goal", "interrupted", "attained", "without foresight", "",
             ]
         ]
         for report in reports {
@@ -111,7 +116,10 @@ package enum SimulationText {
             ofOptimum.map { DecimalText.fixed($0, places: 2) } ?? "-",
             DecimalText.fixed(report.optimumGoal, places: 2),
             DecimalText.fixed(runs.startsPerReplicaHour, places: 2), "6", "\(runs.interrupted)",
-            DecimalText.fixed(runs.attainment * 100, places: 2) + "%", isKept ? "kept" : "missed",
+            DecimalText.fixed(runs.attainment * 100, places: 2) + "%",
+            report.withoutForesight.map { DecimalText.fixed($0.attainment * 100, places: 2) + "%" }
+                ?? "-",
+            isKept ? "kept" : "missed",
         ]
     }
 }
