@@ -155,6 +155,9 @@ struct Rehearsal: Sendable {
     var isReady: Bool { self.bucketsSeen >= Self.bucketsMin }
     var plan: RehearsedPlan { RehearsedPlan.all[self.chosen] }
 
+    /// The rate that the chosen plan stands ready for, whatever is expected.
+    var standingRate: Double { self.isReady ? self.plan.floor * self.peakRate : 0 }
+
     /// What the chosen plan wants.
     /// - Parameters:
     ///   - load: requests in flight and queued.

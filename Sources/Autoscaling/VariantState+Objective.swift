@@ -50,6 +50,20 @@ extension VariantState {
                 )
             )
         }
+        let standing = context.isIdle ? 0 : max(young, self.rehearsal.standingRate)
+        if enough > 0, standing > 1.2 * rate,
+            (standing / staffing.rateAtObjective).replicasRoundedUp >= enough
+        {
+            return (
+                enough + extra,
+                .objectiveStanding(
+                    rate: rate,
+                    readyFor: standing,
+                    perReplica: standing / Double(enough),
+                    backlog: backlog
+                )
+            )
+        }
         return (
             enough + extra,
             .objective(rate: rate, perReplica: perReplica, backlog: backlog)

@@ -160,6 +160,20 @@ import Testing
         #expect(starts.take(1) == 0)
     }
 
+    @Test func saysWhatItIsReadyFor() {
+        let reason = RecommendationReason.objectiveStanding(
+            rate: 0.4,
+            readyFor: 8,
+            perReplica: 1,
+            backlog: 2
+        )
+        #expect(
+            reason.text
+                == "ready for 8 requests/s, as there were before and may return sooner than a "
+                + "start takes (0.4 expected), 1 per replica, 2 more for the backlog"
+        )
+    }
+
     @Test func explainsItsPlan() {
         let plan = RehearsedPlan(factor: 1.3, deviations: 2.5, floor: 0.7, period: 5)
         #expect(
