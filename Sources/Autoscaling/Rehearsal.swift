@@ -32,7 +32,7 @@ struct Rehearsal: Sendable {
         var missed = 0.0
         /// Replicas below the highest need, times seconds.
         var exposed = 0.0
-        /// What was missed in the present block of time, and the sum of the squares of those before.
+        /// What was missed in the present block of time, and the sum of the squares of earlier ones.
         var block = 0.0
         var squares = 0.0
         /// What was really missed while this plan was followed, beyond what it had foretold.
@@ -167,8 +167,8 @@ struct Rehearsal: Sendable {
     }
 
     /// Counts what really came of it.
-    /// - Parameter isSupplied: whether what was asked for came; what is missed without it is not the
-    ///   plan's fault.
+    /// - Parameter isSupplied: whether what was asked for came; what is missed without it is not
+    ///   the plan's fault.
     mutating func judge(arrived: Double, missed: Double, isSupplied: Bool, _ staffing: Staffing) {
         guard self.isReady else { return }
         self.reallyArrived += arrived
@@ -190,8 +190,8 @@ struct Rehearsal: Sendable {
     private static let youngSurprises = 0.25
 
     /// The rate to be ready for while too little was seen for plans to be sure of what returns: the
-    /// highest there was, until so much has come that its unforeseen return would be a small part of
-    /// what may be missed.
+    /// highest there was, until so much has come that its unforeseen return would be a small part
+    /// of what may be missed.
     func youngRate(missAllowed: Double, coldStartSeconds: Double) -> Double {
         let surprise = Self.youngSurprises * self.peakRate * max(coldStartSeconds, 5)
         return surprise > missAllowed * self.came ? self.peakRate : 0

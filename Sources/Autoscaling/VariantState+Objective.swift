@@ -169,8 +169,8 @@ extension VariantState {
 
     /// Before enough is known: a careful concurrency, and no leaps while no answer has come.
     ///
-    /// Once requests have ended, Little's law says how long each is on a replica, so that what comes
-    /// tells of the need and the queue does not: a queue swells without saying how much is needed.
+    /// Once requests have ended, Little's law says how long each is on a replica, so that what
+    /// comes tells of the need and the queue does not: it swells without saying how much is needed.
     private func careful(_ setup: ModelSetup, _ context: Context) -> Answer {
         let slots = self.capability.slots
         let target = slots.map { max(1, $0 * Self.carefulShare) } ?? Self.carefulLoad

@@ -51,8 +51,8 @@ import Testing
         #expect(decision.summary.contains("learning"))
     }
 
-    /// Where every request meets a queue no time is learned. What comes, and how long each one is on
-    /// a replica, still say what is needed, and the queue does not.
+    /// Where every request meets a queue no time is learned. What comes, and how long each one is
+    /// on a replica, still say what is needed, and the queue does not.
     @Test func learnsUnderAQueueWhatIsNeeded() {
         var rig = Rig(
             [.objective],
@@ -70,8 +70,8 @@ import Testing
             last = rig.tick(sample) { $0.slotsPerReplica = 8 }
         }
         let wanted = last?.recommendations[0].replicas ?? 0
-        // 40 in service are five replicas, 52 with room for chance, and 600 wait for a cold start of
-        // 180 s: two or three more.
+        // 40 in service are five replicas, 52 with room for chance, and 600 wait for a cold start
+        // of 180 s: two or three more.
         #expect((8...11).contains(wanted), "\(wanted)")
         guard case .objectiveLearning = last?.recommendations[0].reason else {
             Issue.record("\(String(describing: last?.recommendations))")

@@ -15,9 +15,9 @@
 // It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on
 // is behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
 //
-// Limits: `looksPerTick`, `ScalingPlan` (variants per model), `ScalingHistory.capacity`, `DecisionLog`. Not done
-// here: deciding (module Autoscaling), choosing whom to stop (Clusters), asking the workers
-// (`ControlPlane`).
+// Limits: `looksPerTick`, `ScalingPlan` (variants per model), `ScalingHistory.capacity`,
+// `DecisionLog`. Not done here: deciding (module Autoscaling), choosing whom to stop (Clusters),
+// asking the workers (`ControlPlane`).
 
 import Autoscaling
 import Clusters
