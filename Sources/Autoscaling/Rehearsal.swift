@@ -32,7 +32,7 @@ struct Rehearsal: Sendable {
         var missed = 0.0
         /// Replicas below the highest need, times seconds.
         var exposed = 0.0
-        /// What was missed in the present block of time, and the sum of the squares of earlier ones.
+        /// What was missed in the present block of time, and the sum of squares of earlier ones.
         var block = 0.0
         var squares = 0.0
         /// What was really missed while this plan was followed, beyond what it had foretold.
