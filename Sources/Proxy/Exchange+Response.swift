@@ -48,7 +48,7 @@ extension Exchange {
         self.worker.shared.loadReports.put(text, of: endpoint.name, at: self.now)
     }
 
-    /// What the answer's bytes are looked at for: events of a stream, or the usage in a JSON answer.
+    /// What the answer's bytes are looked at for: events of a stream, or usage in a JSON answer.
     private func observedKind(_ head: ResponseHead, _ bytes: RawSpan) -> ResponseObserver.Kind {
         guard self.style == .openAI, head.status == 200, !head.contains(.contentEncoding),
             let field = head.first(.contentType)
