@@ -49,11 +49,10 @@ struct LoadCurve: Sendable {
         self.total += Float(count)
         self.sums[bin] += Float(mean * count)
         let usual = max(1e-6, Double(self.sums[bin] / self.counts[bin]))
-        for bucket in 0..<TimeHistogram.bucketCount where sample.buckets[bucket] > 0 {
+        sample.forEachBucket { bucket, times in
             let lower = bucket == 0 ? 0 : TimeHistogram.upperEdge(ofBucket: bucket - 1)
             let middle = (lower + TimeHistogram.upperEdge(ofBucket: bucket)) / 2
-            self.shape[TimeHistogram.bucket(ofSeconds: middle / usual)] +=
-                Float(sample.buckets[bucket])
+            self.shape[TimeHistogram.bucket(ofSeconds: middle / usual)] += Float(times)
         }
     }
 

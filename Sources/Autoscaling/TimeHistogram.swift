@@ -102,6 +102,14 @@ package struct TimeHistogram: Sendable {
         return Self.upperEdge(ofBucket: Self.bucketCount - 1)
     }
 
+    /// Calls `body` with every bucket that has counts. From outside, each look at `buckets` would
+    /// copy all of them.
+    func forEachBucket(_ body: (_ bucket: Int, _ times: UInt32) -> Void) {
+        for bucket in 0..<Self.bucketCount where self.buckets[bucket] > 0 {
+            body(bucket, self.buckets[bucket])
+        }
+    }
+
     // MARK: Buckets
 
     static func bucket(ofSeconds seconds: Double) -> Int {
