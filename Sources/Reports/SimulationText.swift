@@ -85,6 +85,13 @@ package enum SimulationText {
 
     /// The goals, one line per scenario: how Weir stands beside the best baseline and the optimum.
     package static func goals(_ reports: [SimulationReport]) -> String {
+        let rows = self.goalRows(reports)
+        let kept = rows.dropFirst().count { $0.last == "kept" }
+        return TextTable.aligned(rows).joined(separator: "\n")
+            + "\n\n\(kept) of \(rows.count - 1) keep every goal\n"
+    }
+
+    static func goalRows(_ reports: [SimulationReport]) -> [[String]] {
         var rows = [
             [
                 "", "GPU-seconds", "best baseline", "of it", "goal", "of optimum", "goal",
@@ -95,9 +102,7 @@ package enum SimulationText {
         for report in reports {
             for row in report.rows where row.isOwn { rows.append(Self.goal(row, report)) }
         }
-        let kept = rows.dropFirst().count { $0.last == "kept" }
-        return TextTable.aligned(rows).joined(separator: "\n")
-            + "\n\n\(kept) of \(rows.count - 1) keep every goal\n"
+        return rows
     }
 
     private static func goal(_ row: SimulationReport.Row, _ report: SimulationReport) -> [String] {
