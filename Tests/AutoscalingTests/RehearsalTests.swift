@@ -113,7 +113,7 @@ import Testing
         course.run(7_200, rate: 60)
         let before = course.rehearsal.plan
         let cheap = course.wanted(rate: 60)
-        course.run(3_600, rate: 60, missing: 0.1)
+        course.run(7_200, rate: 60, missing: 0.3)
         #expect(course.rehearsal.plan != before)
         #expect(course.wanted(rate: 60) > cheap, "\(course.rehearsal.plan.text)")
     }
