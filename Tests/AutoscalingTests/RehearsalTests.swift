@@ -110,12 +110,12 @@ import Testing
     /// The model says that all is well, and it is not: the plan owes what it did not foretell.
     @Test func leavesAPlanThatFailsInReality() {
         var course = Course(coldStart: 60)
-        course.run(7_200, rate: 60)
+        course.run(7_200, rate: 15)
         let before = course.rehearsal.plan
-        let cheap = course.wanted(rate: 60)
-        course.run(7_200, rate: 60, missing: 0.3)
-        #expect(course.rehearsal.plan != before)
-        #expect(course.wanted(rate: 60) > cheap, "\(course.rehearsal.plan.text)")
+        course.run(1_200, rate: 15)
+        #expect(course.rehearsal.plan == before, "\(course.rehearsal.plan.text)")
+        course.run(1_200, rate: 15, missing: 0.1)
+        #expect(course.rehearsal.plan != before, "\(course.rehearsal.plan.text)")
     }
 
     /// A queue swells without saying how much is needed.
