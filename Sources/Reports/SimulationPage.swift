@@ -27,7 +27,9 @@ package enum SimulationPage {
             if reports.contains(where: \.isTuned) {
                 json.member(
                     "summary",
-                    array: { json in HTMLPage.table("Goals", SimulationText.goalRows(reports), &json) }
+                    array: { json in
+                        HTMLPage.table("Goals", SimulationText.goalRows(reports), &json)
+                    }
                 )
             }
             json.member("tables", array: { json in Self.tables(reports, &json) })
