@@ -76,7 +76,7 @@ test-roles: ## weir gateway and weir controller on the cluster for tests, with f
 	@WEIR_BINARY=$(CURDIR)/.build/debug/weir .venv/bin/python -m pytest Tests/Kubernetes/test_roles.py
 
 bench-autoscaling: build ## Weir beside tuned baselines and the optimum (SEEDS=3, TRACES=folder)
-	@SEEDS="$(SEEDS)" TRACES="$(TRACES)" POLICY="$(POLICY)" scripts/bench-autoscaling
+	@SEEDS="$(SEEDS)" SEED="$(SEED)" TRACES="$(TRACES)" POLICY="$(POLICY)" scripts/bench-autoscaling
 
 fuzz: ## fuzz every parser for FUZZ_SECONDS=60 (5 minutes in all if CI is set)
 	@scripts/setup build

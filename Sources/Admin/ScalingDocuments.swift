@@ -165,7 +165,7 @@ enum ScalingDocuments {
         case .perReplica(let kind, _, _), .utilization(let kind, _, _, _), .unknown(let kind, _):
             kind.rawValue
         case .queueWait: ScalingGoalKind.queueWait.rawValue
-        case .objective, .objectiveLearning, .objectiveOutOfReach, .mix:
+        case .objective, .objectiveStanding, .objectiveLearning, .objectiveOutOfReach, .mix:
             ScalingGoalKind.objective.rawValue
         case .schedule, .scheduleOff: ScalingGoalKind.schedule.rawValue
         case .requestWaiting: "request"

@@ -21,8 +21,16 @@ struct Capability: Sendable {
     private var fullCompletions = 0.0
     private var fullSeconds = 0.0
     private var fullSince: Double?
+    /// Request-seconds on replicas and requests that ended, with the half-life of the curves.
+    private var busySeconds = 0.0
+    private var ended = 0.0
+    /// Whether a time was learned since old ones were forgotten last.
+    private var hasLearned = false
 
     static let samplesMin: Float = 50
+    /// What was once known is not given up for want of requests that met no queue.
+    private static let samplesLeft: Float = 10
+    private static let endedMin = 30.0
     private static let judgeHalfLife = 300.0
     private static let correctionRange = 1.0...1.3
     /// Seconds for the correction to change by its gain at full error.
@@ -59,6 +67,8 @@ struct Capability: Sendable {
         )
         self.judge(sample, objectives, seconds: seconds, isCalm: isCalm)
         self.learnTimes(sample, objectives, seconds: seconds, atSeconds: now)
+        self.busySeconds += sample.inFlightSeconds.sane
+        self.ended += Double(max(0, sample.completions))
         self.learnFullRate(
             sample,
             working: working,
@@ -77,40 +87,51 @@ struct Capability: Sendable {
         seconds: Double,
         atSeconds now: Double
     ) {
-        let latency = sample.latency
         // A first token may be told of when the whole answer is there: what it met lies further
         // back than its own time.
-        let long = latency.histogram.quantileSeconds(0.99) ?? 0
-        if let load = self.lived(latency.histogram, seconds: seconds, atSeconds: now) {
-            var good = Double(latency.count)
-            if let limit = objectives.latency?.limit { good = latency.count(within: limit) }
-            self.latency.learn(latency.histogram, good: good, load: load)
+        let long = self.pastSeconds(sample.latency.histogram, atSeconds: now)
+        if let load = self.lived(
+            sample.latency.histogram,
+            seconds: seconds,
+            pastSeconds: long,
+            atSeconds: now
+        ) {
+            var good = Double(sample.latency.count)
+            if let limit = objectives.latency?.limit { good = sample.latency.count(within: limit) }
+            self.latency.learn(sample.latency.histogram, good: good, load: load)
+            self.hasLearned = true
         }
-        let first = sample.timeToFirstToken
-        if let limit = objectives.timeToFirstToken?.limit,
-            let load = self.lived(
-                first.histogram,
-                seconds: seconds,
-                longSeconds: long,
-                atSeconds: now
+        guard let limit = objectives.timeToFirstToken?.limit else { return }
+        let own = self.pastSeconds(sample.timeToFirstToken.histogram, atSeconds: now)
+        if let load = self.lived(
+            sample.timeToFirstToken.histogram,
+            seconds: seconds,
+            pastSeconds: max(own, long),
+            atSeconds: now
+        ) {
+            self.firstToken?.learn(
+                sample.timeToFirstToken.histogram,
+                good: sample.timeToFirstToken.count(within: limit),
+                load: load
             )
-        {
-            self.firstToken?.learn(first.histogram, good: first.count(within: limit), load: load)
         }
+    }
+
+    /// How far back requests with these times came; 0 where there was no queue they could have met.
+    private func pastSeconds(_ times: borrowing TimeHistogram, atSeconds now: Double) -> Double {
+        if self.history.taintedSeconds == nil { return 0 }
+        return times.quantileSeconds(0.99) ?? 0
     }
 
     /// The load that requests with these times lived through; nil where some met a queue.
     private func lived(
         _ times: borrowing TimeHistogram,
         seconds: Double,
-        longSeconds: Double = 0,
+        pastSeconds: Double,
         atSeconds now: Double
     ) -> Double? {
-        guard let mean = times.meanSeconds, let own = times.quantileSeconds(0.99),
-            self.history.isClean(
-                overSeconds: max(seconds, max(own, longSeconds) * 1.2),
-                atSeconds: now
-            )
+        guard let mean = times.meanSeconds,
+            self.history.isClean(overSeconds: max(seconds, pastSeconds * 1.2), atSeconds: now)
         else { return nil }
         return self.history.mean(overSeconds: max(seconds, mean))
     }
@@ -136,10 +157,23 @@ struct Capability: Sendable {
         self.fullSeconds += Double(ready) * seconds
     }
 
-    /// Requests per second of a replica with all slots taken; nil where too few were seen.
-    private var fullRate: Double? {
-        self.fullCompletions >= 100 ? self.fullCompletions / self.fullSeconds : nil
+    /// What replicas with all slots taken were seen to do; nil where too little was seen.
+    private var full: LoadCurve.Full? {
+        guard self.fullCompletions >= Self.endedMin, self.fullSeconds > 0 else { return nil }
+        return LoadCurve.Full(
+            rate: self.fullCompletions / self.fullSeconds,
+            count: self.fullCompletions
+        )
     }
+
+    /// How long a request is on a replica, by Little's law: it holds in a queue as well, where the
+    /// times of requests say more about the queue. Nil where too few have ended.
+    var secondsOnReplica: Double? {
+        self.ended >= Self.endedMin && self.busySeconds > 0 ? self.busySeconds / self.ended : nil
+    }
+
+    /// Requests that have ended, as far as they are not forgotten.
+    var requestsEnded: Double { self.ended }
 
     private mutating func judge(
         _ sample: borrowing GatewaySample,
@@ -189,13 +223,20 @@ struct Capability: Sendable {
         let factor = 1 / (1 + 0.693 * (now - last) / LoadCurve.halfLifeSeconds)
         self.fullCompletions *= factor
         self.fullSeconds *= factor
+        self.busySeconds *= factor
+        self.ended *= factor
+        // Where every request met a queue nothing new was learned of times, and what is old is the
+        // best there is.
+        guard self.hasLearned else { return }
+        self.hasLearned = false
         self.latency.forget(seconds: now - last)
         self.firstToken?.forget(seconds: now - last)
     }
 
     /// Fits the curves anew.
     mutating func refit(_ objectives: Objectives) {
-        guard self.latency.total >= Self.samplesMin else {
+        let least = self.staffing == nil ? Self.samplesMin : Self.samplesLeft
+        guard self.latency.total >= least else {
             self.staffing = nil
             return
         }
@@ -204,17 +245,20 @@ struct Capability: Sendable {
             let fit = self.latency.fit(
                 limitSeconds: latencyLimit,
                 slots: self.slots,
-                fullRate: self.fullRate
+                full: self.full
             )
         else {
             self.staffing = nil
             return
         }
         let firstLimit = objectives.timeToFirstToken?.limit.secondsAsDouble
+        // Little's law tells of whole requests.
+        var full = self.full
+        full?.count = 0
         var firstFit = self.firstToken?.fit(
             limitSeconds: firstLimit,
             slots: self.slots,
-            fullRate: self.fullRate
+            full: full
         )
         if let limit = firstLimit, let own = firstFit {
             // What waits for a slot waits for whole requests, not for first tokens.

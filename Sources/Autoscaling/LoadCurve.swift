@@ -49,11 +49,10 @@ struct LoadCurve: Sendable {
         self.total += Float(count)
         self.sums[bin] += Float(mean * count)
         let usual = max(1e-6, Double(self.sums[bin] / self.counts[bin]))
-        for bucket in 0..<TimeHistogram.bucketCount where sample.buckets[bucket] > 0 {
+        sample.forEachBucket { bucket, times in
             let lower = bucket == 0 ? 0 : TimeHistogram.upperEdge(ofBucket: bucket - 1)
             let middle = (lower + TimeHistogram.upperEdge(ofBucket: bucket)) / 2
-            self.shape[TimeHistogram.bucket(ofSeconds: middle / usual)] +=
-                Float(sample.buckets[bucket])
+            self.shape[TimeHistogram.bucket(ofSeconds: middle / usual)] += Float(times)
         }
     }
 
@@ -89,10 +88,16 @@ struct LoadCurve: Sendable {
         var reach: Int
     }
 
+    /// What replicas did with all their slots taken: requests per second of one, and how many
+    /// requests say so.
+    struct Full: Sendable {
+        var rate: Double
+        var count: Double
+    }
+
     /// - Parameter slots: requests that a replica works on at a time. Further ones wait for the
     ///   others, which is arithmetic and not learned.
-    /// - Parameter fullRate: requests per second that a replica did with all slots taken.
-    func fit(limitSeconds: Double?, slots: Double?, fullRate: Double?) -> Fit? {
+    func fit(limitSeconds: Double?, slots: Double?, full: Full?) -> Fit? {
         let enough = min(10, self.total / 4)
         guard self.total > 0,
             let first = (0..<Self.binCount).first(where: { self.counts[$0] >= enough }),
@@ -107,7 +112,7 @@ struct LoadCurve: Sendable {
             reach: Self.bin(of: highest)
         )
         if let slots, highest >= slots { fit.reach = Self.binCount - 1 }
-        self.fitTimes(&fit, from: first, slots: slots ?? .infinity, fullRate: fullRate)
+        self.fitTimes(&fit, from: first, slots: slots ?? .infinity, full: full)
         if let limitSeconds { self.fitShares(&fit, limit: limitSeconds) }
         return fit
     }
@@ -131,8 +136,9 @@ struct LoadCurve: Sendable {
         _ fit: inout Fit,
         from first: Int,
         slots: Double,
-        fullRate: Double?
+        full: Full?
     ) {
+        let fullBin = (first..<Self.binCount).last { Self.load(ofBin: $0) <= slots }
         var previous = Double(self.sums[first] / self.counts[first])
         var elasticity = 0.5
         for bin in 0..<Self.binCount {
@@ -140,8 +146,14 @@ struct LoadCurve: Sendable {
             if bin > first, load <= slots {
                 let ratio = load / Self.load(ofBin: bin - 1)
                 let prior = previous * (1 + (ratio - 1) * elasticity)
-                let count = Double(self.counts[bin])
-                let mixed = Double(self.sums[bin]) + Self.timeDoubt * prior
+                var count = Double(self.counts[bin])
+                var sum = Double(self.sums[bin])
+                if let full, bin == fullBin, full.rate > 0 {
+                    // Little's law says how long they were on it, whatever they waited before.
+                    count += full.count
+                    sum += full.count * slots / full.rate
+                }
+                let mixed = sum + Self.timeDoubt * prior
                 let time = max(mixed / (count + Self.timeDoubt), previous)
                 if count >= 20 {
                     // How steeply it rose here is how it will go on, and a little worse.
@@ -152,7 +164,7 @@ struct LoadCurve: Sendable {
             }
             fit.seconds[bin] = previous
             // Past the slots the rate is what it is with all of them taken, and the rest waits.
-            let rate = min(slots / max(1e-6, previous), fullRate ?? .infinity)
+            let rate = min(slots / max(1e-6, previous), full?.rate ?? .infinity)
             fit.waits[bin] = load > slots ? max(0, load / rate - previous) : 0
         }
     }

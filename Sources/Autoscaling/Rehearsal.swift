@@ -32,6 +32,11 @@ struct Rehearsal: Sendable {
         var missed = 0.0
         /// Replicas below the highest need, times seconds.
         var exposed = 0.0
+        /// What was missed in the present block of time, and the sum of squares of earlier ones.
+        var block = 0.0
+        var squares = 0.0
+        /// What was really missed while this plan was followed, beyond what it had foretold.
+        var debt = 0.0
 
         /// Lets so many requests come and be served; how many miss, in units of what may.
         mutating func serve(_ arriving: Double, _ staffing: Staffing, _ table: [Double]) -> Double {
@@ -101,12 +106,15 @@ struct Rehearsal: Sendable {
         var staffing: Staffing
         /// See `Staffing.stepTable`.
         var table: [Double]
+        /// Whether a block of time is over, as long as what one surprise costs.
+        var endsBlock: Bool
         var now: Double
     }
 
     static let halfLifeSeconds = 43_200.0
     /// Buckets before a plan is believed: ten minutes.
     static let bucketsMin = 120
+    private static let blockSecondsMin = 300.0
     /// Plans that play in one tick, so that no tick takes long.
     static let plansPerTick = 20
     static let spare = 1.05
@@ -128,14 +136,27 @@ struct Rehearsal: Sendable {
     private var foretold = 0.0
     /// Of needs in replicas.
     private(set) var peak = 0.0
+    /// The rate over the last quarter of a minute, and the highest of it, which fades.
     private var level: Double?
+    private(set) var peakRate = 0.0
+    /// All that ever came, as far as it has not faded.
+    private var came = 0.0
+    private var blockSeconds = 0.0
     /// The rate a period ago, for each of `RehearsedPlan.periods`; nil where that is not known yet.
     private var remembered: [Double?] = RehearsedPlan.periods.map { _ in nil }
     private var dispersion = 1.0
     private(set) var chosen = 0
+    /// The plan that was followed a cold start ago: what is missed now is its work.
+    private var responsible = 0
+    private var followed: (plan: Int, buckets: Int) = (0, 0)
+    /// What was really missed since the last bucket, in units of what may be missed.
+    private var bucketMissed = 0.0
 
     var isReady: Bool { self.bucketsSeen >= Self.bucketsMin }
     var plan: RehearsedPlan { RehearsedPlan.all[self.chosen] }
+
+    /// The rate that the chosen plan stands ready for, whatever is expected.
+    var standingRate: Double { self.isReady ? self.plan.floor * self.peakRate : 0 }
 
     /// What the chosen plan wants.
     /// - Parameters:
@@ -146,13 +167,35 @@ struct Rehearsal: Sendable {
     }
 
     /// Counts what really came of it.
-    mutating func judge(arrived: Double, missed: Double, _ staffing: Staffing) {
+    /// - Parameter isSupplied: whether what was asked for came; what is missed without it is not
+    ///   the plan's fault.
+    mutating func judge(arrived: Double, missed: Double, isSupplied: Bool, _ staffing: Staffing) {
         guard self.isReady else { return }
         self.reallyArrived += arrived
         self.reallyMissed += missed / staffing.missAllowed
+        if isSupplied { self.bucketMissed += missed / staffing.missAllowed }
     }
 
     // MARK: Playing
+
+    /// A bucket of the forecaster has ended, whether or not anything is known of the replicas.
+    mutating func note(rate: Double) {
+        let level = self.level.map { ($0 * 2 + rate) / 3 } ?? rate
+        self.level = level
+        self.peakRate = max(self.peakRate * Self.fading, level)
+        self.came = self.came * Self.fading + rate * Forecaster.bucketSeconds
+    }
+
+    /// Share of a surprise that must be affordable before the highest rate is let go.
+    private static let youngSurprises = 0.25
+
+    /// The rate to be ready for while too little was seen for plans to be sure of what returns: the
+    /// highest there was, until so much has come that its unforeseen return would be a small part
+    /// of what may be missed.
+    func youngRate(missAllowed: Double, coldStartSeconds: Double) -> Double {
+        let surprise = Self.youngSurprises * self.peakRate * max(coldStartSeconds, 5)
+        return surprise > missAllowed * self.came ? self.peakRate : 0
+    }
 
     /// A bucket of the forecaster has ended.
     mutating func begin(
@@ -173,13 +216,16 @@ struct Rehearsal: Sendable {
         self.play(RehearsedPlan.all.count)
         self.bucketsSeen += 1
         self.bucket += 1
+        if self.followed.plan == self.chosen {
+            self.followed.buckets += 1
+        } else {
+            self.followed = (self.chosen, 0)
+        }
+        if Double(self.followed.buckets) * Forecaster.bucketSeconds >= coldStartSeconds {
+            self.responsible = self.chosen
+        }
         self.dispersion = forecaster.dispersion
-        let level = self.level.map { ($0 * 2 + rate) / 3 } ?? rate
-        self.level = level
-        self.peak = max(
-            self.peak * Self.fading,
-            level / max(1e-9, staffing.rateAtObjective)
-        )
+        self.peak = self.peakRate / max(1e-9, staffing.rateAtObjective)
         let seconds = Forecaster.bucketSeconds
         self.arrived = self.arrived * Self.fading + rate * seconds
         self.seconds = self.seconds * Self.fading + seconds
@@ -189,6 +235,9 @@ struct Rehearsal: Sendable {
         for (index, period) in RehearsedPlan.periods.enumerated() {
             self.remembered[index] = forecaster.level(secondsAgo: period - coldStartSeconds)
         }
+        self.blockSeconds += seconds
+        let endsBlock = self.blockSeconds >= max(Self.blockSecondsMin, 2 * coldStartSeconds)
+        if endsBlock { self.blockSeconds = 0 }
         self.scene = Scene(
             rate: rate,
             forecast: forecast,
@@ -196,6 +245,7 @@ struct Rehearsal: Sendable {
             holdSeconds: holdSeconds,
             staffing: staffing,
             table: staffing.stepTable(seconds),
+            endsBlock: endsBlock,
             now: now
         )
         self.next = 0
@@ -211,6 +261,7 @@ struct Rehearsal: Sendable {
         }
         guard end == RehearsedPlan.all.count else { return }
         self.scene = nil
+        self.bucketMissed = 0
         if self.bucket % 6 == 0 {
             self.choose(scene.staffing, coldStartSeconds: scene.coldStartSeconds)
         }
@@ -225,7 +276,17 @@ struct Rehearsal: Sendable {
             player.replicaSeconds * Self.fading + Double(player.wanted) * seconds
         let missed = player.serve(scene.rate * seconds, staffing, scene.table)
         player.missed = player.missed * Self.fading + missed
+        player.squares *= Self.fading * Self.fading
+        player.block += missed
+        if scene.endsBlock {
+            player.squares += player.block * player.block
+            player.block = 0
+        }
+        player.debt *= Self.fading
         if index == self.chosen, self.isReady { self.foretold += missed }
+        if index == self.responsible, self.isReady {
+            player.debt = max(0, player.debt + self.bucketMissed - missed)
+        }
         player.exposed =
             player.exposed * Self.fading + max(0, self.peak - Double(player.ready)) * seconds
         self.players[index] = player
@@ -238,6 +299,9 @@ struct Rehearsal: Sendable {
         )
         self.want(count, index, scene)
     }
+
+    /// Of the highest need: what load alone may ask for.
+    private static let loadNeedMax = 1.3
 
     /// Of the highest need, where a period is not known yet.
     private static let unknownFloor = 1.15
@@ -260,7 +324,10 @@ struct Rehearsal: Sendable {
         }
         var need = plan.need(rate: rate, dispersion: self.dispersion, staffing)
         if plan.utilization > 0 {
-            need = max(need, load / (plan.utilization * max(1e-9, staffing.loadAtObjective)))
+            // A queue says that replicas are missing, not how many: no more than the highest rate
+            // has ever needed.
+            let own = load / (plan.utilization * max(1e-9, staffing.loadAtObjective))
+            need = max(need, min(own, Self.loadNeedMax * self.peak))
         }
         need = max(need, (floor * self.peak).rounded())
         let count = need.replicasRoundedUp
@@ -293,8 +360,14 @@ struct Rehearsal: Sendable {
 
     /// A change must be worth so much.
     private static let inertia = 0.98
-    /// How many times.
-    private static let surprises = 0.25
+    /// How many times the highest need may come back unforeseen in the time that was played.
+    private static let surprises = 1.0
+    /// Standard deviations of what was missed in blocks of time, added to what was missed.
+    private static let missDoubt = 0.25
+    /// Where no plan would have held the objective: of the fewest misses, and of what may be
+    /// missed.
+    private static let leastFactor = 1.1
+    private static let leastSpare = 0.15
 
     /// The cheapest plan that would have held the objective; else the one that missed least.
     private mutating func choose(_ staffing: Staffing, coldStartSeconds: Double) {
@@ -304,21 +377,36 @@ struct Rehearsal: Sendable {
         let surprise =
             Self.surprises * staffing.rateAtObjective * max(coldStartSeconds, 5)
             / (max(1, self.seconds) * staffing.missAllowed)
+        var least = Double.infinity
+        for index in self.players.indices where self.isKnown(index) {
+            least = min(least, self.expected(self.players[index], surprise))
+        }
+        // Where none would have held it: not many more misses than the fewest, not at any price.
+        let limit = max(allowed, least * Self.leastFactor + Self.leastSpare * allowed)
         var best: (index: Int, cost: Double)?
-        var safest = (Double.infinity, Double.infinity)
-        var fallback = 0
         for index in self.players.indices {
             let player = self.players[index]
-            let missed = player.missed + surprise * player.exposed
-            if (missed, player.replicaSeconds) < safest {
-                safest = (missed, player.replicaSeconds)
-                fallback = index
-            }
-            if missed > allowed { continue }
+            if !self.isKnown(index) || self.expected(player, surprise) > limit { continue }
             let cost = player.replicaSeconds * (index == self.chosen ? Self.inertia : 1)
             if cost < best?.cost ?? .infinity { best = (index, cost) }
         }
-        self.chosen = best?.index ?? fallback
+        if let best { self.chosen = best.index }
+    }
+
+    /// Whether what a plan did so far is its own work: one with a period has to have seen it come
+    /// back.
+    private func isKnown(_ index: Int) -> Bool {
+        guard let period = RehearsedPlan.all[index].periodSeconds else { return true }
+        return Double(self.bucketsSeen) * Forecaster.bucketSeconds >= Self.periodsMin * period
+    }
+
+    private static let periodsMin = 2.5
+
+    /// What a plan must be expected to miss: what it missed, a deviation of that, and its part of a
+    /// surprise.
+    private func expected(_ player: Player, _ surprise: Double) -> Double {
+        player.missed + player.debt + surprise * player.exposed
+            + Self.missDoubt * (player.squares + player.block * player.block).squareRoot()
     }
 
     private static let doubt = 0.25
@@ -332,7 +420,7 @@ struct Rehearsal: Sendable {
         let ratio = (self.reallyMissed + prior) / (self.foretold + prior)
         // Having missed more than is allowed, it is made up for.
         let use = self.reallyMissed / max(self.reallyArrived, Self.doubtRequests)
-        let budget = min(0.95, max(0.4, 1.8 - use))
+        let budget = min(0.9, max(0.6, 1.6 - use))
         return budget / min(4, max(0.25, ratio))
     }
 }

@@ -141,6 +141,11 @@ extension RecommendationReason {
             let extra = backlog >= 0.5 ? ", \(Decimal.text(backlog)) more for the backlog" : ""
             return "\(Decimal.text(rate)) requests/s expected, \(Decimal.text(perReplica)) per "
                 + "replica hold the objective\(extra)"
+        case .objectiveStanding(let rate, let readyFor, let perReplica, let backlog):
+            let extra = backlog >= 0.5 ? ", \(Decimal.text(backlog)) more for the backlog" : ""
+            return "ready for \(Decimal.text(readyFor)) requests/s, as there were before and may "
+                + "return sooner than a start takes (\(Decimal.text(rate)) expected), "
+                + "\(Decimal.text(perReplica)) per replica\(extra)"
         case .objectiveLearning(let load, let target, let samples):
             return "still learning what a replica can do (\(samples) requests seen): "
                 + "\(Decimal.text(load)) in flight or queued, \(Decimal.text(target)) per replica"

@@ -128,6 +128,8 @@ package enum RecommendationReason: Sendable, Hashable {
     /// Too little is known of the objective: a careful concurrency instead.
     case objectiveLearning(load: Double, target: Double, samples: Int)
     /// More replicas cannot help: even lightly loaded ones miss the objective.
+    /// Fewer would do for what is expected: they are ready for what there was before.
+    case objectiveStanding(rate: Double, readyFor: Double, perReplica: Double, backlog: Double)
     case objectiveOutOfReach(attainment: Double, rate: Double, perReplica: Double)
     /// This variant's part in the cheapest mix of interchangeable variants.
     case mix(demand: Double, perReplica: Double)

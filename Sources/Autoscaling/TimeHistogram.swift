@@ -85,20 +85,29 @@ package struct TimeHistogram: Sendable {
     /// nothing was recorded.
     package func quantileSeconds(_ quantile: Double) -> Double? {
         if self.count == 0 { return nil }
-        var total: Double = 0
-        for bucket in 0..<Self.bucketCount { total += Double(self.buckets[bucket]) }
-        let rank = max(1, (min(max(quantile, 0), 1) * total).rounded(.up))
-        var seen: Double = 0
-        for bucket in 0..<Self.bucketCount {
-            let own = Double(self.buckets[bucket])
-            if seen + own >= rank {
-                let lower = bucket == 0 ? 0 : Self.upperEdge(ofBucket: bucket - 1)
-                let upper = Self.upperEdge(ofBucket: bucket)
-                return lower + (upper - lower) * (rank - seen) / own
-            }
-            seen += own
+        var total: UInt64 = 0
+        for bucket in 0..<Self.bucketCount { total &+= UInt64(self.buckets[bucket]) }
+        let share = min(max(quantile, 0), 1) * Double(total)
+        let rank = max(1, UInt64(share.rounded(.up)))
+        // High quantiles are asked for: from the top it is not far.
+        var before = total
+        for bucket in stride(from: Self.bucketCount - 1, through: 0, by: -1) {
+            let own = UInt64(self.buckets[bucket])
+            before &-= own
+            if before >= rank || own == 0 { continue }
+            let lower = bucket == 0 ? 0 : Self.upperEdge(ofBucket: bucket - 1)
+            let upper = Self.upperEdge(ofBucket: bucket)
+            return lower + (upper - lower) * Double(rank - before) / Double(own)
         }
         return Self.upperEdge(ofBucket: Self.bucketCount - 1)
+    }
+
+    /// Calls `body` with every bucket that has counts. From outside, each look at `buckets` would
+    /// copy all of them.
+    func forEachBucket(_ body: (_ bucket: Int, _ times: UInt32) -> Void) {
+        for bucket in 0..<Self.bucketCount where self.buckets[bucket] > 0 {
+            body(bucket, self.buckets[bucket])
+        }
     }
 
     // MARK: Buckets

@@ -11,19 +11,32 @@ extension VariantState {
     private static let carefulLoad = 2.0
 
     private static let sureSamples: Float = 1_000
+    /// Requests whose time on a replica is known, from which on leaps are no guess.
+    private static let sureEnds = 100.0
+    /// Of times, before plans are rehearsed with them.
+    private static let rehearsedSamples: Float = 200
 
     mutating func objective(_ setup: ModelSetup, _ context: Context) -> Answer {
         if setup.objectives.isEmpty { return (nil, .unknown(.objective, silentSeconds: nil)) }
         guard let staffing = self.currentStaffing(setup, context) else {
-            return self.careful(context)
+            return self.careful(setup, context)
         }
         // Plans that have been rehearsed make up for the model's errors by themselves.
         let correction = self.rehearsal.isReady ? 1 : self.capability.correction
         let rate = context.expected.rate * correction
         // Some hundred requests are no ground for leaps.
-        let isSure = self.capability.latency.total >= Self.sureSamples
+        let isSure =
+            self.capability.latency.total >= Self.sureSamples
+            || self.capability.requestsEnded >= Self.sureEnds
         let most = isSure ? ScalingBounds.replicasMax : max(4, 2 * context.ready)
-        let enough = self.size(staffing, rate, context, most: most)
+        let young = self.rehearsal.youngRate(
+            missAllowed: staffing.missAllowed,
+            coldStartSeconds: self.coldStart.seconds
+        )
+        var enough = self.size(staffing, rate, context, most: most)
+        if young > 0, !context.isIdle, !staffing.isOutOfReach {
+            enough = max(enough, min(most, (young / staffing.rateAtObjective).replicasRoundedUp))
+        }
         let backlog = self.backlog(staffing, setup, rate: rate, enough: enough)
         let extra = Int(min(backlog.rounded(), Double(most - min(enough, most))))
         let perReplica = enough > 0 ? rate / Double(enough) : staffing.rateAtObjective
@@ -37,6 +50,20 @@ extension VariantState {
                 )
             )
         }
+        let standing = context.isIdle ? 0 : max(young, self.rehearsal.standingRate)
+        if enough > 0, standing > 1.2 * rate,
+            (standing / staffing.rateAtObjective).replicasRoundedUp >= enough
+        {
+            return (
+                enough + extra,
+                .objectiveStanding(
+                    rate: rate,
+                    readyFor: standing,
+                    perReplica: standing / Double(enough),
+                    backlog: backlog
+                )
+            )
+        }
         return (
             enough + extra,
             .objective(rate: rate, perReplica: perReplica, backlog: backlog)
@@ -45,9 +72,10 @@ extension VariantState {
 
     /// Lets the plans play the bucket that has just ended.
     mutating func rehearse(_ policy: ScalingPolicy, at now: Double) {
-        guard policy.hasObjective, let staffing = self.capability.staffing,
-            self.capability.latency.total >= Self.sureSamples,
-            let last = self.demand.forecaster.last
+        guard policy.hasObjective, let last = self.demand.forecaster.last else { return }
+        self.rehearsal.note(rate: last)
+        guard let staffing = self.capability.staffing,
+            self.capability.latency.total >= Self.rehearsedSamples
         else { return }
         let expected = self.demand.expected(
             horizonSeconds: self.horizonSeconds(policy) ?? 0,
@@ -136,19 +164,39 @@ extension VariantState {
         let later = self.demand.work + (rate - supply) * horizon
         let excess = later - Double(max(enough, self.coming)) * staffing.loadAtObjective
         if excess <= 0 { return 0 }
-        return excess / (capacity * 2 * horizon)
+        return excess / (capacity * horizon)
     }
 
     /// Before enough is known: a careful concurrency, and no leaps while no answer has come.
-    private func careful(_ context: Context) -> Answer {
-        let target =
-            self.capability.slots.map { max(1, $0 * Self.carefulShare) } ?? Self.carefulLoad
-        let load = max(context.stable.load ?? 0, context.burst.load ?? 0)
+    ///
+    /// Once requests have ended, Little's law says how long each is on a replica, so that what
+    /// comes tells of the need and the queue does not: it swells without saying how much is needed.
+    private func careful(_ setup: ModelSetup, _ context: Context) -> Answer {
+        let slots = self.capability.slots
+        let target = slots.map { max(1, $0 * Self.carefulShare) } ?? Self.carefulLoad
+        var load = max(context.stable.load ?? 0, context.burst.load ?? 0)
         let samples = Int(self.capability.latency.total)
+        var most = max(4, 2 * context.ready)
         var replicas = (load * context.growth / target).replicasRoundedUp
-        // Not more than double what has become ready: a queue swells without saying how much is
-        // needed.
-        replicas = min(replicas, max(4, 2 * context.ready))
+        if let slots, let seconds = self.capability.secondsOnReplica {
+            let quantile = max(
+                setup.objectives.latency?.quantile ?? 0,
+                setup.objectives.timeToFirstToken?.quantile ?? 0
+            )
+            let young = self.rehearsal.youngRate(
+                missAllowed: max(1e-4, 1 - quantile),
+                coldStartSeconds: self.coldStart.seconds
+            )
+            let rate = max(context.expected.rate, context.isIdle ? 0 : young)
+            let offered = rate * seconds
+            let needed = (offered + 2 * offered.squareRoot()) / slots
+            let waiting = max(0, self.demand.work - Double(self.coming) * slots)
+            let clearing = waiting * seconds / (slots * max(30, self.coldStart.seconds))
+            if self.capability.requestsEnded >= Self.sureEnds { most = ScalingBounds.replicasMax }
+            load = offered
+            replicas = (needed + clearing).replicasRoundedUp
+        }
+        replicas = min(replicas, most)
         return (replicas, .objectiveLearning(load: load, target: target, samples: samples))
     }
 }

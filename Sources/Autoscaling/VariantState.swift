@@ -116,7 +116,12 @@ struct VariantState: Sendable {
         )
         if let staffing = self.capability.staffing {
             let (judged, met) = self.capability.lately
-            self.rehearsal.judge(arrived: judged, missed: judged - met, staffing)
+            self.rehearsal.judge(
+                arrived: judged,
+                missed: judged - met,
+                isSupplied: !self.supply.isBlocked && !self.isLimited,
+                staffing
+            )
         }
         if isNew { self.rehearse(setup.policy, at: now) }
         self.rehearsal.play()

@@ -57,6 +57,7 @@ final class ScalingDriver {
             let sources = ScrapedSources(
                 loop: self.control.loop,
                 fleet: processes,
+                board: { [weak control = self.control] in control?.gateway?.loadReports },
                 logger: self.control.logger
             )
             self.sources = sources

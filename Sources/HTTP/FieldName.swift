@@ -18,6 +18,7 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
     case xRequestID, traceparent, tracestate, serverTiming
     // The gateway's own.
     case xWeirModel, xWeirVariant, xGatewayModelName
+    case endpointLoadMetrics
 
     /// The name in lower case; empty for `other`.
     package var canonical: StaticString {
@@ -78,6 +79,7 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
         case .xWeirModel: "x-weir-model"
         case .xWeirVariant: "x-weir-variant"
         case .xGatewayModelName: "x-gateway-model-name"
+        case .endpointLoadMetrics: "endpoint-load-metrics"
         }
     }
 
@@ -180,6 +182,7 @@ extension FieldName {
         case (18, _): .proxyAuthenticate
         case (19, _): .proxyAuthorization
         case (20, _): .xGatewayModelName
+        case (21, _): .endpointLoadMetrics
         default: .other
         }
     }

@@ -23,6 +23,8 @@ package final class Endpoint: Sendable {
     /// While this lies in the future, a worker has ejected the endpoint as an outlier. For people;
     /// each worker decides by its own detector.
     package let ejectedUntil = Atomic<UInt64>(0)
+    /// When its latest report of its load was kept, in nanoseconds; 0: never.
+    let reportedAt = Atomic<UInt64>(0)
     /// Set once the endpoint has left the snapshot: idle connections go, running requests finish.
     package let isRetired = Atomic<Bool>(false)
 

@@ -23,6 +23,7 @@ extension Exchange {
         if head.status >= 500 || model.isWatching {
             model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: now)
         }
+        if head.contains(.endpointLoadMetrics) { self.noteLoadReport(head, bytes) }
         if let arm = self.variant?.trial { self.beginInspection(arm, head, bytes) }
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
@@ -37,7 +38,17 @@ extension Exchange {
         }
     }
 
-    /// What the answer's bytes are looked at for: events of a stream, or the usage in a JSON answer.
+    private func noteLoadReport(_ head: ResponseHead, _ bytes: RawSpan) {
+        guard let endpoint = self.endpoint, let field = head.first(.endpointLoadMetrics),
+            endpoint.takesLoadReport(at: self.now)
+        else { return }
+        let value = bytes.slice(field.valueRange)
+        // Sound: bounds-checked, and every bit pattern is a byte.
+        let text = value.byteOffsets.map { value.unsafeLoad(fromByteOffset: $0, as: UInt8.self) }
+        self.worker.shared.loadReports.put(text, of: endpoint.name, at: self.now)
+    }
+
+    /// What the answer's bytes are looked at for: events of a stream, or usage in a JSON answer.
     private func observedKind(_ head: ResponseHead, _ bytes: RawSpan) -> ResponseObserver.Kind {
         guard self.style == .openAI, head.status == 200, !head.contains(.contentEncoding),
             let field = head.first(.contentType)

@@ -23,6 +23,8 @@ package final class Gateway {
     }
 
     private let shared: GatewayShared
+    /// What replicas say of their load beside their answers.
+    package var loadReports: LoadReportBoard { self.shared.loadReports }
     private let workers: [LoopBound<Worker>]
     private let threads: [LoopThread]
     private let control: EventLoop
@@ -239,6 +241,7 @@ final class GatewayShared: Sendable {
     let seed: UInt64
     let trustsForwarded: Bool
     let accessLog: AccessLogWriter?
+    let loadReports = LoadReportBoard()
     private let workers = Locked<[LoopBound<Worker>]>([])
     private let connections = Atomic<Int>(0)
 

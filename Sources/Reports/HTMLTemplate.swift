@@ -92,7 +92,8 @@ enum HTMLTemplate {
         <body>
         <header><h1 id="title"></h1><div id="subtitle" class="dim"></div>
         <div id="notes"></div></header>
-        <main><div class="tiles" id="tiles"></div><div class="charts" id="charts"></div>
+        <main><div class="tiles" id="tiles"></div><div id="summary"></div>
+        <div class="charts" id="charts"></div>
         <div id="tables"></div></main>
         <noscript>The plots need JavaScript, which this page brings along.</noscript>
         <script type="application/json" id="data">
@@ -174,8 +175,8 @@ enum HTMLTemplate {
           const all = spec.series.some(one => one.x)
             ? spec.series.flatMap(one => one.x ?? []).sort((a, b) => a - b) : spec.x;
           const finite = spec.axis === "quantile" ? all.filter(q => q < 1) : all;
-          const least = spec.axis === "rate" || spec.axis === "GPU-hours"
-            ? 0 : toX(finite[0] ?? 0);
+          const least = spec.axis === "rate" ? 0
+            : toX(finite[0] ?? 0) * (spec.axis === "GPU-hours" ? 0.95 : 1);
           const last = spec.axis === "time" && spec.x.length > 1 ? spec.x[1] - spec.x[0] : 0;
           const most = Math.max(toX(finite[finite.length - 1] ?? 1) + last, least + 1e-9);
           const x = value => left + (toX(value) - least) / (most - least) * (width - left - right);
@@ -252,8 +253,8 @@ enum HTMLTemplate {
             show(true);
           });
         }
-        function table(spec) {
-          const section = element("section", place("tables"));
+        function table(spec, where) {
+          const section = element("section", place(where));
           element("h2", section, {}, spec.title);
           const made = element("table", section);
           spec.rows.forEach((row, index) => {
@@ -279,7 +280,8 @@ enum HTMLTemplate {
           element("span", box, {class: "dim"}, tile.note);
         }
         data.charts.forEach(chart);
-        data.tables.forEach(table);
+        (data.summary || []).forEach(spec => table(spec, "summary"));
+        data.tables.forEach(spec => table(spec, "tables"));
         </script>
 
         """#

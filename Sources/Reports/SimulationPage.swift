@@ -24,6 +24,14 @@ package enum SimulationPage {
                 "charts",
                 array: { json in for report in reports { Self.charts(report, &json) } }
             )
+            if reports.contains(where: \.isTuned) {
+                json.member(
+                    "summary",
+                    array: { json in
+                        HTMLPage.table("Goals", SimulationText.goalRows(reports), &json)
+                    }
+                )
+            }
             json.member("tables", array: { json in Self.tables(reports, &json) })
         }
         HTMLPage.write(data, to: buffer)

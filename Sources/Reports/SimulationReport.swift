@@ -28,6 +28,8 @@ package struct SimulationReport: Sendable {
     package var seeds: Int
     package var rows: [Row] = []
     package var optimum: Clairvoyant.Result?
+    /// See `Clairvoyant.withoutForesight`.
+    package var withoutForesight: PolicyRuns?
     /// Whether the baselines were tuned to the target.
     package var isTuned = false
 

@@ -41,14 +41,19 @@ package enum SimulationText {
     }
 
     static func bound(_ report: SimulationReport) -> [[String]] {
-        guard let optimum = report.optimum else { return [] }
+        var rows: [[String]] = []
+        if let runs = report.withoutForesight {
+            let row = SimulationReport.Row(runs: runs, isOwn: false, hasReached: true)
+            rows.append(Self.cells(row, report))
+        }
+        guard let optimum = report.optimum else { return rows }
         let runs = PolicyRuns(name: "clairvoyant optimum", runs: optimum.worlds)
         let row = SimulationReport.Row(
             runs: runs,
             isOwn: false,
             hasReached: optimum.attainment >= report.target
         )
-        return [Self.cells(row, report)]
+        return rows + [Self.cells(row, report)]
     }
 
     /// The mean with half the width of its 95 % interval.
@@ -80,19 +85,24 @@ package enum SimulationText {
 
     /// The goals, one line per scenario: how Weir stands beside the best baseline and the optimum.
     package static func goals(_ reports: [SimulationReport]) -> String {
+        let rows = self.goalRows(reports)
+        let kept = rows.dropFirst().count { $0.last == "kept" }
+        return TextTable.aligned(rows).joined(separator: "\n")
+            + "\n\n\(kept) of \(rows.count - 1) keep every goal\n"
+    }
+
+    static func goalRows(_ reports: [SimulationReport]) -> [[String]] {
         var rows = [
             [
                 "", "GPU-seconds", "best baseline", "of it", "goal", "of optimum", "goal",
                 "starts/h",
-                "goal", "interrupted", "attained", "",
+                "goal", "interrupted", "attained", "without foresight", "",
             ]
         ]
         for report in reports {
             for row in report.rows where row.isOwn { rows.append(Self.goal(row, report)) }
         }
-        let kept = rows.dropFirst().count { $0.last == "kept" }
-        return TextTable.aligned(rows).joined(separator: "\n")
-            + "\n\n\(kept) of \(rows.count - 1) keep every goal\n"
+        return rows
     }
 
     private static func goal(_ row: SimulationReport.Row, _ report: SimulationReport) -> [String] {
@@ -111,7 +121,10 @@ package enum SimulationText {
             ofOptimum.map { DecimalText.fixed($0, places: 2) } ?? "-",
             DecimalText.fixed(report.optimumGoal, places: 2),
             DecimalText.fixed(runs.startsPerReplicaHour, places: 2), "6", "\(runs.interrupted)",
-            DecimalText.fixed(runs.attainment * 100, places: 2) + "%", isKept ? "kept" : "missed",
+            DecimalText.fixed(runs.attainment * 100, places: 2) + "%",
+            report.withoutForesight.map { DecimalText.fixed($0.attainment * 100, places: 2) + "%" }
+                ?? "-",
+            isKept ? "kept" : "missed",
         ]
     }
 }

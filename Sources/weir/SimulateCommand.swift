@@ -45,13 +45,23 @@ struct SimulateCommand: ParsableCommand {
             try self.output.checkPlaces()
             let weir = try self.policies.own()
             let replicas = self.replicas.merged(with: weir.first)
-            let scenarios = try self.traffic.scenarios(self.trace, replicas)
+            let scenarios = try self.traffic.scenarios(
+                self.trace,
+                replicas,
+                sharing: weir.first?.sharing
+            )
+            for (scenario, delay) in scenarios {
+                let problems = scenario.make(self.policies.seed, delay).problems
+                if let problem = problems.first {
+                    throw RuntimeError(description: "\(scenario.name): \(problem)")
+                }
+            }
             let study = SimulationStudy(
                 scenarios: scenarios,
                 seeds: self.policies.allSeeds,
                 target: self.policies.attainment / 100,
                 own: weir.map(\.choice),
-                showsProgress: self.output.showsProgress
+                progress: self.output.progress
             )
             try self.report(try self.reports(study))
         } catch let error as WorkloadError {
@@ -107,8 +117,10 @@ struct SimulationOutputFlags: ParsableArguments {
     var report: String?
     @Flag(help: "No progress and no table.") var quiet = false
 
-    var showsProgress: Bool {
-        !self.quiet && isatty(STDERR_FILENO) == 1 && Output.environment()["TERM"] != "dumb"
+    var progress: SimulationStudy.ProgressStyle {
+        if self.quiet { return .none }
+        let isTerminal = isatty(STDERR_FILENO) == 1 && Output.environment()["TERM"] != "dumb"
+        return isTerminal ? .bar : .lines
     }
 
     /// A long run must not end in a file that cannot be written.

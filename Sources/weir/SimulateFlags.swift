@@ -47,7 +47,8 @@ struct SimulatedTrafficFlags: ParsableArguments {
     /// Every traffic with every cold start.
     func scenarios(
         _ trace: TraceFlags,
-        _ replicas: SimulatedReplicaFlags
+        _ replicas: SimulatedReplicaFlags,
+        sharing: SharedBudget? = nil
     ) throws -> [(Scenario, Delay)] {
         var found: [Scenario] = []
         for name in self.scenario {
@@ -69,7 +70,7 @@ struct SimulatedTrafficFlags: ParsableArguments {
             throw ValidationError("say what arrives: --trace, --scenario or --rate")
         }
         let delays = try replicas.coldStarts()
-        let adapted = found.map { replicas.adapt($0, warmUp: self.warmUp) }
+        let adapted = found.map { replicas.adapt($0, warmUp: self.warmUp, sharing: sharing) }
         return adapted.flatMap { scenario in delays.map { (scenario, $0) } }
     }
 
@@ -280,14 +281,15 @@ struct SimulatedReplicaFlags: ParsableArguments {
     }
 
     /// The scenario with these replicas.
-    func adapt(_ scenario: Scenario, warmUp: TimeArgument?) -> Scenario {
+    func adapt(_ scenario: Scenario, warmUp: TimeArgument?, sharing: SharedBudget?) -> Scenario {
         let flags = self
         let make = scenario.make
         var result = scenario
         result.make = { seed, coldStart in
             var setup = make(seed, coldStart)
             for index in setup.models.indices { flags.apply(to: &setup.models[index]) }
-            setup.pool.total = flags.gpus
+            if let sharing { flags.share(sharing, &setup) { make($0, coldStart) } }
+            setup.pool.total = flags.gpus ?? sharing?.total
             setup.pool.delay = Delay(flags.gpuDelay) ?? .fixed(0)
             setup.pool.neverComes = flags.gpuNever
             setup.outages = (try? flags.outages()) ?? []
@@ -295,6 +297,32 @@ struct SimulatedReplicaFlags: ParsableArguments {
             return setup
         }
         return result
+    }
+
+    /// Gives each model that shares the budget a copy of the traffic, drawn from a seed of its own.
+    private func share(
+        _ sharing: SharedBudget,
+        _ setup: inout WorldSetup,
+        _ make: (UInt64) -> WorldSetup
+    ) {
+        guard let first = setup.models.first else { return }
+        setup.budget = sharing.total
+        setup.models = sharing.members.enumerated().map { index, member in
+            var model = first
+            if index > 0 {
+                model.requests = make(setup.seed &+ UInt64(index) << 32).models[0].requests
+            }
+            model.name = member.name
+            model.concurrency = self.concurrency ?? member.concurrency ?? first.concurrency
+            if self.objective == nil { model.objective = member.objective ?? first.objective }
+            model.replicasMin = self.minReplicas ?? member.minReplicas
+            model.replicasMax = max(model.replicasMin, self.maxReplicas ?? member.maxReplicas)
+            let start = sharing.replicasAtStart(self.replicas ?? first.replicasAtStart)
+            model.replicasAtStart = min(max(start, model.replicasMin), model.replicasMax)
+            model.gpusPerReplica = member.units
+            model.weight = member.weight
+            return model
+        }
     }
 
     private func apply(to model: inout SimulatedModel) {

@@ -84,6 +84,8 @@ struct OwnPolicy {
     var maxReplicas: Int?
     /// As `--objective` wants it.
     var objective: String?
+    /// The models of the file that share a budget with the first one.
+    var sharing: SharedBudget?
 
     /// `Objective` as the only target, all else automatic.
     static func standard(_ quantile: Double) -> OwnPolicy {
@@ -117,7 +119,9 @@ struct OwnPolicy {
                 quantile: wanted ?? quantile
             )
         )
-        guard let spec = model?.spec else { return }
+        guard let model else { return }
+        let spec = model.spec
+        self.sharing = try SharedBudget(of: model, in: configuration, path)
         if case .perReplica(let limit) = spec.concurrency { self.concurrency = limit }
         self.minReplicas = spec.scaling?.minReplicas
         self.maxReplicas = spec.scaling?.maxReplicas
@@ -128,6 +132,75 @@ struct OwnPolicy {
             objective.map { "\(name):\($0.below.secondsAsDouble)s" }
         }
         self.objective = parts.isEmpty ? nil : parts.joined(separator: ",")
+    }
+}
+
+/// A `ResourceBudget` and the models that share it, each with its own copy of the traffic.
+struct SharedBudget {
+    struct Member {
+        var name: String
+        var concurrency: Int?
+        var minReplicas: Int
+        var maxReplicas: Int
+        /// Units of the budget that a replica takes.
+        var units: Int
+        var weight: Int
+        var objective: ServiceObjective?
+    }
+
+    var total: Int
+    var members: [Member]
+
+    /// Nil where the model has no budget.
+    init?(of model: ModelResource, in configuration: Configuration, _ path: String) throws {
+        guard let name = model.spec.scaling?.budget?.name else { return nil }
+        guard let budget = configuration.resourceBudgets.first(where: { $0.name == name }) else {
+            throw RuntimeError(description: "\(path) has no ResourceBudget \(name)")
+        }
+        let sharing = configuration.models.filter { $0.spec.scaling?.budget?.name == name }
+        if let other = sharing.first(where: {
+            $0.spec.scaling?.policy != model.spec.scaling?.policy
+        }) {
+            throw RuntimeError(
+                description: "\(path): \(other.name) shares the budget \(name) and has another "
+                    + "scaling policy than \(model.name): a simulation has one policy for all"
+            )
+        }
+        guard sharing.count <= SimulationLimits.modelsMax else {
+            throw RuntimeError(
+                description: "\(path): \(sharing.count) models share the budget \(name): "
+                    + "a simulation has at most \(SimulationLimits.modelsMax)"
+            )
+        }
+        self.total = budget.spec.total
+        self.members = sharing.compactMap { model in
+            model.spec.scaling.map { Member(model.name, model.spec, $0) }
+        }
+    }
+
+    /// Replicas of each model at the beginning: what all have room for.
+    func replicasAtStart(_ wanted: Int) -> Int {
+        let round = self.members.reduce(0) { $0 + $1.units }
+        return min(wanted, round > 0 ? self.total / round : wanted)
+    }
+}
+
+extension SharedBudget.Member {
+    fileprivate init(_ name: String, _ spec: ModelSpec, _ scaling: ModelScalingSpec) {
+        var objective = ServiceObjective()
+        objective.firstToken = spec.objectives.timeToFirstToken?.below.secondsAsDouble
+        objective.latency = spec.objectives.latency?.below.secondsAsDouble
+        var concurrency: Int?
+        if case .perReplica(let limit) = spec.concurrency { concurrency = limit }
+        self.init(
+            name: name,
+            concurrency: concurrency,
+            minReplicas: scaling.minReplicas,
+            maxReplicas: scaling.maxReplicas,
+            units: scaling.budget?.perReplica ?? 1,
+            weight: scaling.budget?.weight ?? 1,
+            objective: objective.firstToken == nil && objective.latency == nil ? nil : objective
+        )
     }
 }
 

@@ -10,7 +10,16 @@ struct SimulationStudy {
     let seeds: [UInt64]
     let target: Double
     let own: [PolicyChoice]
-    let showsProgress: Bool
+    let progress: ProgressStyle
+
+    /// How a long run shows how it gets on.
+    enum ProgressStyle {
+        case none
+        /// On a terminal.
+        case bar
+        /// Into a log: a line for each tenth.
+        case lines
+    }
 
     private enum Job: Sendable {
         case run(PolicyChoice, isOwn: Bool)
@@ -21,7 +30,7 @@ struct SimulationStudy {
 
     private enum Outcome: Sendable {
         case row(SimulationReport.Row)
-        case optimum(Clairvoyant.Result?)
+        case optimum(Clairvoyant.Result?, withoutForesight: PolicyRuns)
     }
 
     /// What baselines may know of the first scenario.
@@ -51,7 +60,7 @@ struct SimulationStudy {
         let seeds = self.seeds
         let target = self.target
         let outcomes = Mutex<[Outcome?]>(Array(repeating: nil, count: count))
-        let progress = SimulationProgress(total: count, isShown: self.showsProgress)
+        let progress = SimulationProgress(total: count, style: self.progress)
         DispatchQueue.concurrentPerform(iterations: count) { index in
             let (scenario, coldStart) = scenarios[index / jobs.count]
             let setups = seeds.map { scenario.make($0, coldStart) }
@@ -86,7 +95,9 @@ struct SimulationStudy {
         for outcome in outcomes {
             switch outcome {
             case .row(let row): report.rows.append(row)
-            case .optimum(let result): report.optimum = result
+            case .optimum(let result, let runs):
+                report.optimum = result
+                report.withoutForesight = runs
             }
         }
         return report
@@ -109,7 +120,14 @@ struct SimulationStudy {
             return .row(
                 self.row(KnobSweep.tuned(baseline, setups, target: target), baseline, target)
             )
-        case .optimum: return .optimum(Clairvoyant.solve(setups, target: target))
+        case .optimum:
+            return .optimum(
+                Clairvoyant.solve(setups, target: target),
+                withoutForesight: PolicyRuns(
+                    name: "highest need so far",
+                    runs: Clairvoyant.withoutForesight(setups)
+                )
+            )
         }
     }
 
@@ -131,28 +149,38 @@ struct SimulationStudy {
     }
 }
 
-/// A bar on the terminal, as parts of a whole get done on any thread.
+/// How far the whole is, as parts of it get done on any thread.
 private final class SimulationProgress: Sendable {
     private let total: Int
-    private let isShown: Bool
+    private let style: SimulationStudy.ProgressStyle
     private let done = Mutex(0)
+    /// Fewer parts are done before anybody wonders.
+    private static let linesFrom = 20
 
-    init(total: Int, isShown: Bool) {
+    init(total: Int, style: SimulationStudy.ProgressStyle) {
         self.total = total
-        self.isShown = isShown
-        if isShown { self.show(0) }
+        self.style = style
+        if style == .bar { self.show(0) }
     }
 
     func advance() {
         // Written under the lock, so that the bar never goes back.
         self.done.withLock { count in
             count += 1
-            if self.isShown { self.show(count) }
+            switch self.style {
+            case .none: break
+            case .bar: self.show(count)
+            case .lines:
+                guard self.total >= Self.linesFrom,
+                    count * 10 / self.total > (count - 1) * 10 / self.total
+                else { break }
+                Output.write("\(count) of \(self.total) runs\n", to: STDERR_FILENO)
+            }
         }
     }
 
     func finish() {
-        if self.isShown { Output.write("\r\u{1B}[K", to: STDERR_FILENO) }
+        if self.style == .bar { Output.write("\r\u{1B}[K", to: STDERR_FILENO) }
     }
 
     private func show(_ count: Int) {

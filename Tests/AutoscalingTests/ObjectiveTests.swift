@@ -51,6 +51,51 @@ import Testing
         #expect(decision.summary.contains("learning"))
     }
 
+    /// Where every request meets a queue no time is learned. What comes, and how long each one is
+    /// on a replica, still say what is needed, and the queue does not.
+    @Test func learnsUnderAQueueWhatIsNeeded() {
+        var rig = Rig(
+            [.objective],
+            ready: 2,
+            objectives: Objectives(
+                timeToFirstToken: TimeObjective(quantile: 0.99, below: .seconds(2))
+            ),
+            coldStart: 180
+        )
+        // 8/s come, 16 are worked on for 5 s each, and 4.8 more wait every second.
+        var last: VariantDecision?
+        for second in 1...120 {
+            var sample = Rig.sample(inFlight: 16, queued: 5 * second, arrivals: 8)
+            sample.completions = second % 5 == 0 ? 4 : 3
+            last = rig.tick(sample) { $0.slotsPerReplica = 8 }
+        }
+        let wanted = last?.recommendations[0].replicas ?? 0
+        // 40 in service are five replicas, 52 with room for chance, and 600 wait for a cold start
+        // of 180 s: two or three more.
+        #expect((8...11).contains(wanted), "\(wanted)")
+        guard case .objectiveLearning = last?.recommendations[0].reason else {
+            Issue.record("\(String(describing: last?.recommendations))")
+            return
+        }
+    }
+
+    /// The first requests to end are the short ones: a replica with all its slots taken is known
+    /// better by how many it ends.
+    @Test func believesWhatFullReplicasDo() {
+        var curve = LoadCurve()
+        var early = TimeHistogram()
+        early.record(seconds: 2, times: 60)
+        curve.learn(early, good: 60, load: 3)
+        let hopeful = curve.fit(limitSeconds: 30, slots: 8, full: nil)
+        let full = LoadCurve.Full(rate: 1, count: 1_000)
+        let sober = curve.fit(limitSeconds: 30, slots: 8, full: full)
+        let bin = LoadCurve.bin(of: 7.5)
+        #expect((hopeful?.seconds[bin] ?? 0) < 5)
+        // Eight at a time and one per second: each is there for eight.
+        #expect(abs((sober?.seconds[bin] ?? 0) - 8) < 0.2)
+        #expect(sober?.seconds[0] == hopeful?.seconds[0])
+    }
+
     @Test func withoutObjectivesItCannotSay() {
         var rig = Rig([.objective], ready: 2)
         let decision = rig.run(61, Rig.sample(inFlight: 12))

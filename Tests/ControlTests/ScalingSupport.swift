@@ -147,6 +147,17 @@ struct FakeWorker {
     }
 }
 
+extension FakeWorker {
+    /// `count` of those that waited wait no more.
+    mutating func leaveQueue(_ model: String, _ count: Int) {
+        guard let queue = self.models[model]?.queue else { return }
+        self.models[model]?.queue = TimedCount(
+            count: queue.count - count,
+            nanoseconds: queue.nanoseconds
+        )
+    }
+}
+
 enum Plans {
     /// A model with these variants and weights; each variant's group is `model-variant`.
     static func model(
@@ -213,13 +224,15 @@ final class ScalingRig {
         _ plan: ScalingPlan,
         replicas: Int = 0,
         memory: ScalingMemory? = nil,
-        restTicks: Int = ScalingLoop.restTicks
+        restTicks: Int = ScalingLoop.restTicks,
+        looksPerTick: Int = ScalingLoop.looksPerTick
     ) {
         self.fleet = FakeFleet(plan.models.flatMap { $0.variants.map(\.group) }, replicas: replicas)
         self.loop = ScalingLoop(
             fleet: self.fleet,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
-            restTicks: restTicks
+            restTicks: restTicks,
+            looksPerTick: looksPerTick
         )
         self.loop.adopt(plan, memory: memory, at: self.now)
         self.fleet.onChange = { [unowned self] in self.loop.note($0, at: self.now) }

@@ -68,6 +68,62 @@ def test_tuning_reaches_what_is_wanted():
     assert tuned["gpuSeconds"] >= scenario["optimum"]["gpuSeconds"]
 
 
+SHARED = """\
+apiVersion: weir.dev/v1alpha1
+kind: ResourceBudget
+metadata: {name: gpus}
+spec: {resource: nvidia.com/gpu, total: 6}
+---
+apiVersion: weir.dev/v1alpha1
+kind: ScalingPolicy
+metadata: {name: auto}
+spec:
+  targets:
+  - {type: Objective}
+"""
+MEMBER = """\
+---
+apiVersion: weir.dev/v1alpha1
+kind: ProcessDeployment
+metadata: {name: %(name)s}
+spec:
+  command: [sleep, "1"]
+  readiness: {path: /health}
+---
+apiVersion: weir.dev/v1alpha1
+kind: Model
+metadata: {name: %(name)s}
+spec:
+  protocol: OpenAI
+  variants:
+  - name: main
+    workloadRef: {kind: ProcessDeployment, name: %(name)s}
+  concurrency: {perReplica: 8}
+  objectives:
+    timeToFirstToken: {quantile: 0.95, below: 2s}
+  scaling:
+    policy: auto
+    minReplicas: 1
+    maxReplicas: 10
+    budget: {name: gpus, perReplica: 1, weight: %(weight)d}
+"""
+
+
+def test_models_share_a_budget(tmp_path):
+    """Two models that could each use all of it: together they never have more than the total."""
+    policy = tmp_path / "shared.yaml"
+    members = [MEMBER % {"name": name, "weight": weight} for name, weight in (("a", 2), ("b", 1))]
+    policy.write_text(SHARED + "".join(members))
+    done = simulate(
+        "--rate", "8", "--duration", "20m", "--policy", policy, "--no-optimum", "--output", "-",
+    )
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)["scenarios"][0]["policies"][0]
+    seconds = 20 * 60 * 3 / 4
+    # Both want all of it, so all of it is used, and no more.
+    assert 0.9 * 6 * seconds < run["gpuSeconds"] <= 6 * seconds
+
+
 @pytest.mark.parametrize("text, expected", [
     ("", "the trace is empty"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\r\n5,1,2\r\n3,1,2\r\n", "line 3"),
@@ -97,6 +153,8 @@ def test_bad_traces_are_refused_with_their_place(tmp_path, text, expected):
     (["--rate", "2", "--outage", "5m"], 2, "--outage must be"),
     (["--rate", "2", "--policy", "missing.yaml"], 1, "missing.yaml"),
     (["--rate", "2", "--report", "/nowhere/page.html"], 1, "cannot write"),
+    (["--rate", "2", "--duration", "5m", "--warm-up", "6m"], 1, "warm-up must be shorter"),
+    (["--rate", "2", "--gpus-per-replica", "65"], 1, "1 to 64 GPUs"),
 ])
 def test_wrong_use_says_what_to_do(arguments, status, expected):
     done = simulate(*arguments)

@@ -53,7 +53,7 @@ struct AllocationCounter {
 
     init() {
         // The counter counts threads of workers: this one works for now.
-        prctl(PR_SET_NAME, "weir-worker-0")
+        pthread_setname_np(pthread_self(), "weir-worker-0")
         guard let path = getenv("WEIR_ALLOCATIONS") else {
             self.counter = nil
             return

@@ -167,6 +167,11 @@ package struct LoadLedger {
     /// Whether anything was said of the model since it was settled last.
     package func isTouched(_ place: Int) -> Bool { self.isTouched[place] }
 
+    /// Whether requests wait, or were given up, as far as was said.
+    package func hasQueue(_ place: Int) -> Bool {
+        self.pending[place].queued > 0 || self.pending[place].refused > 0
+    }
+
     /// Calls `body` with what is new of a model since it was settled.
     package func withDelta<Result>(
         _ place: Int,

@@ -37,6 +37,8 @@ final class ScaledModel {
     private(set) var drains: [[Double]]
     /// The number of the last tick that was looked at or made up for; 0: none yet.
     var lookedAt = 0
+    /// The end of what it was told of, while it waits for its turn.
+    var waitsSince: Instant?
 
     /// - Parameter memory: what an earlier run knew.
     init(

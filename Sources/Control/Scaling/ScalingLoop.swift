@@ -8,14 +8,16 @@
 //                                         ScalingHistory, explanation, memory ┘
 //
 // A model to which nothing happens rests: it is left out of up to `restTicks` - 1 ticks, and makes
-// up for them when a request, a change of a replica or the end of its rest comes.
+// up for them when a request, a change of a replica or the end of its rest comes. Where more models
+// are awake than `looksPerTick`, they take turns: one that waits for its turn is later told of all
+// the time that it waited at once. Those with a queue, or whose replicas have changed, come first.
 //
 // It owns no clock, no socket and no thread: `tick` and `wake` take the time, and what it acts on
 // is behind `ScalingFleet`. It alone writes the number of replicas of the groups in its plan.
 //
-// Limits: `ScalingPlan` (variants per model), `ScalingHistory.capacity`, `DecisionLog`. Not done
-// here: deciding (module Autoscaling), choosing whom to stop (Clusters), asking the workers
-// (`ControlPlane`).
+// Limits: `looksPerTick`, `ScalingPlan` (variants per model), `ScalingHistory.capacity`,
+// `DecisionLog`. Not done here: deciding (module Autoscaling), choosing whom to stop (Clusters),
+// asking the workers (`ControlPlane`).
 
 import Autoscaling
 import Clusters
@@ -54,6 +56,12 @@ package final class ScalingLoop {
     /// Models that rest are looked at so often.
     package static let restTicks = 8
     private let restTicks: Int
+    /// Models that are looked at in one tick, but for those that share a budget, which are decided
+    /// about together.
+    package static let looksPerTick = 1_500
+    private let looksPerTick: Int
+    /// Where the turn is.
+    private var turn = 0
 
     package private(set) var plan = ScalingPlan()
     package private(set) var history = ScalingHistory()
@@ -64,6 +72,8 @@ package final class ScalingLoop {
     private var ticks = 0
     /// The last ticks, oldest first: what a model that rested catches up on.
     private var recent: [ScaledModel.Tick] = []
+    /// Whose replicas have changed since they were looked at.
+    private var hasChanged: [Bool] = []
     /// Models that were decided about since the start.
     package private(set) var looks: UInt64 = 0
     private var ledger = LoadLedger()
@@ -82,12 +92,16 @@ package final class ScalingLoop {
     /// - Parameters:
     ///   - fleet: lives longer than the loop.
     ///   - restTicks: 1 looks at every model at every tick.
+    ///   - looksPerTick: of models that are awake.
     package init(
         fleet: any ScalingFleet,
         logger: Logger,
-        restTicks: Int = ScalingLoop.restTicks
+        restTicks: Int = ScalingLoop.restTicks,
+        looksPerTick: Int = ScalingLoop.looksPerTick
     ) {
         precondition(restTicks > 0, "a rest of \(restTicks) ticks")
+        precondition(looksPerTick > 0, "\(looksPerTick) looks per tick")
+        self.looksPerTick = looksPerTick
         self.restTicks = restTicks
         self.fleet = fleet
         self.logger = logger
@@ -111,6 +125,7 @@ package final class ScalingLoop {
             return known
         }
         self.restsUntil = Array(repeating: 0, count: plan.models.count)
+        self.hasChanged = Array(repeating: false, count: plan.models.count)
         self.plan = plan
         self.ledger.follow(
             plan.models.map { ($0.name, ObjectiveLimits($0.setup.objectives)) }
@@ -135,7 +150,9 @@ package final class ScalingLoop {
 
     package func note(_ change: ReplicaChange, at now: Instant) {
         self.replicas.note(change, at: now)
-        if let index = self.plan.index(ofGroup: change.id.group) { self.restsUntil[index] = 0 }
+        guard let index = self.plan.index(ofGroup: change.id.group) else { return }
+        self.restsUntil[index] = 0
+        self.hasChanged[index] = true
     }
 
     // MARK: The tick
@@ -153,17 +170,14 @@ package final class ScalingLoop {
         self.tickedAt = now
         self.ticks += 1
         self.sources?.refresh()
-        let isWhole = isGatewayHeard && missing == 0
-        var awake: [Int] = []
-        awake.reserveCapacity(self.models.count)
-        for index in self.models.indices {
-            if isWhole, self.restsUntil[index] > self.ticks, !self.ledger.isTouched(index) {
-                continue
-            }
+        let awake = self.awake(isWhole: isGatewayHeard && missing == 0, since: seconds, at: now)
+        for index in awake {
             self.catchUp(index)
-            awake.append(index)
+            let waited = self.models[index].waitsSince.map { now.seconds(since: $0) }
+            self.models[index].waitsSince = nil
+            self.hasChanged[index] = false
             let observed = ScaledModel.Observed(
-                seconds: seconds,
+                seconds: max(seconds, waited ?? 0),
                 missing: missing,
                 isGatewayHeard: isGatewayHeard,
                 now: now
@@ -175,6 +189,74 @@ package final class ScalingLoop {
         self.looks += UInt64(awake.count)
         self.decide(awake, wallClock, at: now)
         self.layToRest(awake, wallClock, at: now)
+    }
+
+    /// Those to look at now: all that do not rest, or those of them whose turn it is.
+    private func awake(isWhole: Bool, since seconds: Double, at now: Instant) -> [Int] {
+        var awake: [Int] = []
+        awake.reserveCapacity(self.models.count)
+        for index in self.models.indices {
+            let rests = isWhole && self.restsUntil[index] > self.ticks
+            if !rests || self.ledger.isTouched(index) { awake.append(index) }
+        }
+        if awake.count <= self.looksPerTick { return awake }
+        var choice = Turns(count: self.models.count, left: self.looksPerTick)
+        // In a budget a model that is not asked would lose its part to the others.
+        for index in awake where self.models[index].plan.budget != nil {
+            choice.isChosen[index] = true
+        }
+        // Half of the looks go round, so that nobody waits for ever behind those in need.
+        self.turn = choice.take(awake, from: self.turn, self.looksPerTick / 2) { _ in true }
+        _ = choice.take(awake, from: self.turn, choice.left) { index in
+            self.hasChanged[index] || self.ledger.hasQueue(index)
+        }
+        self.turn = choice.take(awake, from: self.turn, choice.left) { _ in true }
+        for index in awake where !choice.isChosen[index] {
+            self.putOff(index, since: seconds, at: now)
+        }
+        return awake.filter { choice.isChosen[$0] }
+    }
+
+    /// Who is looked at in a tick with too many to look at.
+    private struct Turns {
+        var isChosen: [Bool]
+        private(set) var left: Int
+
+        init(count: Int, left: Int) {
+            self.isChosen = Array(repeating: false, count: count)
+            self.left = left
+        }
+
+        /// Chooses up to `count` of those that fit, from the place `turn` on; the place after the
+        /// last one chosen.
+        mutating func take(
+            _ awake: [Int],
+            from turn: Int,
+            _ count: Int,
+            _ fits: (Int) -> Bool
+        ) -> Int {
+            let first = awake.firstIndex { $0 >= turn } ?? 0
+            var next = turn
+            let end = self.left - count
+            for step in awake.indices {
+                if self.left <= end { break }
+                let index = awake[(first + step) % awake.count]
+                if self.isChosen[index] || !fits(index) { continue }
+                self.isChosen[index] = true
+                self.left -= 1
+                next = index + 1
+            }
+            return next
+        }
+    }
+
+    /// Not now: what happens to it is told at its turn, with all the time since now.
+    private func putOff(_ index: Int, since seconds: Double, at now: Instant) {
+        if self.models[index].waitsSince == nil {
+            self.catchUp(index)
+            self.models[index].waitsSince = now.advanced(byNanoseconds: -Int64(seconds * 1e9))
+        }
+        self.models[index].lookedAt = self.ticks
     }
 
     /// Makes up for the ticks in which a model rested.

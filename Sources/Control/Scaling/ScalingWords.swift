@@ -86,7 +86,8 @@ package enum ScalingReason: String, Sendable, CaseIterable {
         switch reason {
         case .perReplica(let kind, _, _), .utilization(let kind, _, _, _): self.init(kind)
         case .queueWait: self = .queueWait
-        case .objective, .objectiveLearning, .objectiveOutOfReach, .mix: self = .objective
+        case .objective, .objectiveStanding, .objectiveLearning, .objectiveOutOfReach, .mix:
+            self = .objective
         case .schedule, .scheduleOff: self = .schedule
         case .unknown: self = .unknown
         case .requestWaiting: self = .request

@@ -4,6 +4,7 @@ import Configuration
 import Core
 import EventLoop
 import Logging
+import Proxy
 import Scraping
 import Signals
 
@@ -12,6 +13,8 @@ import Signals
 /// Asked are those alone that a policy needs: model servers where a target is about the KV cache or
 /// the GPUs or requests go by prefix (then the fullness of a cache decides who is stopped), the
 /// exporters named where a target is about the GPUs, Prometheus where one is a query.
+/// What a replica says of its load beside its answers (ORCA) stands in where its metrics are not
+/// asked for or not there, as long as it is no older than a reading may be.
 /// Readings that are not there are unknown; what fails is told once in the log.
 final class ScrapedSources: ScalingSources {
     /// The name of a replica's further port for metrics, where they are not beside the model.
@@ -25,9 +28,20 @@ final class ScrapedSources: ScalingSources {
     private var exporters: [String: [String]] = [:]
     private var queries: [QueryTarget] = []
     private var targets = MetricTargets()
+    private let board: () -> LoadReportBoard?
+    /// Reports by replica, and how many had been written when they were read.
+    private var reports: [String: (report: LoadReport, at: Instant)] = [:]
+    private var reportsRead: UInt64 = 0
 
-    init(loop: EventLoop, fleet: any ScalingFleet, logger: Logger) {
+    /// - Parameter board: what replicas say beside their answers.
+    init(
+        loop: EventLoop,
+        fleet: any ScalingFleet,
+        board: @escaping () -> LoadReportBoard?,
+        logger: Logger
+    ) {
         self.fleet = fleet
+        self.board = board
         self.sources = MetricSources(loop: loop, seed: EventLoop.readClock().nanoseconds)
         self.sources.onChange = { change in
             if let problem = change.problem {
@@ -67,6 +81,7 @@ final class ScrapedSources: ScalingSources {
     }
 
     func refresh() {
+        self.readReports()
         var targets = MetricTargets(queries: self.queries)
         for group in self.groups {
             for replica in self.fleet.group(group)?.replicas ?? [] where replica.state == .ready {
@@ -78,6 +93,18 @@ final class ScrapedSources: ScalingSources {
         if targets == self.targets { return }
         self.targets = targets
         self.sources.update(targets: targets)
+    }
+
+    private func readReports() {
+        guard let board = self.board(), board.count != self.reportsRead else { return }
+        self.reportsRead = board.count
+        let all = board.latest(
+            notOlderThan: ServerSample.ageSecondsMax,
+            at: self.sources.loop.now
+        )
+        self.reports = all.compactMapValues { entry in
+            LoadReport(String(decoding: entry.text, as: UTF8.self)).map { ($0, entry.at) }
+        }
     }
 
     private static func target(_ replica: ReplicaStatus) -> ServerTarget? {
@@ -107,9 +134,11 @@ final class ScrapedSources: ScalingSources {
     // MARK: Readings
 
     func servers(ofGroup group: String, at now: Instant) -> [ServerSample] {
-        if self.targets.servers.isEmpty { return [] }
-        return self.readings(group, at: now).compactMap { reading in
-            guard let metrics = reading.metrics else { return nil }
+        if self.targets.servers.isEmpty && self.reports.isEmpty { return [] }
+        return (self.fleet.group(group)?.replicas ?? []).compactMap { replica in
+            let id = replica.id.description
+            guard let reading = self.sources.server(id, at: now), let metrics = reading.metrics
+            else { return self.reported(id, at: now) }
             return ServerSample(
                 running: metrics.running,
                 waiting: metrics.waiting,
@@ -118,6 +147,17 @@ final class ScrapedSources: ScalingSources {
                 promptTokensTotal: metrics.promptTokensTotal,
                 generatedTokensTotal: metrics.generatedTokensTotal,
                 ageSeconds: reading.ageSeconds
+            )
+        }
+    }
+
+    private func reported(_ replica: String, at now: Instant) -> ServerSample? {
+        self.reports[replica].map { report, at in
+            ServerSample(
+                running: report.running,
+                waiting: report.waiting,
+                kvCacheUse: report.kvCacheUse,
+                ageSeconds: max(0, now.seconds(since: at))
             )
         }
     }

@@ -35,6 +35,28 @@ package struct Clairvoyant: Sendable {
         return best
     }
 
+    /// What is attained by somebody who sees every need as it arises, asks for it at that moment,
+    /// and never lets go: the most that anybody attains who does not have replicas ready for more
+    /// than was ever needed. A first burst cannot be met on time, whatever is done about it later.
+    package static func withoutForesight(_ setups: [WorldSetup]) -> [WorldResult] {
+        setups.map { setup in
+            let world = self.calm(setup)
+            let slot = self.slot(setup)
+            let policies: [any ReplicaPolicy] = world.models.map { model in
+                let demand = DemandSeries(model, duration: setup.duration, slot: slot)
+                let capacity = Double(model.concurrency ?? 16) * (self.shares.last ?? 1)
+                var highest = model.replicasAtStart
+                let counts = demand.concurrency.map { load in
+                    highest = max(highest, Int((load / capacity).rounded(.up)))
+                    return UInt16(clamping: min(highest, model.replicasMax))
+                }
+                let plan = CapacityOptimum.Plan(counts: counts, cost: 0, starts: 0)
+                return PlayedPlan(plan, slot: slot, lead: 0)
+            }
+            return World(world, controller: PerModelController(policies)).run()
+        }
+    }
+
     /// The cost of the hard form: every slot's demand covered, in GPU-seconds.
     package static func hard(_ setup: WorldSetup) -> Double {
         let slot = self.slot(setup)

@@ -7,6 +7,7 @@ package struct WeirController: WorldController {
     private var autoscalers: [ModelAutoscaler]
     private let allocator: BudgetAllocator?
     private let priorities: [Int]
+    private let weights: [Int]
     private let gpus: [Int]
     private let slots: [Double?]
     private let epoch: Int64
@@ -34,6 +35,7 @@ package struct WeirController: WorldController {
         self.epoch = epoch
         self.allocator = setup.budget.map { BudgetAllocator(total: $0) }
         self.priorities = setup.models.map(\.priority)
+        self.weights = setup.models.map(\.weight)
         self.gpus = setup.models.map(\.gpusPerReplica)
         self.slots = setup.models.map { $0.concurrency.map(Double.init) }
         self.decisions = setup.models.map { _ in nil }
@@ -79,7 +81,8 @@ package struct WeirController: WorldController {
                     wanted: proposal.first?.wanted ?? 0,
                     held: seen.supply,
                     draining: seen.draining,
-                    priority: self.priorities[index]
+                    priority: self.priorities[index],
+                    weight: self.weights[index]
                 )
             )
         }

@@ -72,6 +72,8 @@ package struct SimulatedModel: Sendable {
     package var drainDeadline = 300.0
     /// A higher one is served first where a budget is short.
     package var priority = 0
+    /// Of a budget's remainder.
+    package var weight = 1
     package var faults = ReplicaFaults()
 
     package init(name: String, requests: RequestStream) {
