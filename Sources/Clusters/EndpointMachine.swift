@@ -1,35 +1,27 @@
 import Core
 
-/// Watches one fixed address: when to look its name up, when to probe it, whether it is ready.
+/// What is known of a fixed address: where it is, whether it is ready, whether it is leaving.
 ///
 /// ```
 /// watching ──drain──▶ draining ──drained, deadline──▶ gone
 ///     ▲──takeBack────────┘
 /// ```
 ///
-/// Within `watching` and `draining` it is looked up again every `lookupPeriod`, because names move;
-/// a new address starts anew. A failed lookup leaves the address there is.
+/// It neither looks names up nor probes: very many endpoints may have the same name and address, so
+/// that is done once for all of them (`NameWatch`, `HealthWatch`), and each is told what changed. A
+/// failed lookup leaves the address there is; a new address starts anew.
 package struct EndpointMachine: Sendable, Equatable {
-    package static let lookupPeriod = Duration.seconds(30)
-    /// After a failed lookup.
-    package static let lookupRetry = Duration.seconds(2)
-
     package enum Event: Sendable, Equatable {
+        /// It was made, or its deadline has passed.
         case tick
         /// The numeric address of the name.
         case resolved(String)
         case notResolved(String)
-        case probed(ProbeResult)
+        case health(HealthVerdict)
         case drain
         case drained
         case takeBack
         case kill
-    }
-
-    package enum Action: Sendable, Equatable {
-        case resolve
-        case probe
-        case cancelProbe
     }
 
     package enum Phase: Sendable, Equatable {
@@ -46,13 +38,8 @@ package struct EndpointMachine: Sendable, Equatable {
     package private(set) var since: Instant
     package private(set) var message = ""
     package private(set) var host: String?
-    private let isNumeric: Bool
-    private var tally = ProbeTally()
+    private var isHealthy = false
     private var wasReady = false
-    private var probeAt: Instant
-    private var isProbing = false
-    private var resolveAt: Instant
-    private var isResolving = false
 
     /// - Parameter numericHost: the address, where no name has to be looked up.
     package init(
@@ -62,100 +49,53 @@ package struct EndpointMachine: Sendable, Equatable {
         now: Instant
     ) {
         self.host = numericHost
-        self.isNumeric = numericHost != nil
         self.readiness = readiness
         self.drainDeadline = drainDeadline
         self.since = now
-        self.probeAt = now
-        self.resolveAt = now
     }
 
     package var isGone: Bool { self.phase == .gone }
 
     package var deadline: Instant? {
-        let probe = self.isProbing || self.host == nil || self.readiness == nil ? nil : self.probeAt
-        let resolve = self.isNumeric || self.isResolving ? nil : self.resolveAt
-        switch self.phase {
-        case .watching: return [probe, resolve].compactMap(\.self).min()
-        case .draining(let until): return [probe, resolve, until].compactMap(\.self).min()
-        case .gone: return nil
-        }
+        if case .draining(let until) = self.phase { until } else { nil }
     }
 
-    package mutating func handle(_ event: Event, now: Instant) -> [Action] {
-        if self.phase == .gone { return [] }
-        let actions = self.transition(event, now)
+    package mutating func handle(_ event: Event, now: Instant) {
+        if self.phase == .gone { return }
+        self.transition(event, now)
+        if self.readiness == nil, self.host != nil { self.wasReady = true }
         let state = self.currentState
         if state != self.state {
             self.state = state
             self.since = now
         }
-        return actions
     }
 
     // MARK: Transitions
 
-    private mutating func transition(_ event: Event, _ now: Instant) -> [Action] {
+    private mutating func transition(_ event: Event, _ now: Instant) {
         switch event {
-        case .tick: return self.tick(now)
-        case .resolved(let host): return self.resolved(host, now)
+        case .tick:
+            if case .draining(let until) = self.phase, now >= until { self.phase = .gone }
+        case .resolved(let host):
+            if host == self.host { return }
+            self.host = host
+            self.message = ""
+            self.isHealthy = false
         case .notResolved(let reason):
-            self.isResolving = false
-            self.resolveAt = now + Self.lookupRetry
             if self.host == nil { self.message = reason }
-        case .probed(let result): self.probed(result, now)
+        case .health(let verdict):
+            self.isHealthy = verdict.isReady
+            self.message = verdict.isReady ? "" : verdict.failure ?? ""
+            if verdict.isReady { self.wasReady = true }
         case .drain:
-            if !self.wasReady { return self.end() }
-            guard case .watching = self.phase else { return [] }
-            self.phase = .draining(until: now + self.drainDeadline)
+            guard case .watching = self.phase else { return }
+            self.phase = self.wasReady ? .draining(until: now + self.drainDeadline) : .gone
         case .drained:
-            if case .draining = self.phase { return self.end() }
+            if case .draining = self.phase { self.phase = .gone }
         case .takeBack: self.phase = .watching
-        case .kill: return self.end()
+        case .kill: self.phase = .gone
         }
-        return []
-    }
-
-    private mutating func tick(_ now: Instant) -> [Action] {
-        if case .draining(let until) = self.phase, now >= until { return self.end() }
-        var actions: [Action] = []
-        if !self.isNumeric, !self.isResolving, now >= self.resolveAt {
-            self.isResolving = true
-            actions.append(.resolve)
-        }
-        if self.readiness == nil, self.host != nil { self.wasReady = true }
-        if self.readiness != nil, self.host != nil, !self.isProbing, now >= self.probeAt {
-            self.isProbing = true
-            actions.append(.probe)
-        }
-        return actions
-    }
-
-    private mutating func resolved(_ host: String, _ now: Instant) -> [Action] {
-        self.isResolving = false
-        self.resolveAt = now + Self.lookupPeriod
-        if host == self.host { return [] }
-        self.host = host
-        self.message = ""
-        self.tally = ProbeTally()
-        self.wasReady = self.wasReady || self.readiness == nil
-        self.probeAt = now
-        defer { self.isProbing = false }
-        return self.isProbing ? [.cancelProbe] : []
-    }
-
-    private mutating func probed(_ result: ProbeResult, _ now: Instant) {
-        guard self.isProbing, let readiness = self.readiness else { return }
-        self.isProbing = false
-        self.probeAt = now + readiness.period
-        self.tally.note(result, by: readiness)
-        self.message = self.tally.isReady ? "" : self.tally.lastFailure ?? ""
-        if self.tally.isReady { self.wasReady = true }
-    }
-
-    private mutating func end() -> [Action] {
-        self.phase = .gone
-        return [.cancelProbe]
     }
 
     private var currentState: ReplicaState {
@@ -167,6 +107,103 @@ package struct EndpointMachine: Sendable, Equatable {
     }
 
     private var isReady: Bool {
-        self.host != nil && (self.readiness == nil || self.tally.isReady)
+        self.host != nil && (self.readiness == nil || self.isHealthy)
+    }
+}
+
+/// What the probes of an address come to.
+package struct HealthVerdict: Sendable, Equatable {
+    package var isReady: Bool
+    /// Why the last probe failed, if it did.
+    package var failure: String?
+}
+
+/// Probes one address: when, and what the answers come to. The second probe comes after a part of
+/// the period that differs from address to address, so that very many addresses that were made
+/// known at once are not all asked at the same moment ever after.
+package struct HealthWatch: Sendable, Equatable {
+    package let readiness: ReadinessSpec
+    package private(set) var dueAt: Instant
+    /// Nil before the first answer.
+    package private(set) var verdict: HealthVerdict?
+    package private(set) var tally: ProbeTally
+    private var isProbing = false
+    /// Of the period, 0 to 1; nil once the probes are spread.
+    private var firstPart: Double?
+
+    /// - Parameters:
+    ///   - tally: what earlier probes, asked in another way, came to.
+    ///   - phase: any number, different for different addresses.
+    package init(_ readiness: ReadinessSpec, tally: ProbeTally, phase: UInt64, now: Instant) {
+        self.readiness = readiness
+        self.tally = tally
+        self.dueAt = now
+        self.firstPart = 0.5 + 0.5 * Double(phase >> 11) * 0x1p-53
+    }
+
+    /// When `begin` is to be called; nil while a probe is under way.
+    package var deadline: Instant? { self.isProbing ? nil : self.dueAt }
+
+    /// Whether to probe now.
+    package mutating func begin(now: Instant) -> Bool {
+        guard !self.isProbing, now >= self.dueAt else { return false }
+        self.isProbing = true
+        return true
+    }
+
+    /// Takes an answer in. True where it says something new.
+    package mutating func note(_ result: ProbeResult, now: Instant) -> Bool {
+        self.isProbing = false
+        self.dueAt = now + self.readiness.period * (self.firstPart.take() ?? 1)
+        self.tally.note(result, by: self.readiness)
+        let isReady = self.tally.isReady
+        let failure = isReady ? nil : self.tally.lastFailure
+        let verdict = HealthVerdict(isReady: isReady, failure: failure)
+        defer { self.verdict = verdict }
+        return verdict != self.verdict
+    }
+}
+
+/// Looks one name up, again and again, because names move.
+package struct NameWatch: Sendable, Equatable {
+    package static let period = Duration.seconds(30)
+    /// After a failure.
+    package static let retryPeriod = Duration.seconds(2)
+
+    /// The last address, or why there has never been one; nil before the first answer.
+    package private(set) var answer: NameResolver.Answer?
+    private var dueAt: Instant
+    private var isAsking = false
+
+    package init(now: Instant) {
+        self.dueAt = now
+    }
+
+    /// When `begin` is to be called; nil while it is being looked up.
+    package var deadline: Instant? { self.isAsking ? nil : self.dueAt }
+
+    /// Whether to look it up now.
+    package mutating func begin(now: Instant) -> Bool {
+        guard !self.isAsking, now >= self.dueAt else { return false }
+        self.isAsking = true
+        return true
+    }
+
+    /// Takes an answer in. True where it says something new.
+    package mutating func note(_ answer: NameResolver.Answer, now: Instant) -> Bool {
+        self.isAsking = false
+        let isNew: Bool
+        switch answer {
+        case .address:
+            self.dueAt = now + Self.period
+            isNew = answer != self.answer
+        case .failure:
+            self.dueAt = now + Self.retryPeriod
+            // What has been found once is kept.
+            if case .address = self.answer { return false }
+            isNew = answer != self.answer
+        }
+        self.answer = answer
+        return isNew
     }
 }

@@ -56,12 +56,17 @@ package final class StaticCluster: Cluster {
     package var inFlight: (ReplicaID) -> Int = { _ in 0 }
     package var cacheValue: (ReplicaID) -> Double = { _ in 0 }
 
+    private typealias Checks = HealthChecks<Endpoint>
+    private typealias Lookups = NameLookups<Endpoint>
+
     private final class Endpoint {
         let id: ReplicaID
         let address: ReplicaAddress
         var machine: EndpointMachine
-        /// The probe whose answer it waits for.
-        var probe: SharedProbe?
+        /// Nil for a numeric address.
+        var lookup: Lookups.Lookup?
+        var check: Checks.Check?
+        /// While it is drained.
         var timer: LoopTimer?
         var reported: ReplicaStatus?
 
@@ -74,6 +79,14 @@ package final class StaticCluster: Cluster {
         /// The numeric address and the port, once there is one.
         var target: ReplicaAddress? {
             self.machine.host.map { ReplicaAddress(host: $0, port: self.address.port) }
+        }
+
+        /// What is to be probed; nil where nothing is.
+        var wanted: Checks.Key? {
+            guard !self.machine.isGone, let readiness = self.machine.readiness,
+                let target = self.target
+            else { return nil }
+            return Checks.Key(target: target, readiness: readiness)
         }
 
         var status: ReplicaStatus {
@@ -89,21 +102,6 @@ package final class StaticCluster: Cluster {
         }
     }
 
-    /// One question to one address for all endpoints there: thousands of models may be served by
-    /// the same few servers, and each of them is asked once.
-    private final class SharedProbe {
-        struct Key: Hashable {
-            var target: ReplicaAddress
-            var readiness: ReadinessSpec
-        }
-
-        let key: Key
-        var probe: ReadinessProbe?
-        var waiting: [ObjectIdentifier: Endpoint] = [:]
-
-        init(_ key: Key) { self.key = key }
-    }
-
     private final class Group {
         var spec: FixedGroupSpec
         var isRemoved = false
@@ -113,10 +111,9 @@ package final class StaticCluster: Cluster {
     }
 
     private let loop: EventLoop
-    private let resolver: NameResolver
+    private let checks: Checks
+    private let lookups: Lookups
     private var groupsByName: [String: Group] = [:]
-    /// Those under way.
-    private var probes: [SharedProbe.Key: SharedProbe] = [:]
     /// Names of groups that go as soon as they have no endpoints.
     private var removed: Set<String> = []
     private var nextSerial: UInt64 = 1
@@ -129,7 +126,16 @@ package final class StaticCluster: Cluster {
 
     package init(loop: EventLoop) {
         self.loop = loop
-        self.resolver = NameResolver(loop: loop)
+        self.checks = Checks(loop: loop)
+        self.lookups = Lookups(loop: loop)
+        self.checks.tell = { [unowned self] endpoints, verdict in
+            for endpoint in endpoints { self.step(endpoint, .health(verdict)) }
+            self.deliver()
+        }
+        self.lookups.tell = { [unowned self] endpoints, answer in
+            for endpoint in endpoints { self.take(answer, endpoint) }
+            self.deliver()
+        }
     }
 
     // MARK: Cluster
@@ -250,7 +256,9 @@ package final class StaticCluster: Cluster {
         )
         self.nextSerial += 1
         group.endpoints.append(endpoint)
+        if !isNumeric { endpoint.lookup = self.lookups.join(endpoint, address.host) }
         self.step(endpoint, .tick)
+        if let answer = endpoint.lookup?.answer { self.take(answer, endpoint) }
     }
 
     private func endpoint(_ id: ReplicaID) -> Endpoint? {
@@ -262,9 +270,17 @@ package final class StaticCluster: Cluster {
         self.deliver()
     }
 
+    private func take(_ answer: NameResolver.Answer, _ endpoint: Endpoint) {
+        switch answer {
+        case .address(let host): self.step(endpoint, .resolved(host))
+        case .failure(let reason): self.step(endpoint, .notResolved(reason))
+        }
+    }
+
     private func step(_ endpoint: Endpoint, _ event: EndpointMachine.Event) {
         let now = self.loop.refreshNow()
-        for action in endpoint.machine.handle(event, now: now) { self.perform(action, endpoint) }
+        endpoint.machine.handle(event, now: now)
+        self.watch(endpoint, now)
         endpoint.timer?.cancel()
         endpoint.timer = endpoint.machine.deadline.map { deadline in
             self.loop.schedule(after: (deadline - now) + .microseconds(1)) {
@@ -277,60 +293,20 @@ package final class StaticCluster: Cluster {
         self.note(endpoint)
     }
 
-    private func perform(_ action: EndpointMachine.Action, _ endpoint: Endpoint) {
-        switch action {
-        case .resolve:
-            self.resolver.resolve(endpoint.address.host) { [weak self, weak endpoint] answer in
-                guard let self, let endpoint else { return }
-                switch answer {
-                case .address(let host): self.step(endpoint, .resolved(host))
-                case .failure(let reason): self.step(endpoint, .notResolved(reason))
-                }
-                self.deliver()
-            }
-        case .probe:
-            guard let target = endpoint.target, let readiness = endpoint.machine.readiness
-            else { preconditionFailure("nothing to probe at \(endpoint.address)") }
-            self.ask(SharedProbe.Key(target: target, readiness: readiness), for: endpoint)
-        case .cancelProbe:
-            self.leaveProbe(endpoint)
+    /// Has probed what is to be probed by now, and looked up what still matters.
+    private func watch(_ endpoint: Endpoint, _ now: Instant) {
+        if endpoint.machine.isGone, let lookup = endpoint.lookup.take() {
+            self.lookups.leave(endpoint, lookup)
         }
-    }
-
-    /// Joins the probe of the address that is under way, or starts one.
-    private func ask(_ key: SharedProbe.Key, for endpoint: Endpoint) {
-        let shared = self.probes[key] ?? SharedProbe(key)
-        shared.waiting[ObjectIdentifier(endpoint)] = endpoint
-        endpoint.probe = shared
-        if shared.probe != nil { return }
-        self.probes[key] = shared
-        let probe = ReadinessProbe(key.target, spec: key.readiness) { [weak self, weak shared] in
-            guard let shared else { return }
-            guard let self else { return shared.waiting = [:] }
-            self.answered(shared, $0)
+        let wanted = endpoint.wanted
+        let former = endpoint.check
+        if former?.key == wanted { return }
+        endpoint.check = wanted.map { self.checks.join(endpoint, $0, after: former) }
+        if let former { self.checks.leave(endpoint, former) }
+        if let verdict = endpoint.check?.verdict {
+            // Others have asked there before.
+            endpoint.machine.handle(.health(verdict), now: now)
         }
-        shared.probe = probe
-        probe.start(on: self.loop)
-    }
-
-    private func answered(_ shared: SharedProbe, _ result: ProbeResult) {
-        self.probes[shared.key] = nil
-        let waiting = shared.waiting.values
-        shared.waiting = [:]
-        for endpoint in waiting where endpoint.probe === shared {
-            endpoint.probe = nil
-            self.step(endpoint, .probed(result))
-        }
-        self.deliver()
-    }
-
-    private func leaveProbe(_ endpoint: Endpoint) {
-        guard let shared = endpoint.probe else { return }
-        endpoint.probe = nil
-        shared.waiting[ObjectIdentifier(endpoint)] = nil
-        guard shared.waiting.isEmpty, self.probes[shared.key] === shared else { return }
-        self.probes[shared.key] = nil
-        shared.probe?.cancel()
     }
 
     private func note(_ endpoint: Endpoint) {

@@ -55,6 +55,8 @@ package final class ControlPlane {
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
+    /// Replicas that are drained; the others need not be looked at.
+    private var draining: Set<ReplicaID> = []
     private var shutDownTimer: LoopTimer?
     /// On a gateway of a cluster: a request waits, and another process decides.
     package var onWake: ((_ model: String, _ variant: String?) -> Void)?
@@ -309,10 +311,14 @@ package final class ControlPlane {
                     "reason": "\(status.message)",
                 ]
             )
-            if status.state == .draining { self.watchDrains() }
+            if status.state == .draining {
+                self.draining.insert(status.id)
+                self.watchDrains()
+            }
             self.countColdStart(status)
         case .removed(let id):
             self.countedStarts[id] = nil
+            self.draining.remove(id)
             self.logger.info("replica", metadata: ["replica": "\(id)", "state": "removed"])
         }
         self.publishSoon()
@@ -365,16 +371,19 @@ package final class ControlPlane {
     private func checkDrains() {
         guard let builder = self.builder, let gateway = self.gateway else { return }
         let current = !self.isPublishScheduled && gateway.acknowledgedGeneration == self.generation
-        var draining = 0
-        for status in self.groups.flatMap(\.replicas) where status.state == .draining {
-            draining += 1
-            guard current, builder.requestsDraining(status.id.description) == 0 else { continue }
-            self.processes?.drained(status.id)
-            self.endpoints.drained(status.id)
-            self.pods?.drained(status.id)
+        for id in self.draining {
+            guard self.status(of: id)?.state == .draining else {
+                // Taken back.
+                self.draining.remove(id)
+                continue
+            }
+            guard current, builder.requestsDraining(id.description) == 0 else { continue }
+            self.processes?.drained(id)
+            self.endpoints.drained(id)
+            self.pods?.drained(id)
         }
         builder.acknowledged(gateway.acknowledgedGeneration)
-        if draining == 0 {
+        if self.draining.isEmpty {
             self.drainTimer?.cancel()
             self.drainTimer = nil
         }

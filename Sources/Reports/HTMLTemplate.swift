@@ -273,6 +273,15 @@ enum HTMLTemplate {
           element("div", place("notes"), {class: "banner"}, "Invalid: " + data.invalid);
         }
         if (data.search) element("div", place("notes"), {class: "search"}, data.search);
+        // As many in each row as in the others, as far as that goes.
+        function layTiles() {
+          const most = Math.max(1, Math.floor((place("tiles").clientWidth + 12) / 162));
+          const rows = Math.ceil(data.tiles.length / most);
+          place("tiles").style.gridTemplateColumns =
+            `repeat(${Math.ceil(data.tiles.length / rows)}, 1fr)`;
+        }
+        layTiles();
+        addEventListener("resize", layTiles);
         for (const tile of data.tiles) {
           const box = element("div", place("tiles"), {class: "tile"});
           element("span", box, {class: "dim"}, tile.name);

@@ -246,9 +246,13 @@ struct LoadFlags: ParsableArguments {
     func words(_ plan: LoadPlan) -> String {
         switch plan.pattern {
         case .closed(let connections): "\(connections) connections, closed loop"
-        case .rate(_, let pattern): "\(self.rate ?? "varied") requests/s, \(pattern) arrivals"
+        case .rate(_, let pattern): Self.words(rate: self.rate ?? "varied", pattern)
         case .trace: "trace"
         }
+    }
+
+    static func words(rate: String, _ pattern: ArrivalPattern) -> String {
+        "\(rate) requests/s, \(pattern) arrivals"
     }
 }
 

@@ -48,8 +48,8 @@ final class LoadSession {
             tolerance: flags.goodputTolerance / 100,
             probesMax: flags.goodputProbes
         )
-        var best: RunSummary?
-        var last: RunSummary?
+        var best: (summary: RunSummary, rate: Double)?
+        var last: (summary: RunSummary, rate: Double)?
         while case .probe(let rate) = search.next {
             plan.pattern = .rate(RateProfile(rate: rate, duration: profile.duration), pattern)
             let summary = try self.run(plan, label: "\(DecimalText.figures(rate))/s  ")
@@ -62,17 +62,20 @@ final class LoadSession {
             )
             search.add(probe)
             self.note(Self.words(probe, target: search.target))
-            if probe.isValid && probe.attainment >= search.target { best = summary }
-            last = summary
+            last = (summary, rate)
+            if probe.isValid && probe.attainment >= search.target { best = last }
             if summary.wasInterrupted { break }
         }
         context.probes = search.probes
         context.searchResult = Self.words(search)
         context.searchFailed = best == nil
         self.note(Self.words(search))
-        guard let summary = best ?? last else {
+        guard let (summary, rate) = best ?? last else {
             throw RuntimeError(description: "the search made no run")
         }
+        // What is reported is the run at this rate, not at that where the search began.
+        context.requestRate = rate
+        context.load = LoadFlags.words(rate: DecimalText.figures(rate), pattern)
         return summary
     }
 

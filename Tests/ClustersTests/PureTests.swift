@@ -351,59 +351,159 @@ struct EndpointMachineTests {
         )
     }
 
-    @Test func probesANumericAddressAtOnceAndNeverLooksItUp() {
+    private let good = HealthVerdict(isReady: true, failure: nil)
+
+    @Test func isReadyAsSoonAsItsAddressIs() {
         var machine = machine(host: "127.0.0.1")
-        #expect(machine.handle(.tick, now: self.now) == [.probe])
+        machine.handle(.tick, now: self.now)
         #expect(machine.state == .pending)
-        #expect(machine.handle(.probed(.good), now: self.now).isEmpty)
-        #expect(machine.state == .ready)
-        #expect(machine.deadline == self.now + .milliseconds(200))
+        machine.handle(.health(HealthVerdict(isReady: false, failure: "refused")), now: self.now)
+        #expect(machine.state == .pending && machine.message == "refused")
+        machine.handle(.health(self.good), now: self.now + .seconds(1))
+        #expect(machine.state == .ready && machine.message == "")
+        #expect(machine.since == self.now + .seconds(1))
+        #expect(machine.deadline == nil)
     }
 
-    @Test func looksANameUpFirstAndAgain() {
+    @Test func aNewAddressStartsAnew() {
         var machine = machine(host: nil)
-        #expect(machine.handle(.tick, now: self.now) == [.resolve])
-        #expect(machine.handle(.notResolved("gone fishing"), now: self.now).isEmpty)
-        #expect(machine.message == "gone fishing")
-        #expect(machine.deadline == self.now + EndpointMachine.lookupRetry)
-        let later = self.now + EndpointMachine.lookupRetry
-        #expect(machine.handle(.tick, now: later) == [.resolve])
-        #expect(machine.handle(.resolved("10.0.0.1"), now: later).isEmpty)
-        #expect(machine.handle(.tick, now: later) == [.probe])
-        #expect(machine.handle(.resolved("10.0.0.2"), now: later) == [.cancelProbe])
-        #expect(machine.host == "10.0.0.2" && machine.state == .pending)
+        machine.handle(.notResolved("gone fishing"), now: self.now)
+        #expect(machine.message == "gone fishing" && machine.host == nil)
+        machine.handle(.resolved("10.0.0.1"), now: self.now)
+        #expect(machine.message == "" && machine.state == .pending)
+        machine.handle(.health(self.good), now: self.now)
+        machine.handle(.notResolved("gone fishing"), now: self.now)
+        #expect(machine.state == .ready && machine.host == "10.0.0.1")
+        machine.handle(.resolved("10.0.0.1"), now: self.now)
+        #expect(machine.state == .ready)
+        machine.handle(.resolved("10.0.0.2"), now: self.now)
+        #expect(machine.host == "10.0.0.2" && machine.state == .notReady)
     }
 
     @Test func isReadyUnaskedWithoutAReadinessCheck() {
         var machine = machine(host: "127.0.0.1", probed: false)
-        #expect(machine.handle(.tick, now: self.now).isEmpty)
+        machine.handle(.tick, now: self.now)
         #expect(machine.state == .ready)
         #expect(machine.deadline == nil)
     }
 
     @Test func drainsOnlyWhatWasReady() {
         var fresh = machine(host: "127.0.0.1")
-        #expect(fresh.handle(.drain, now: self.now) == [.cancelProbe])
+        fresh.handle(.drain, now: self.now)
         #expect(fresh.isGone)
         var served = machine(host: "127.0.0.1")
-        for event in [EndpointMachine.Event.tick, .probed(.good), .drain] {
-            _ = served.handle(event, now: self.now)
+        for event in [EndpointMachine.Event.health(self.good), .drain, .drain] {
+            served.handle(event, now: self.now)
         }
         #expect(served.state == .draining)
+        #expect(served.deadline == self.now + .seconds(10))
         var back = served
-        _ = back.handle(.takeBack, now: self.now)
+        back.handle(.takeBack, now: self.now)
         #expect(back.state == .ready)
-        _ = served.handle(.tick, now: self.now + .seconds(10))
+        served.handle(.tick, now: self.now + .seconds(9))
+        #expect(!served.isGone)
+        served.handle(.tick, now: self.now + .seconds(10))
         #expect(served.isGone)
     }
 
     @Test func becomesUnreadyAndSaysWhy() {
         var machine = machine(host: "127.0.0.1")
-        for event in [EndpointMachine.Event.tick, .probed(.good)] {
-            _ = machine.handle(event, now: self.now)
-        }
-        _ = machine.handle(.tick, now: self.now + .seconds(1))
-        _ = machine.handle(.probed(.bad("refused")), now: self.now + .seconds(1))
+        machine.handle(.health(self.good), now: self.now)
+        let bad = HealthVerdict(isReady: false, failure: "refused")
+        machine.handle(.health(bad), now: self.now + .seconds(1))
         #expect(machine.state == .notReady && machine.message == "refused")
+    }
+}
+
+struct HealthWatchTests {
+    private let now = Instant(nanoseconds: 5_000_000_000)
+    private let readiness = ReadinessSpec(path: "/", period: .seconds(2), failureThreshold: 2)
+
+    private func watch(_ tally: ProbeTally = ProbeTally(), phase: UInt64 = 0) -> HealthWatch {
+        HealthWatch(self.readiness, tally: tally, phase: phase, now: self.now)
+    }
+
+    @Test func probesAtOnceAndThenOncePerPeriod() {
+        var watch = watch()
+        let isBegun = watch.begin(now: self.now)
+        #expect(isBegun && watch.deadline == nil)
+        let isBegunAgain = watch.begin(now: self.now + .seconds(9))
+        #expect(!isBegunAgain)
+        _ = watch.note(.good, now: self.now)
+        #expect(watch.deadline == self.now + .seconds(1))
+        let isEarly = watch.begin(now: self.now + .milliseconds(999))
+        #expect(!isEarly)
+        let isDue = watch.begin(now: self.now + .seconds(1))
+        #expect(isDue)
+        _ = watch.note(.good, now: self.now + .seconds(1))
+        #expect(watch.deadline == self.now + .seconds(3))
+    }
+
+    @Test func spreadsAddressesOverHalfAPeriod() {
+        let deadlines = [UInt64.zero, .max / 4, .max / 2, .max].map { phase in
+            var watch = self.watch(phase: phase)
+            _ = watch.note(.good, now: self.now)
+            return watch.deadline.map { ($0 - self.now) / .milliseconds(1) } ?? 0
+        }
+        #expect(deadlines == deadlines.sorted())
+        #expect(deadlines[0] == 1_000 && deadlines[3] <= 2_000)
+        #expect(abs(deadlines[1] - 1_250) < 1 && abs(deadlines[2] - 1_500) < 1)
+    }
+
+    @Test func tellsOnlyWhatIsNew() {
+        var watch = watch()
+        #expect(watch.verdict == nil)
+        let isFirstNew = watch.note(.bad("refused"), now: self.now)
+        #expect(isFirstNew)
+        #expect(watch.verdict == HealthVerdict(isReady: false, failure: "refused"))
+        for (result, isNew) in [
+            (ProbeResult.bad("refused"), false), (.bad("timed out"), true), (.good, true),
+            (.good, false), (.bad("refused"), false), (.good, false), (.bad("refused"), false),
+            (.bad("refused"), true),
+        ] {
+            let seen = watch.note(result, now: self.now)
+            #expect(seen == isNew, "\(result)")
+        }
+        #expect(watch.verdict == HealthVerdict(isReady: false, failure: "refused"))
+    }
+
+    @Test func goesOnFromWhatEarlierProbesSaid() {
+        var first = watch()
+        _ = first.note(.good, now: self.now)
+        var second = watch(first.tally)
+        #expect(second.verdict == nil)
+        let isNew = second.note(.bad("once"), now: self.now)
+        #expect(isNew)
+        #expect(second.verdict == HealthVerdict(isReady: true, failure: nil))
+    }
+}
+
+struct NameWatchTests {
+    private let now = Instant(nanoseconds: 5_000_000_000)
+
+    @Test func asksAgainAndKeepsWhatItFound() {
+        var watch = NameWatch(now: self.now)
+        let isBegun = watch.begin(now: self.now)
+        #expect(isBegun && watch.deadline == nil)
+        let isFirstNew = watch.note(.failure("gone fishing"), now: self.now)
+        #expect(isFirstNew)
+        #expect(watch.deadline == self.now + NameWatch.retryPeriod)
+        let isTooEarly = watch.begin(now: self.now)
+        #expect(!isTooEarly)
+        let isDue = watch.begin(now: self.now + NameWatch.retryPeriod)
+        #expect(isDue)
+        for (answer, isNew) in [
+            (NameResolver.Answer.failure("gone fishing"), false), (.failure("no answer"), true),
+            (.address("10.0.0.1"), true), (.address("10.0.0.1"), false),
+            (.failure("no answer"), false), (.address("10.0.0.2"), true),
+        ] {
+            let seen = watch.note(answer, now: self.now)
+            #expect(seen == isNew, "\(answer)")
+        }
+        #expect(watch.answer == .address("10.0.0.2"))
+        #expect(watch.deadline == self.now + NameWatch.period)
+        _ = watch.note(.failure("no answer"), now: self.now)
+        #expect(watch.answer == .address("10.0.0.2"))
+        #expect(watch.deadline == self.now + NameWatch.retryPeriod)
     }
 }

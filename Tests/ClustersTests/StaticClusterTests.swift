@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import Foundation
+import Synchronization
 import Testing
 
 @testable import Clusters
@@ -8,6 +9,8 @@ import Testing
 /// A listener that answers every connection with the same bytes, on a thread of its own.
 private final class Responder: @unchecked Sendable {
     // @unchecked: set before the thread starts and never changed; the descriptor is a number.
+    /// Connections so far.
+    private let accepted = Atomic<Int>(0)
     let port: UInt16
     private let descriptor: Int32
     private let answer: [UInt8]
@@ -33,6 +36,8 @@ private final class Responder: @unchecked Sendable {
 
     var address: ReplicaAddress { ReplicaAddress(host: "127.0.0.1", port: self.port) }
 
+    var count: Int { self.accepted.load(ordering: .relaxed) }
+
     /// Ends the listening, and with it the thread.
     func stop() { shutdown(self.descriptor, Int32(SHUT_RDWR)) }
 
@@ -40,6 +45,7 @@ private final class Responder: @unchecked Sendable {
         while true {
             let connection = accept(self.descriptor, nil, nil)
             if connection < 0 { break }
+            self.accepted.add(1, ordering: .relaxed)
             var request = [UInt8](repeating: 0, count: 2_048)
             _ = read(connection, &request, request.count)
             _ = send(connection, self.answer, self.answer.count, Int32(MSG_NOSIGNAL))
@@ -170,6 +176,52 @@ struct StaticClusterTests {
         self.cluster.remove(group: "g")
         #expect(self.driver.run { self.cluster.groups.isEmpty })
         for server in servers { server.stop() }
+        self.finish()
+    }
+
+    @Test func asksAnAddressOnceForAllGroupsThere() throws {
+        let server = try Responder(good)
+        let names = (0..<50).map { "g\($0)" }
+        for name in names {
+            var spec = self.spec([server.address])
+            spec.name = name
+            try self.cluster.apply(spec)
+        }
+        func states() -> [ReplicaState] {
+            names.compactMap { self.cluster.group($0)?.replicas.first?.state }
+        }
+        #expect(self.driver.run { states().allSatisfy { $0 == .ready } })
+        let asked = server.count
+        #expect(self.driver.run { server.count >= asked + 10 })
+        // Fifty times as many otherwise; the slack is for those that ended meanwhile.
+        #expect(server.count < asked + 40)
+        // What is known of the address holds for whoever comes later.
+        try self.cluster.apply(self.spec([server.address]))
+        #expect(self.states == [.ready])
+        var changes = 0
+        self.cluster.onChange = { _ in changes += 1 }
+        let before = server.count
+        #expect(self.driver.run { server.count >= before + 3 })
+        #expect(changes == 0)
+        server.stop()
+        #expect(self.driver.run { states().allSatisfy { $0 == .notReady } })
+        #expect(changes >= names.count + 1)
+        self.finish()
+    }
+
+    @Test func asksInTheNewWayWhatItKnew() throws {
+        let server = try Responder(good)
+        try self.cluster.apply(self.spec([server.address]))
+        #expect(self.driver.run { self.states == [.ready] })
+        var states: [ReplicaState] = []
+        self.cluster.onChange = {
+            if case .updated(let status) = $0 { states.append(status.state) }
+        }
+        try self.cluster.apply(self.spec([server.address], path: "/other"))
+        let before = server.count
+        #expect(self.driver.run { server.count >= before + 2 })
+        #expect(self.states == [.ready] && states.isEmpty)
+        server.stop()
         self.finish()
     }
 

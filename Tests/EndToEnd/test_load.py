@@ -158,6 +158,16 @@ def test_a_search_that_finds_nothing_fails(server):
     assert run.returncode == 3, (run.stdout, run.stderr)
 
 
+def test_a_search_reports_the_rate_that_it_found(server, tmp_path):
+    output = tmp_path / "load.json"
+    run = load(server.url, "--api", "chat", "--model", "river", "--find-goodput", "--rate", 20,
+               "--duration", "1s", "--objective", "ttft:60s", "--goodput-probes", 2,
+               "--output", output, *LATE)
+    assert run.returncode == 0, (run.stdout, run.stderr)
+    assert re.search(r"^load +40.0 requests/s, poisson arrivals", run.stdout, re.M), run.stdout
+    assert json.loads(output.read_text())["load"].startswith("40.0 requests/s")
+
+
 def test_a_search_ends_where_the_server_refuses_the_requests(server):
     run = load(server.url, "--api", "chat", "--model", "misspelt", "--find-goodput", "--rate", 20,
                "--duration", "1s", "--objective", "ttft:1s", *LATE)

@@ -114,11 +114,12 @@ struct EngineTests {
     @Test func closedLoopEndsWithItsTime() throws {
         let server = try Server()
         var plan = try server.plan(.closed(connections: 2))
-        plan.duration = 0.2
+        // Long enough for one answer on a machine that has much else to do.
+        plan.duration = 1
         let summary = try LoadRun(plan).run()
         #expect(summary.statistics.succeeded > 0)
         #expect(summary.statistics.succeeded == summary.statistics.total)
-        #expect(summary.records.allSatisfy { $0.scheduled < 200_000_000 })
+        #expect(summary.records.allSatisfy { $0.scheduled < 1_000_000_000 })
     }
 
     @Test func streamsAreTimed() throws {

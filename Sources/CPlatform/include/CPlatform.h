@@ -56,6 +56,25 @@ static inline int weir_timer_arm(int fd, uint64_t nanoseconds) {
     return timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
+/// How a thread is scheduled, as sched_setattr(2) has it: the first 48 bytes of `sched_attr`.
+struct weir_scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+/// sched_getattr(2) of the calling thread: 0, or -1 with errno.
+static inline int weir_get_scheduling(struct weir_scheduling *scheduling) {
+    return (int)syscall(SYS_sched_getattr, 0, scheduling, sizeof *scheduling, 0);
+}
+
+/// sched_setattr(2) of the calling thread: 0, or -1 with errno.
+static inline int weir_set_scheduling(struct weir_scheduling *scheduling) {
+    return (int)syscall(SYS_sched_setattr, 0, scheduling, 0);
+}
+
 /// fcntl(F_SETFL, O_NONBLOCK), which is variadic.
 static inline int weir_set_nonblocking(int fd) {
     int flags = fcntl(fd, F_GETFL, 0);

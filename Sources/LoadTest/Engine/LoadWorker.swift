@@ -29,11 +29,9 @@ final class ProgressBoard: Sendable {
 ///
 /// In an open loop every worker walks through the whole schedule and takes each n-th arrival, so
 /// that what is sent when does not depend on the number of threads but for who sends it. A timer of
-/// the kernel wakes it for the next arrival; closer than `spin` it looks again at once.
+/// the kernel wakes it shortly before the next arrival; then it watches the clock (`Patience`).
 final class LoadWorker {
     static let headLimits = HeadLimits()
-    /// Nanoseconds below which waiting is not worth a system call.
-    private static let spin: UInt64 = 15_000
     /// Arrivals taken up in one turn of the loop, so that answers are read as well.
     private static let dispatchedPerTurnMax = 256
     private static let reconnectDelay = Duration.milliseconds(100)
@@ -60,6 +58,8 @@ final class LoadWorker {
     private var schedule: ArrivalSchedule?
     private var next: Arrival?
     private var alarm: Alarm?
+    private var patience = Patience()
+    private var core: CoreShare?
     /// Requests that count which may still be started; nil without a limit.
     private var quota: Int?
     private let connectionsMax: Int
@@ -144,6 +144,8 @@ final class LoadWorker {
         } else {
             self.quota = self.plan.requestsMax
             self.schedule = self.plan.schedule()
+            self.core = CoreShare()
+            self.core?.askForShortSlices()
             self.alarm = Alarm { [unowned self] in self.pump() }
             self.alarm?.start(on: self.loop)
             self.advance()
@@ -262,10 +264,11 @@ final class LoadWorker {
     }
 
     private func wait(until time: UInt64, now: Instant) {
-        if time - now.nanoseconds < Self.spin {
+        let lead = self.patience.lead(now: now.nanoseconds) { self.core?.waited }
+        if time - now.nanoseconds <= lead {
             self.loop.continueWithoutWaiting()
         } else {
-            self.alarm?.arm(at: time)
+            self.alarm?.arm(at: time - lead)
         }
     }
 
