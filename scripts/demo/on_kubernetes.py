@@ -276,6 +276,8 @@ class Demonstration:
         self.say(f"no replica any more, {took:.1f} s after the last request")
         self.wait(lambda: self.condition("Ready")["reason"] == "ScaledToZero", "the status")
         self.show("get", "models")
+        if self.kubectl:
+            self.show("get", "events", "--field-selector", "involvedObject.kind=Model")
 
     def begin_load(self):
         rate = self.arguments.rate
@@ -330,8 +332,7 @@ class Demonstration:
     def lose_leader(self):
         before = self.access.leader()
         pod = next(p for p in self.access.components("controller")
-                   if f'identity={before}' in self.log(p) or before in self.log(p).split("leading")
-                   [-1])
+                   if f'"identity":"{before}"' in self.log(p))
         self.delete(pod, grace=0)
         self.say("the controller that leads killed")
         took = self.wait(lambda: self.access.leader() not in ("", before), "another leader")
@@ -424,7 +425,7 @@ class Demonstration:
             ("without API server", f"{up - down:.0f} s: {len(during)} requests, "
                                    f"{sum(r['outcome'] != 'ok' for r in during)} failures, "
                                    f"{self.changes(down, up)} changes decided"),
-            ("GPUs exhausted", self.words),
+            ("GPUs exhausted", self.words.split(":")[0]),
             ("refused by RBAC or gateways", f"{len(refused)}"),
         ]
 
