@@ -179,6 +179,8 @@ package final class ControllerRole {
     private func began() {
         self.logger.info("leading", metadata: ["identity": "\(self.options.identity)"])
         self.statuses.forget()
+        // It may have stood by for hours: its windows begin now.
+        self.scaling.restart(at: self.control.loop.now)
     }
 
     private func ended(_ why: String) {
