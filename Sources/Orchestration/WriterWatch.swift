@@ -23,8 +23,10 @@ package struct WriterWatch: Sendable {
     package var rivals: Set<String> = []
     package private(set) var lastEdit: Edit?
     private var known: Int?
-    /// What was there before our last write, until the write was seen.
-    private var stale: (replicas: Int, until: Instant)?
+    /// What was there before our writes of late, until the last of them was seen: several may be
+    /// under way, and the news of each comes in its own time.
+    private var stale: [(replicas: Int, until: Instant)] = []
+    private static let staleCountMax = 16
     private var hold = Duration.zero
     private var heldUntil = Instant.zero
     private var editedAt: Instant?
@@ -39,11 +41,11 @@ package struct WriterWatch: Sendable {
             return nil
         }
         if replicas == known {
-            self.stale = nil
+            self.stale = []
             return nil
         }
-        if let stale = self.stale, stale.replicas == replicas, now < stale.until { return nil }
-        self.stale = nil
+        if self.stale.contains(where: { $0.replicas == replicas && now < $0.until }) { return nil }
+        self.stale = []
         self.known = replicas
         let isCalm = self.editedAt.map { now - $0 > Self.calmAfter } ?? true
         self.hold = isCalm ? Self.holdFirst : min(self.hold * 2, Self.holdMax)
@@ -57,7 +59,7 @@ package struct WriterWatch: Sendable {
     /// The cluster reports a number while we do not write: whoever does has the right to.
     package mutating func accept(_ replicas: Int) {
         self.known = replicas
-        self.stale = nil
+        self.stale = []
     }
 
     /// Whether a reported number is not one from before our last write.
@@ -66,7 +68,10 @@ package struct WriterWatch: Sendable {
     /// We wrote a number.
     package mutating func wrote(_ replicas: Int, over before: Int, at now: Instant) {
         self.known = replicas
-        self.stale = before == replicas ? nil : (before, now + Self.staleMax)
+        self.stale.removeAll { $0.replicas == replicas || $0.until <= now }
+        if before == replicas { return }
+        if self.stale.count == Self.staleCountMax { self.stale.removeFirst() }
+        self.stale.append((before, now + Self.staleMax))
     }
 
     package func mayWrite(at now: Instant) -> Bool {

@@ -24,6 +24,21 @@ import Testing
         #expect(rig.loop.wanted(model: "river", variant: "main") == desired)
     }
 
+    /// One that stood by for long: what it has not counted is not taken for no load.
+    @Test func takesNothingAwayAfterARestartUntilItsWindowsAreFull() {
+        let rig = ScalingRig(Plans.plan([Plans.model("river")]), replicas: 4)
+        rig.settle()
+        for _ in 0..<30 { rig.tick { $0.serve("river", "main", 8, seconds: 0.5) } }
+        #expect(rig.fleet.writes.isEmpty, "a load of 4 at 1 per replica")
+        rig.pass(seconds: 3_600)
+        rig.loop.restart(at: rig.now)
+        rig.startCounting()
+        for _ in 0..<9 { rig.tick() }
+        #expect(rig.fleet.writes.isEmpty)
+        for _ in 0..<3 { rig.tick() }
+        #expect(rig.fleet.writes(of: "river-main") == [0], "idle, and known to be")
+    }
+
     @Test func aDryRunWritesNothingAndSaysWhatItWould() throws {
         var model = Plans.model("river")
         model.setup.policy.isDryRun = true

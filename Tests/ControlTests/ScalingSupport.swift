@@ -236,9 +236,17 @@ final class ScalingRig {
         )
         self.loop.adopt(plan, memory: memory, at: self.now)
         self.fleet.onChange = { [unowned self] in self.loop.note($0, at: self.now) }
-        // The first report is where counting starts.
-        self.loop.take(self.worker.load(at: self.now))
+        self.startCounting()
     }
+
+    /// The first report is where counting starts.
+    func startCounting() {
+        self.loop.take(self.worker.load(at: self.now))
+        self.reported = self.worker
+    }
+
+    /// Time goes by without a tick.
+    func pass(seconds: Double) { self.now = self.now + .seconds(seconds) }
 
     var wallClock: WallClock {
         WallClock(secondsSince1970: 1_800_000_000 + Int64(self.now.nanoseconds / 1_000_000_000))

@@ -25,6 +25,18 @@ import Testing
         #expect(watch.observe(4, at: self.at(4)) == .init(from: 6, to: 4))
     }
 
+    /// It wrote twice before the news of the first write came.
+    @Test func knowsSeveralWritesUnderWay() {
+        var watch = WriterWatch()
+        _ = watch.observe(4, at: self.at(0))
+        watch.wrote(1, over: 4, at: self.at(1))
+        watch.wrote(2, over: 1, at: self.at(2))
+        for late in [4, 1, 4] { #expect(watch.observe(late, at: self.at(3)) == nil) }
+        #expect(!watch.isCurrent(4))
+        #expect(watch.observe(2, at: self.at(4)) == nil)
+        #expect(watch.observe(4, at: self.at(5)) == .init(from: 2, to: 4))
+    }
+
     @Test func takesTheNumbersOfAnotherLeader() {
         var watch = WriterWatch()
         _ = watch.observe(1, at: self.at(0))

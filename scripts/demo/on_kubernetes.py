@@ -243,7 +243,9 @@ class Demonstration:
             except (OSError, AssertionError):
                 pass  # the API server is away
             if time.monotonic() - began > limit:
-                raise Failure(f"waited {limit:.0f} s for {what}")
+                is_over = self.load is not None and self.load.poll() is not None
+                raise Failure(f"waited {limit:.0f} s for {what}"
+                              + (", the load being over" if is_over else ""))
             _, pods, ready, wanted = self.watcher.now if self.watcher else (0, 0, 0, 0)
             self.screen.progress(f"{self.seconds:6.1f} s  {what}: {wanted} wanted, {pods} pods, "
                                  f"{ready} ready")
@@ -276,19 +278,22 @@ class Demonstration:
         self.say(f"no replica any more, {took:.1f} s after the last request")
         self.wait(lambda: self.condition("Ready")["reason"] == "ScaledToZero", "the status")
         self.show("get", "models")
+        if self.kubectl:
+            self.show("get", "events", "--field-selector", "involvedObject.kind=Model")
 
     def begin_load(self):
         rate = self.arguments.rate
-        plateau = 60 + self.arguments.outage
+        plateau = 80 + self.arguments.outage
+        self.times["ramp down"] = time.time() + 20 + plateau
         self.load = subprocess.Popen(
             [self.arguments.weir, "load", f"http://127.0.0.1:{self.service.port}", "--api", "chat",
-             "--model", MODEL, "--rate", f"1@10s,1..{rate}@10s,{rate}@{plateau}s,{rate}..1@6s",
+             "--model", MODEL, "--rate", f"1@10s,1..{rate}@10s,{rate}@{plateau:.0f}s,{rate}..1@6s",
              "--output-tokens", "32", "--objective", "ttft:1s", "--timeout", "60s",
              "--max-lag", "2s", "--output", str(self.folder / "load.json"),
              "--records", str(self.folder / "records.jsonl"), "--quiet"],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.say(f"weir load asks through both gateways: {rate} requests per second at most, "
-                 f"for {26 + plateau} s")
+                 f"for {26 + plateau:.0f} s")
 
     def exhaust(self):
         """The GPUs run out, and the Model says so; then there is another node."""
@@ -302,6 +307,7 @@ class Demonstration:
         self.show("get", "models")
         self.cluster.control("POST", "/nodes", {"name": "gpu-3", "resources": {GPU: 1}})
         took = self.wait_full()
+        self.times["full"] = time.time()
         self.say(f"a node with another GPU: {REPLICAS} replicas are ready after {took:.1f} s")
 
     def wait_full(self):
@@ -330,8 +336,7 @@ class Demonstration:
     def lose_leader(self):
         before = self.access.leader()
         pod = next(p for p in self.access.components("controller")
-                   if f'identity={before}' in self.log(p) or before in self.log(p).split("leading")
-                   [-1])
+                   if f'"identity":"{before}"' in self.log(p))
         self.delete(pod, grace=0)
         self.say("the controller that leads killed")
         took = self.wait(lambda: self.access.leader() not in ("", before), "another leader")
@@ -404,6 +409,10 @@ class Demonstration:
             self.problems.append("no request came while there was no replica, or no API server")
         if len(self.watcher.leaders) < 2:
             self.problems.append("the leader never changed")
+        steady = [wanted for at, _, _, wanted in self.watcher.looks
+                  if self.times["full"] < at < self.times["ramp down"]]
+        if min(steady, default=0) < REPLICAS:
+            self.problems.append(f"under the same load {min(steady)} replicas were enough once")
         refused = self.refusals()
         if refused:
             self.problems.append(f"Weir was refused something: {refused[0]}")
@@ -424,7 +433,7 @@ class Demonstration:
             ("without API server", f"{up - down:.0f} s: {len(during)} requests, "
                                    f"{sum(r['outcome'] != 'ok' for r in during)} failures, "
                                    f"{self.changes(down, up)} changes decided"),
-            ("GPUs exhausted", self.words),
+            ("GPUs exhausted", self.words.split(":")[0]),
             ("refused by RBAC or gateways", f"{len(refused)}"),
         ]
 

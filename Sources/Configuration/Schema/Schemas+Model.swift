@@ -279,25 +279,42 @@ extension Schemas {
                     "policy",
                     Self.policyName,
                     .optional,
-                    "A ScalingPolicy. Absent: replicas stay as they were set."
+                    "The ScalingPolicy that decides. Absent: replicas stay as they were set."
                 ),
-                field("minReplicas", .integer(0...maxReplicas), .standard("1"), "Never fewer."),
-                field("maxReplicas", .integer(1...maxReplicas), .standard("1"), "Never more."),
+                field(
+                    "minReplicas",
+                    .integer(0...maxReplicas),
+                    .standard("1"),
+                    "Never fewer. With 0, and `scaleToZero` in the policy, an idle model has none."
+                ),
+                field(
+                    "maxReplicas",
+                    .integer(1...maxReplicas),
+                    .standard("1"),
+                    "Never more, whatever the load."
+                ),
                 field(
                     "budget",
                     Self.budgetShare,
                     .optional,
-                    "What it takes from a ResourceBudget."
+                    "What its replicas take from a ResourceBudget, which models share."
                 ),
             ]),
             .optional,
-            "How many replicas the live variant has."
+            "How many replicas there are: a policy decides by the load, within bounds."
         ),
         field(
             "rollout",
-            .object([field("policy", Self.policyName, .required, "A RolloutPolicy.")]),
+            .object([
+                field(
+                    "policy",
+                    Self.policyName,
+                    .required,
+                    "The RolloutPolicy that says in which steps, and what is compared."
+                )
+            ]),
             .optional,
-            "How `live` changes. Absent: at once."
+            "How a change of `live` comes into force. Absent: at once."
         ),
     ]
 

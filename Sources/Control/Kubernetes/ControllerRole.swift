@@ -194,6 +194,8 @@ package final class ControllerRole {
         self.logger.info("leading", metadata: ["identity": "\(self.options.identity)"])
         self.statuses.forget()
         self.budgets.forget()
+        // It may have stood by for hours: its windows begin now.
+        self.scaling.restart(at: self.control.loop.now)
         let sources = ScrapedSources(
             loop: self.control.loop,
             fleet: self.cluster,

@@ -127,13 +127,31 @@ package final class ScalingLoop {
         self.restsUntil = Array(repeating: 0, count: plan.models.count)
         self.hasChanged = Array(repeating: false, count: plan.models.count)
         self.plan = plan
-        self.ledger.follow(
-            plan.models.map { ($0.name, ObjectiveLimits($0.setup.objectives)) }
-        )
+        self.followLoads()
         self.replicas.follow(Set(plan.models.flatMap { $0.variants.map(\.group) }))
         self.history.forget { plan.index(of: $0) != nil }
         self.refusals = self.refusals.filter { plan.index(ofGroup: $0.key) != nil }
         self.sources?.follow(plan)
+    }
+
+    private func followLoads() {
+        self.ledger.follow(
+            self.plan.models.map { ($0.name, ObjectiveLimits($0.setup.objectives)) }
+        )
+    }
+
+    /// Begins anew, knowing the replicas and what was learned of them, and nothing of the loads:
+    /// those of before are old, where there are any. Nothing is taken away until the windows are
+    /// full again.
+    package func restart(at now: Instant) {
+        var memory = self.remember(wallSeconds: 0)
+        memory.ageSeconds = self.tickedAt.map { now.seconds(since: $0) } ?? 0
+        self.models = self.plan.models.map { ScaledModel($0, memory, self.fleet, at: now) }
+        self.restsUntil = Array(repeating: 0, count: self.models.count)
+        self.recent = []
+        self.tickedAt = nil
+        self.ledger = LoadLedger()
+        self.followLoads()
     }
 
     /// Forgets what was counted of models that the configuration has no more.

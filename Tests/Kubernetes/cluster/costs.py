@@ -13,11 +13,12 @@ import lark
 RULE_MAX = 10_000_000
 DEFINITION_MAX = 100_000_000
 REQUEST_BYTES_MAX = 3 << 20
-TRAVERSAL = 0.1  # per character
-LIST_COST, MAP_COST = 10, 30
+TRAVERSAL = 0.1  # per byte
+BYTES_MAX = 4  # of a character
+LIST_COST = 10
 MACROS = {"all", "exists", "exists_one", "filter", "map"}
-# How much a text-walking function costs per character of what it is called on.
-WALKS = {"lowerAscii": 1, "upperAscii": 1, "trim": 1, "split": 2, "matches": 4, "find": 4,
+# How many times a function walks what it is called on.
+WALKS = {"lowerAscii": 1, "upperAscii": 1, "trim": 1, "split": 2, "replace": 2, "find": 4,
          "contains": 4, "isSorted": 10}
 TEXT = {"type": "string"}
 
@@ -40,8 +41,10 @@ def size_of(schema):
         return schema.get("maxProperties", REQUEST_BYTES_MAX)
     if "enum" in schema:
         return max(len(str(word)) for word in schema["enum"])
-    if kind == "string" or schema.get("x-kubernetes-int-or-string"):
-        return schema.get("maxLength", REQUEST_BYTES_MAX)
+    if schema.get("x-kubernetes-int-or-string"):
+        return REQUEST_BYTES_MAX  # older servers take no notice of its maxLength
+    if kind == "string":
+        return schema.get("maxLength", REQUEST_BYTES_MAX // BYTES_MAX) * BYTES_MAX
     return 1
 
 
@@ -126,8 +129,14 @@ class Estimate:
         words = children[2].children if len(children) > 2 else []
         if name in MACROS:
             return self._macro(inner, name, words, scope)
-        cost = inner.cost + 1 + sum(self.walk(word, scope).cost for word in words)
-        cost += inner.size * TRAVERSAL * WALKS.get(name, 1)
+        parts = [self.walk(word, scope) for word in words]
+        cost = inner.cost + 1 + sum(part.cost for part in parts)
+        if name in ("startsWith", "endsWith"):  # it looks at as much as it looks for
+            return Found(cost + parts[0].size * TRAVERSAL)
+        if name == "matches":  # a regular expression has a state for every four characters
+            return Found(cost + (inner.size + 1) * TRAVERSAL * parts[0].size / 4)
+        if name in WALKS:
+            cost += inner.size * TRAVERSAL * WALKS[name]
         return Found(cost, None, inner.size)
 
     def _macro(self, inner, name, words, scope):
