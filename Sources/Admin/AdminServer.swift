@@ -45,6 +45,8 @@ package final class AdminServer {
     let reload: Reload
     /// On a cluster: the endpoints that the controller may ask to drain.
     package var slices: SliceCluster?
+    /// On a cluster: what the controller asks of rollouts.
+    package var follower: RolloutFollower?
     private var access = AdminAccess(isLoopback: true, tokenFile: nil)
     private var server: HTTPServer?
     private let collector: StatisticsCollector
@@ -118,6 +120,7 @@ package final class AdminServer {
         case .listeners: response.respond { self.writeListeners(to: &$0) }
         case .snapshot: response.respond { SnapshotDocument(self.control).write(to: &$0) }
         case .load: self.answerLoad(response)
+        case .trials: self.answerTrials(query: request.query, response)
         case .decisions: response.respond { DecisionsDocument(self.control).write(to: &$0) }
         case .explain(let model): self.answerExplain(model, response)
         case .reload: self.answerReload(response)

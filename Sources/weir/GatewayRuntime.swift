@@ -56,6 +56,7 @@ final class GatewayRuntime {
             self.accessLog = try Runtime.accessLog(base)
             self.admin = AdminServer(control: self.role.control, reload: { .unchanged })
             self.admin.slices = self.role.slices
+            self.admin.follower = self.role.rollouts
             try self.open(base, portsFile: flags.portsFile)
         } catch let error as SystemError {
             throw RuntimeError(description: Runtime.advice(error))

@@ -2,6 +2,7 @@ import Clusters
 import Configuration
 import Core
 import EventLoop
+import HTTPService
 import Kubernetes
 import Logging
 import Orchestration
@@ -23,6 +24,7 @@ import Proxy
 package final class GatewayRole {
     package let control: ControlPlane
     package let slices: SliceCluster
+    package let rollouts: RolloutFollower
     private let client: KubernetesClient
     private let directory: ResourceDirectory
     private let namespaces: [String]?
@@ -61,8 +63,11 @@ package final class GatewayRole {
             pods: self.slices,
             logger: logger
         )
+        self.rollouts = RolloutFollower(self.control, slices: self.slices)
+        self.control.trafficSource = self.rollouts
         self.control.unreadiness = "nothing has been read from the cluster yet"
         self.directory.onChange = { [weak self] in self?.take($0) }
+        self.directory.onStatus = { [weak self] in self?.rollouts.take($0.key.name, $0.status) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
     }
 
@@ -89,6 +94,7 @@ package final class GatewayRole {
             self.tell("\(name) is not taken over: \(Problem.render(verdict.problems))")
         }
         self.slices.follow(self.backends(outcome.configuration))
+        self.takeRollouts(outcome.configuration)
         if outcome.configuration != self.control.configuration {
             self.control.apply(outcome.configuration)
             self.logger.info(
@@ -100,6 +106,15 @@ package final class GatewayRole {
             )
         }
         self.checkReady()
+    }
+
+    private func takeRollouts(_ configuration: Configuration) {
+        var statuses: [String: JSONValue] = [:]
+        for model in configuration.models {
+            let key = ObjectKey(namespace: model.metadata.namespace, name: model.name)
+            statuses[model.name] = self.directory.model(key)?.status
+        }
+        self.rollouts.take(statuses)
     }
 
     private func backends(_ configuration: Configuration) -> [String: SliceCluster.Backend] {
