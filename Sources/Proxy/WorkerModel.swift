@@ -411,8 +411,8 @@ final class WorkerModel {
         }
     }
 
-    /// Where the copy of a request goes instead of the mirror: for a rollout one in five goes to the
-    /// variant that answers the request itself, to see how much that differs from itself.
+    /// Where the copy of a request goes instead of the mirror: for a rollout one in five goes to
+    /// the variant that answers the request itself, to see how much that differs from itself.
     func mirrorRoute(of exchange: Exchange) -> Int? {
         guard let variant = exchange.variant, let arm = variant.trial, arm.arm == .stable,
             arm.trial.repeatsStable

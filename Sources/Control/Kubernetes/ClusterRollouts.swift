@@ -16,9 +16,9 @@ import Rollouts
 //                                                   gateways ◀───┘ watch it, and go by the weights
 //
 // A status is written before anything follows from it, and the write is refused where somebody else
-// has written meanwhile: then what they wrote is where this one goes on. The weights are part of the
-// status, so that to store them is to publish them. Another leader begins with what it finds in the
-// Models, and measures from then on.
+// has written meanwhile: then what they wrote is where this one goes on. The weights are part of
+// the status, so that to store them is to publish them. Another leader begins with what it finds in
+// the Models, and measures from then on.
 //
 // Limits: one write per model at a time, `triesMax` of each; timelines of the last eight rollouts
 // of a model, in memory. On the control loop's thread.
