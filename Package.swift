@@ -187,7 +187,7 @@ let package = Package(
             dependencies: [
                 "Core", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
                 "EventLoop", "Reports", "Proxy", "Clusters", "Control", "Admin", "Telemetry",
-                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes",
+                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes", "Rollouts",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

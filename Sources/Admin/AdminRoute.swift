@@ -14,6 +14,7 @@ enum AdminRoute: Equatable {
     case snapshot
     case reload
     case load
+    case trials
     case drain
     case wakes
     case budgets
@@ -49,6 +50,7 @@ enum AdminRoute: Equatable {
         case "/api/v1/listeners": self = .listeners
         case "/api/v1/snapshot": self = .snapshot
         case "/api/v1/load": self = .load
+        case "/api/v1/trials": self = .trials
         case "/api/v1/drain": self = .drain
         case "/api/v1/wakes": self = .wakes
         case "/api/v1/budgets": self = .budgets

@@ -107,6 +107,23 @@ extension AdminServer {
         if let ticket { response.onClose { [weak wakes] in wakes?.cancel(ticket) } }
     }
 
+    /// - Parameter query: `after=N`, or nothing for what comes from now on.
+    func answerTrials(query: String?, _ response: ResponseWriter) {
+        guard let follower = self.follower else {
+            return response.refuse(status: 404, "this is not the gateway of a cluster")
+        }
+        var number: Int?
+        if let query {
+            guard query.hasPrefix("after="), let asked = Int(query.dropFirst(6)), asked >= 0 else {
+                return response.refuse(status: 400, "write `after=N` behind the question mark")
+            }
+            number = asked
+        }
+        let buffer = ByteBuffer(capacity: 4 << 10)
+        buffer.append(follower.document(after: number).text)
+        response.respond(contentType: "application/json", body: buffer.readable)
+    }
+
     func answerOutput(of name: String, _ response: ResponseWriter) {
         let processes = self.control.processes
         let replica = processes?.groups.flatMap(\.replicas).first { $0.id.description == name }

@@ -47,6 +47,8 @@ package final class AdminServer {
     package var slices: SliceCluster?
     /// On a cluster: the models that requests wait for.
     package var wakes: WakeBoard?
+    /// On a cluster: what the controller asks of rollouts.
+    package var follower: RolloutFollower?
     private var access = AdminAccess(isLoopback: true, tokenFile: nil)
     private var server: HTTPServer?
     private let collector: StatisticsCollector
@@ -121,6 +123,7 @@ package final class AdminServer {
         case .snapshot: response.respond { SnapshotDocument(self.control).write(to: &$0) }
         case .load: self.answerLoad(response)
         case .budgets: response.respond { BudgetsDocument(self.control).write(to: &$0) }
+        case .trials: self.answerTrials(query: request.query, response)
         case .decisions: response.respond { DecisionsDocument(self.control).write(to: &$0) }
         case .explain(let model): self.answerExplain(model, response)
         case .reload: self.answerReload(response)

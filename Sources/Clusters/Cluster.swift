@@ -168,6 +168,8 @@ package struct GroupStatus: Equatable, Sendable {
     package var takeable = 0
     /// It is asked for no more; what is left of it drains.
     package var isRemoved = false
+    /// Of the template that new replicas are made from.
+    package var revision = 1
 
     package init(name: String, desired: Int, replicas: [ReplicaStatus], coldStarts: ColdStarts) {
         self.name = name

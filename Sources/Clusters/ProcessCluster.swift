@@ -174,6 +174,7 @@ package final class ProcessCluster: Cluster {
             coldStarts: group.coldStarts
         )
         status.isRemoved = group.isRemoved
+        status.revision = group.revision
         status.takeable = group.replicas.count {
             guard $0.revision == group.revision, let ends = $0.machine.drainEnds else {
                 return false

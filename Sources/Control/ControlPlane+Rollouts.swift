@@ -3,12 +3,31 @@ import Core
 import EventLoop
 import Rollouts
 
+/// Says by which weights the snapshots go.
+package protocol TrafficSource: AnyObject {
+    /// Nil where the configuration's weights hold.
+    func traffic(of model: String) -> SnapshotBuilder.Traffic?
+    /// The generations of the traffic plans that a snapshot made now has.
+    var generations: [String: Int] { get }
+    /// Every worker uses a snapshot that was made of these plans.
+    func acknowledged(_ generations: [String: Int])
+}
+
+/// Runs the rollouts of a cluster.
+package protocol RolloutHost: AnyObject {
+    /// Nil while another one leads.
+    var loop: RolloutLoop? { get }
+    var memory: (any RolloutMemory)? { get }
+    /// - Throws: why it cannot be done; then nothing has changed.
+    func perform(_ command: RolloutCommand, of model: ModelResource) throws(RolloutRefusal)
+}
+
 extension ControlPlane {
     /// What the configuration and the rollouts say about scaling.
     var scalingPlan: ScalingPlan {
         ScalingPlan(
             self.configuration,
-            rollouts: self.rolloutDriver?.capacities ?? [:]
+            rollouts: self.rolloutDriver?.book.capacities ?? [:]
         )
     }
 
@@ -17,16 +36,20 @@ extension ControlPlane {
     }
 
     /// All models' rollouts.
-    package var rollouts: RolloutLoop? { self.rolloutDriver?.rollouts }
+    package var rollouts: RolloutLoop? { self.rolloutDriver?.rollouts ?? self.rolloutHost?.loop }
 
-    package var rolloutStore: RolloutStore? { self.rolloutDriver?.store }
+    package var rolloutStore: (any RolloutMemory)? {
+        if let driver = self.rolloutDriver { return driver.store }
+        return self.rolloutHost?.memory
+    }
 
     /// The share of each variant of a model in percent, in their order, as it is now.
     package func weights(of model: ModelResource) -> [Int] {
-        guard let status = self.rollouts?.controller(of: model.name)?.status else {
+        let own = self.rollouts?.controller(of: model.name)?.status.traffic
+        guard let plan = own ?? self.trafficSource?.traffic(of: model.name)?.plan else {
             return model.spec.variantWeights
         }
-        return model.spec.variants.map { status.traffic.weight(of: $0.name) }
+        return model.spec.variants.map { plan.weight(of: $0.name) }
     }
 
     /// The variant that serves, or is to serve when no rollout objects.
@@ -40,9 +63,8 @@ extension ControlPlane {
         throws(RolloutRefusal)
     {
         if self.isDraining { throw RolloutRefusal("Weir is shutting down") }
-        guard let driver = self.rolloutDriver,
-            let spec = RolloutSpec(model, self.configuration)
-        else {
+        if let host = self.rolloutHost { return try host.perform(command, of: model) }
+        guard let driver = self.rolloutDriver, let spec = driver.spec(of: model) else {
             throw RolloutRefusal(
                 "\(model.name) has fixed `weights`, or no `live` variant: remove `weights` and "
                     + "name one in `live` to have rollouts"

@@ -52,6 +52,10 @@ package final class ControlPlane {
     private(set) var driver: ScalingDriver?
     /// Moves the models' requests from variant to variant.
     private(set) var rolloutDriver: RolloutDriver?
+    /// What moves requests from variant to variant, where that is not the configuration alone.
+    var trafficSource: (any TrafficSource)?
+    /// Who decides about the rollouts of a cluster; nil elsewhere.
+    package var rolloutHost: (any RolloutHost)?
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
@@ -91,6 +95,7 @@ package final class ControlPlane {
         if pods != nil { return }
         let rollouts = RolloutDriver(self, stateDirectory: stateDirectory)
         self.rolloutDriver = rollouts
+        self.trafficSource = rollouts
         rollouts.adopt(configuration)
     }
 
@@ -188,6 +193,7 @@ package final class ControlPlane {
         for deployment in self.configuration.processDeployments {
             self.attempt("start \(deployment.name)") { () throws(ClusterError) in
                 var spec = ProcessGroupSpec(deployment)
+                self.rolloutDriver?.adjust(&spec)
                 spec.replicas = self.replicas(of: deployment, plan)
                 try self.processes?.apply(spec)
                 if self.isReleased(deployment, plan) {
@@ -209,6 +215,11 @@ package final class ControlPlane {
                 }
             }
         }
+    }
+
+    /// What replicas are made of has changed, and nothing else.
+    func reapplyWorkloads() {
+        if !self.isDraining { self.applyWorkloads(removing: []) }
     }
 
     private func attempt(_ what: String, _ body: () throws(ClusterError) -> Void) {
@@ -406,11 +417,11 @@ package final class ControlPlane {
         // models that is nothing for a worker to do between two requests.
         let before = self.snapshot
         let snapshot = self.buildSnapshot()
-        let traffic = self.rolloutDriver?.generations ?? [:]
+        let traffic = self.trafficSource?.generations ?? [:]
         self.gateway?.publish(snapshot) { [weak self] in
             withExtendedLifetime(before) {}
             self?.builder?.acknowledged(snapshot.generation)
-            self?.rolloutDriver?.acknowledged(traffic)
+            self?.trafficSource?.acknowledged(traffic)
         }
     }
 
@@ -418,7 +429,7 @@ package final class ControlPlane {
         guard let builder = self.builder else { preconditionFailure("no snapshot builder") }
         let snapshot = builder.build(
             self.configuration,
-            traffic: { [unowned self] in self.rolloutDriver?.traffic(of: $0) }
+            traffic: { [unowned self] in self.trafficSource?.traffic(of: $0) }
         ) { [unowned self] model, variant in
             (self.groupStatus(model, variant)?.replicas ?? []).compactMap {
                 $0.state.takesRequests ? Self.target(of: $0) : nil

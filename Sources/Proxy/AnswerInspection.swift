@@ -7,8 +7,8 @@ import Traffic
 /// that is none, and what should be equal between a request's answer and its copy's.
 ///
 /// The bytes are kept until the answer is complete, `bytesMax` at most; of a longer one nothing is
-/// said. Understood are OpenAI's chat and completions, as JSON and as events, and the Open
-/// Inference Protocol's JSON; of anything else only whether it is the same.
+/// said. Understood are OpenAI's chat, completions and responses, as JSON and as events, and the
+/// Open Inference Protocol's JSON; of anything else only whether it is the same.
 final class AnswerInspection {
     enum Format {
         case json
@@ -74,29 +74,46 @@ final class AnswerInspection {
 
     // MARK: Requests
 
-    /// Whether a request's body has a `response_format` of JSON (OpenAI's API).
+    /// Whether a request's body asks for JSON: by `response_format`, or by `text.format` as the
+    /// Responses API has it.
     static func asksForJSON(_ bytes: RawSpan) -> Bool {
         var cursor = JSONCursor()
-        var type = ""
+        var isAsked = false
         do throws(JSONError) {
             try cursor.object(bytes) { (cursor, key) throws(JSONError) in
-                guard self.isKey("response_format", bytes, key),
-                    try cursor.peek(bytes) == .object
-                else {
-                    try cursor.skip(bytes)
-                    return
-                }
-                try cursor.object(bytes) { (cursor, key) throws(JSONError) in
-                    if self.isKey("type", bytes, key), try cursor.peek(bytes) == .string {
-                        type = try cursor.string(bytes)
-                    } else {
-                        try cursor.skip(bytes)
+                let isObject = try cursor.peek(bytes) == .object
+                if isObject, self.isKey("response_format", bytes, key) {
+                    isAsked = try self.isJSONFormat(&cursor, bytes) || isAsked
+                } else if isObject, self.isKey("text", bytes, key) {
+                    try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+                        if self.isKey("format", bytes, key), try cursor.peek(bytes) == .object {
+                            isAsked = try self.isJSONFormat(&cursor, bytes) || isAsked
+                        } else {
+                            try cursor.skip(bytes)
+                        }
                     }
+                } else {
+                    try cursor.skip(bytes)
                 }
             }
         } catch {
             // Not ours to judge: the model says what it thinks of it.
             return false
+        }
+        return isAsked
+    }
+
+    private static func isJSONFormat(
+        _ cursor: inout JSONCursor,
+        _ bytes: RawSpan
+    ) throws(JSONError) -> Bool {
+        var type = ""
+        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+            if self.isKey("type", bytes, key), try cursor.peek(bytes) == .string {
+                type = try cursor.string(bytes)
+            } else {
+                try cursor.skip(bytes)
+            }
         }
         return type == "json_object" || type == "json_schema"
     }
@@ -157,19 +174,38 @@ final class AnswerInspection {
     private static func readObject(_ bytes: RawSpan, into completion: inout Completion) {
         var cursor = JSONCursor()
         do throws(JSONError) {
-            try cursor.object(bytes) { (cursor, key) throws(JSONError) in
-                guard self.isKey("choices", bytes, key), try cursor.peek(bytes) == .array else {
-                    try cursor.skip(bytes)
-                    return
-                }
+            try self.readFields(&cursor, bytes, into: &completion)
+            try cursor.end(bytes)
+        } catch {
+            completion.isMalformed = true
+        }
+    }
+
+    private static func readFields(
+        _ cursor: inout JSONCursor,
+        _ bytes: RawSpan,
+        into completion: inout Completion
+    ) throws(JSONError) {
+        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+            switch try cursor.peek(bytes) {
+            case .array where self.isKey("choices", bytes, key):
                 completion.hasChoices = true
                 try cursor.array(bytes) { (cursor) throws(JSONError) in
                     try self.readChoice(&cursor, bytes, into: &completion)
                 }
+            case .array where self.isKey("output", bytes, key):
+                completion.hasChoices = true
+                try cursor.array(bytes) { (cursor) throws(JSONError) in
+                    try self.readOutput(&cursor, bytes, into: &completion)
+                }
+            case .object where self.isKey("incomplete_details", bytes, key):
+                try self.readIncompleteness(&cursor, bytes, into: &completion)
+            case .object where self.isKey("response", bytes, key):
+                // The last event of a stream has all; what came before says the same in pieces.
+                completion.text = []
+                try self.readFields(&cursor, bytes, into: &completion)
+            case .object, .array, .string, .number, .bool, .null: try cursor.skip(bytes)
             }
-            try cursor.end(bytes)
-        } catch {
-            completion.isMalformed = true
         }
     }
 
@@ -222,6 +258,72 @@ final class AnswerInspection {
                 completion.hasToolCalls = true
                 try cursor.skip(bytes)
             case .object, .array, .string, .number, .bool, .null: try cursor.skip(bytes)
+            }
+        }
+    }
+
+    // MARK: OpenAI's Responses
+
+    /// One item of `output`: a message, or a call of a tool.
+    private static func readOutput(
+        _ cursor: inout JSONCursor,
+        _ bytes: RawSpan,
+        into completion: inout Completion
+    ) throws(JSONError) {
+        guard try cursor.peek(bytes) == .object else {
+            try cursor.skip(bytes)
+            return
+        }
+        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+            switch try cursor.peek(bytes) {
+            case .string where self.isKey("type", bytes, key):
+                if try cursor.string(bytes).hasSuffix("_call") { completion.hasToolCalls = true }
+            case .array where self.isKey("content", bytes, key):
+                try cursor.array(bytes) { (cursor) throws(JSONError) in
+                    try self.readPart(&cursor, bytes, into: &completion)
+                }
+            case .object, .array, .string, .number, .bool, .null: try cursor.skip(bytes)
+            }
+        }
+    }
+
+    /// `{"type": "output_text", "text": …}` or `{"type": "refusal", "refusal": …}`
+    private static func readPart(
+        _ cursor: inout JSONCursor,
+        _ bytes: RawSpan,
+        into completion: inout Completion
+    ) throws(JSONError) {
+        guard try cursor.peek(bytes) == .object else {
+            try cursor.skip(bytes)
+            return
+        }
+        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+            let isText = try cursor.peek(bytes) == .string
+            if isText, self.isKey("text", bytes, key) {
+                completion.text += Array(try cursor.string(bytes).utf8)
+            } else if isText, self.isKey("refusal", bytes, key) {
+                if try !cursor.string(bytes).isEmpty { completion.isRefused = true }
+            } else {
+                try cursor.skip(bytes)
+            }
+        }
+    }
+
+    /// `{"reason": "max_output_tokens"}`
+    private static func readIncompleteness(
+        _ cursor: inout JSONCursor,
+        _ bytes: RawSpan,
+        into completion: inout Completion
+    ) throws(JSONError) {
+        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+            guard self.isKey("reason", bytes, key), try cursor.peek(bytes) == .string else {
+                try cursor.skip(bytes)
+                return
+            }
+            switch try cursor.string(bytes) {
+            case "max_output_tokens": completion.isTruncated = true
+            case "content_filter": completion.isRefused = true
+            default: break
             }
         }
     }

@@ -24,7 +24,7 @@ extension Exchange {
                 nanoseconds: now.nanoseconds(since: self.admittedAt),
                 hash: findings?.hash
             )
-            if self.isShadow { pair.canary = answer } else { pair.stable = answer }
+            if self.isShadow { pair.copy = answer } else { pair.stable = answer }
             recorder.record(pair, of: arm.trial)
         }
     }
@@ -120,13 +120,13 @@ extension Exchange {
         )
     }
 
-    /// Compares this request's answer with its copy's, where the copy goes to the new variant and
-    /// this one to the old.
+    /// Compares this request's answer with its copy's, where this one goes to the old variant and
+    /// the copy to the new, or to the old once more.
     func pairUp(with copy: Exchange, _ choice: EndpointChoice) {
         guard let arm = self.variant?.trial, arm.arm == .stable,
-            choice.route.trial?.arm == .canary
+            let other = choice.route.trial?.arm
         else { return }
-        let pair = TrialPair()
+        let pair = TrialPair(isBaseline: other == .stable)
         self.pair = pair
         copy.pair = pair
     }

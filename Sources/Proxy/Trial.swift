@@ -24,6 +24,9 @@ package final class Trial: Sendable {
     package let number: Int
     /// Whether answers are looked into: somebody asks for refusals, empty answers and the like.
     package let inspectsAnswers: Bool
+    /// Whether some requests go to the old variant once more, to see how much its answers differ
+    /// from each other.
+    package let repeatsStable: Bool
     private let failuresMax: Int
     private let alarm: @Sendable () -> Void
     private let run = Atomic<Int>(0)
@@ -35,11 +38,13 @@ package final class Trial: Sendable {
     package init(
         number: Int,
         inspectsAnswers: Bool,
+        repeatsStable: Bool = false,
         failuresMax: Int,
         alarm: @escaping @Sendable () -> Void
     ) {
         self.number = number
         self.inspectsAnswers = inspectsAnswers
+        self.repeatsStable = repeatsStable
         self.failuresMax = failuresMax
         self.alarm = alarm
     }
@@ -130,6 +135,7 @@ final class TrialRecorder {
         /// Kept, so that its identity is nobody else's meanwhile.
         let endpoint: Endpoint
         var requests = 0
+        var failures = 0
         var events = Array(repeating: 0, count: EventKind.allCases.count)
         /// Buckets of `LatencyHistogram`, by the index of the `LatencyKind`.
         var values = Array(repeating: [UInt16](), count: LatencyKind.allCases.count)
@@ -187,6 +193,7 @@ final class TrialRecorder {
 
     private func add(_ outcome: TrialOutcome, to cell: inout Cell) {
         cell.requests += 1
+        cell.failures += outcome.isFailure ? 1 : 0
         for kind in EventKind.allCases where outcome.has(kind) { cell.events[kind.index] += 1 }
         self.add(.latency, outcome.latencyNanoseconds, to: &cell)
         self.add(.timeToFirstToken, outcome.firstTokenNanoseconds, to: &cell)
@@ -225,10 +232,13 @@ final class TrialRecorder {
     }
 
     func record(_ pair: TrialPair, of trial: Trial) {
-        guard trial === self.trial, let stable = pair.stable, let canary = pair.canary else {
-            return
+        guard trial === self.trial, let stable = pair.stable, let copy = pair.copy else { return }
+        self.report.pairs.hasBaseline = trial.repeatsStable
+        if pair.isBaseline {
+            self.report.pairs.addBaseline(stable, copy)
+        } else {
+            self.report.pairs.add(stable: stable, canary: copy)
         }
-        self.report.pairs.add(stable: stable, canary: canary)
     }
 
     // MARK: Collecting
@@ -251,6 +261,7 @@ final class TrialRecorder {
             stratum: place.stratum,
             requests: cell.requests
         )
+        sample.failures = cell.failures
         for kind in EventKind.allCases { sample[kind] = cell.events[kind.index] }
         for kind in LatencyKind.allCases where !cell.values[kind.index].isEmpty {
             sample[kind] = BucketCounts(buckets: cell.values[kind.index])
@@ -268,8 +279,12 @@ final class TrialPair {
         var hash: UInt64?
     }
 
+    /// The copy went to the old variant as well.
+    let isBaseline: Bool
     var stable: Answer?
-    var canary: Answer?
+    var copy: Answer?
+
+    init(isBaseline: Bool) { self.isBaseline = isBaseline }
 }
 
 extension PairCounts {
@@ -289,6 +304,15 @@ extension PairCounts {
         }
         if let first = stable.hash, let second = canary.hash, first != second {
             self.different += 1
+        }
+    }
+
+    /// Two answers of the old variant.
+    mutating func addBaseline(_ first: TrialPair.Answer, _ second: TrialPair.Answer) {
+        self.baselineCompared += 1
+        if first.isFailure || second.isFailure { return }
+        if let first = first.hash, let second = second.hash, first != second {
+            self.baselineDifferent += 1
         }
     }
 }

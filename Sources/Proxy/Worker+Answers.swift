@@ -35,7 +35,7 @@ extension Worker {
         case .drop:
             model.meter(mirror.variant).statistics.mirrorDropped += 1
         case .copy:
-            self.mirror(exchange, model, to: mirror.variant)
+            self.mirror(exchange, model, to: model.mirrorRoute(of: exchange) ?? mirror.variant)
         }
     }
 

@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import HTTP
+import Rollouts
 import Synchronization
 import Traffic
 
@@ -26,6 +27,8 @@ final class WorkerModel {
     /// What is measured of a rollout; nil before the model's first.
     private(set) var trial: TrialRecorder?
     var mirrorsInFlight = 0
+    /// Copies made while a rollout repeats some at the old variant.
+    private var copies: UInt64 = 0
     /// Set once the model has left the snapshot: earlier requests have nothing to wait for.
     var isGone = false
     private var random: RandomSource
@@ -407,6 +410,20 @@ final class WorkerModel {
             return (0..<view.count).contains { view.isEligible($0) }
         }
     }
+
+    /// Where the copy of a request goes instead of the mirror: for a rollout one in five goes to
+    /// the variant that answers the request itself, to see how much that differs from itself.
+    func mirrorRoute(of exchange: Exchange) -> Int? {
+        guard let variant = exchange.variant, let arm = variant.trial, arm.arm == .stable,
+            arm.trial.repeatsStable
+        else { return nil }
+        // A Weyl sequence: evenly spread, and in step with nothing that clients do.
+        self.copies &+= 1
+        let place = (self.copies &* 0x9E37_79B9_7F4A_7C15) >> 32
+        return place % Self.baselinePeriod == 0 ? self.index(of: variant) : nil
+    }
+
+    static let baselinePeriod: UInt64 = 5
 
     /// Whether this request is copied to the mirror.
     func decideMirror(hasWholeBody: Bool) -> MirrorPolicy.Decision? {

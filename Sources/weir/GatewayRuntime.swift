@@ -46,6 +46,7 @@ final class GatewayRuntime {
             self.admin = AdminServer(control: self.role.control, reload: { .unchanged })
             self.admin.slices = self.role.slices
             self.admin.wakes = self.role.wakes
+            self.admin.follower = self.role.rollouts
             try self.open(cluster.base, portsFile: flags.portsFile)
         } catch let error as SystemError {
             throw RuntimeError(description: Runtime.advice(error))

@@ -1,6 +1,7 @@
 import Core
 import Glibc
 import HTTPService
+import Rollouts
 
 /// Rollouts as text.
 enum RolloutText {
@@ -34,7 +35,7 @@ enum RolloutText {
             table.add([
                 report["name"].cell,
                 report["verdict"].cell + (report["dryRun"] == .bool(true) ? " (dry run)" : ""),
-                self.number(report["evidence"]), self.number(report["threshold"]),
+                self.evidence(report["evidence"]), self.evidence(report["threshold"]),
                 self.number(report["stable"]), self.number(report["canary"]),
                 "\(report["stableRequests"].cell)/\(report["canaryRequests"].cell)",
                 report["reason"].cell,
@@ -82,6 +83,12 @@ enum RolloutText {
         if number >= 1e6 { return "very large" }
         if number > 0, number < 0.01 { return "\((number * 1e4).rounded() / 1e4)" }
         return Explanation.number(number)
+    }
+
+    /// Beyond a million only the power of ten says anything.
+    static func evidence(_ value: JSONValue) -> String {
+        guard let number = value.number, number >= 1e6 else { return self.number(value) }
+        return MetricReport.text(evidence: number)
     }
 
     static func indented(_ text: String) -> String {

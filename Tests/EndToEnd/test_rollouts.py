@@ -538,6 +538,72 @@ def test_replicas_of_a_scaled_model_are_there_before_the_share(weir):
     eventually(lambda: not gate.replicas(f"{MODEL}-v1"), "v1's replicas are gone", 60)
 
 
+# A template that changes in place ---------------------------------------------------------------
+
+
+def changed(documents, *arguments):
+    """The same with other arguments of the live variant's deployment."""
+    result = json.loads(json.dumps(documents))
+    spec = next(d for d in result if d["kind"] == "ProcessDeployment")["spec"]
+    spec["command"] = [*spec["command"], *arguments]
+    return result
+
+
+def watched(watch, metrics=ERRORS, **spec):
+    """Three replicas of one variant, whose changes are watched for so long."""
+    documents = [simulated(f"{MODEL}-v1", MODEL, 3),
+                 model(MODEL, {"v1": f"{MODEL}-v1"}, live="v1", rollout={"policy": "quick"})]
+    return [*documents, policy(QUICK, metrics=metrics, inPlaceWatch=watch, **spec)]
+
+
+def test_a_bad_template_goes_back_to_the_last_good_one(weir, start, tmp_path):
+    documents = [gateway(tmp_path), *watched("600s")]
+    gate = weir(*documents[1:], replicas=3)
+    first = harness_gateway(gate)
+    with Load(gate.address, PATH, BODY) as load:
+        load.wait_for(20)
+        bad = [first, *changed(documents[1:], "--error-rate", "0.5")]
+        gate.write(bad)
+        done = reaches(gate, "rolledBack")
+        assert "v1" == done["stable"] == done["rejected"]
+        eventually(lambda: all("--error-rate" not in command_line(r)
+                               for r in gate.ready_replicas(f"{MODEL}-v1"))
+                   and len(gate.ready_replicas(f"{MODEL}-v1")) == 3, "the old template is back")
+        before = len(load.failures)
+        load.wait_for(30)
+        assert len(load.failures) - before <= 8, "the bad template still answers"
+    assert all(f.startswith("500 ") for f in load.failures), load.failures[:3]
+    # It stays away over a restart, and comes back when somebody asks for it.
+    gate.kill()
+    again = start(Weir, [documents[0], *bad[1:]], name="weir-again").wait_until_ready(3)
+    assert state(again) == "rolledBack"
+    assert all("--error-rate" not in command_line(r)
+               for r in again.ready_replicas(f"{MODEL}-v1"))
+    command(again, "retry")
+    eventually(lambda: events(again, "started")[1:], "the change is watched once more")
+
+
+def command_line(replica):
+    path = f"/proc/{replica['pid']}/cmdline"
+    try:
+        with open(path, "rb") as file:
+            return file.read().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def test_a_good_template_stays(weir):
+    documents = watched("2s")
+    gate = weir(*documents, replicas=3)
+    with Load(gate.address, PATH, BODY) as load:
+        load.wait_for(20)
+        gate.write([harness_gateway(gate), *changed(documents, "--seed", "7")])
+        eventually(lambda: events(gate, "promoted"), "the change was accepted")
+        eventually(lambda: len([r for r in gate.ready_replicas(f"{MODEL}-v1")
+                                if "--seed 7" in command_line(r)]) == 3, "all are new")
+    assert state(gate) == "live" and not load.failures
+
+
 # Wrong input ------------------------------------------------------------------------------------
 
 

@@ -159,6 +159,33 @@ import Traffic
         #expect(pairs.different == 1)
         #expect(pairs.canaryBad == 1)
         #expect(pairs.stableBad == 1)
+        // Two answers of the old variant are none of the new one's.
+        pairs.addBaseline(answer(1), answer(50, hash: 2))
+        pairs.addBaseline(answer(1), answer(1))
+        pairs.addBaseline(answer(1), answer(1, hash: 2, isFailure: true))
+        #expect(pairs.baselineCompared == 3 && pairs.baselineDifferent == 1)
+        #expect(pairs.compared == 5 && pairs.different == 1)
+    }
+
+    @Test func pairsOfTheOldVariantAreItsOwnBaseline() {
+        let trial = Trial(
+            number: 1,
+            inspectsAnswers: true,
+            repeatsStable: true,
+            failuresMax: 0
+        ) {}
+        let recorder = TrialRecorder(trial, model: "m")
+        for isBaseline in [true, false, false] {
+            let pair = TrialPair(isBaseline: isBaseline)
+            pair.stable = .init(isFailure: false, nanoseconds: 1, hash: 1)
+            recorder.record(pair, of: trial)
+            pair.copy = .init(isFailure: false, nanoseconds: 1, hash: 2)
+            recorder.record(pair, of: trial)
+        }
+        let pairs = recorder.take().pairs
+        #expect(pairs.hasBaseline)
+        #expect(pairs.baselineCompared == 1 && pairs.baselineDifferent == 1)
+        #expect(pairs.compared == 2 && pairs.different == 2)
     }
 }
 
@@ -182,6 +209,62 @@ import Traffic
     private func chat(_ content: String, reason: String = "stop") -> String {
         #"{"id":"1","choices":[{"index":0,"message":{"role":"assistant","content":"#
             + "\(content)},\"finish_reason\":\"\(reason)\"}],\"usage\":{}}"
+    }
+
+    private func response(_ output: String, _ more: String = "") -> String {
+        #"{"id":"1","object":"response","status":"completed","output":["#
+            + "{\"type\":\"reasoning\",\"summary\":[]},\(output)]\(more)}"
+    }
+
+    private func message(_ part: String) -> String {
+        #"{"type":"message","role":"assistant","content":["# + "\(part)]}"
+    }
+
+    @Test func readsResponses() throws {
+        let text = self.message(#"{"type":"output_text","text":"Paris"}"#)
+        let good = try #require(self.findings(self.response(text)))
+        #expect(!good.isEmpty && !good.isRefused && !good.isTruncated && !good.isMalformed)
+        let empty = try #require(self.findings(self.response(self.message(""))))
+        #expect(empty.isEmpty)
+        let tool = try #require(
+            self.findings(self.response(#"{"type":"function_call","arguments":"{}"}"#))
+        )
+        #expect(!tool.isEmpty)
+        let refused = self.message(#"{"type":"refusal","refusal":"No."}"#)
+        #expect(try #require(self.findings(self.response(refused))).isRefused)
+        let cut = self.response(text, #","incomplete_details":{"reason":"max_output_tokens"}"#)
+        #expect(try #require(self.findings(cut)).isTruncated)
+        let prose = try #require(self.findings(self.response(text), asksForJSON: true))
+        #expect(prose.isInvalidJSON)
+        let object = self.message(#"{"type":"output_text","text":"{\"a\":1}"}"#)
+        let json = try #require(self.findings(self.response(object), asksForJSON: true))
+        #expect(!json.isInvalidJSON)
+        // The same text under another identity is the same answer.
+        let other = self.response(text).replacing(#""id":"1""#, with: #""id":"2""#)
+        #expect(try #require(self.findings(other)).hash == good.hash)
+    }
+
+    @Test func readsTheLastEventOfAStreamedResponse() throws {
+        let text = self.message(#"{"type":"output_text","text":"Paris"}"#)
+        let begun = #"{"type":"response.created","response":{"id":"1","output":[]}}"#
+        let piece = #"{"type":"response.output_text.delta","delta":"Pa"}"#
+        let end = #"{"type":"response.completed","response":"# + self.response(text) + "}"
+        let events = [begun, piece, end].map { "data: \($0)\n\n" }.joined()
+        let found = try #require(self.findings(events, .eventStream))
+        let whole = try #require(self.findings(self.response(text)))
+        #expect(!found.isEmpty && found.hash == whole.hash)
+    }
+
+    @Test(arguments: [
+        (#"{"text":{"format":{"type":"json_schema","schema":{}}}}"#, true),
+        (#"{"text":{"format":{"type":"text"}}}"#, false),
+        (#"{"text":"plain","response_format":{"type":"json_object"}}"#, true),
+        (#"{"text":{}}"#, false),
+        (#"{"text""#, false),
+    ])
+    func seesThatJSONIsAskedFor(body: String, isAsked: Bool) {
+        let bytes = Array(body.utf8)
+        #expect(AnswerInspection.asksForJSON(bytes.span.bytes) == isAsked)
     }
 
     @Test func aGoodAnswerHasNothingToTell() throws {

@@ -484,6 +484,47 @@ import Testing
         #expect(many.evidence > 1_000)
     }
 
+    @Test func answersThatAlwaysDifferALittleAreJudgedByTheStableVariant() {
+        var noisy = PairTest()
+        var worse = PairTest()
+        for index in 0..<400 {
+            var pairs = PairCounts()
+            pairs.hasBaseline = true
+            pairs.compared = 8
+            pairs.different = 4
+            // The stable variant was not asked twice in each tick.
+            if index % 2 == 0 {
+                pairs.baselineCompared = 4
+                pairs.baselineDifferent = 2
+            }
+            noisy.record(pairs, kind: .different, allowed: 0.01)
+            pairs.different = 8
+            worse.record(pairs, kind: .different, allowed: 0.01)
+        }
+        #expect(noisy.evidence < 1)
+        #expect(worse.evidence > 1_000)
+        #expect(noisy.compared == 400 * 8 - 8)
+    }
+
+    @Test func nothingIsSaidBeforeTheStableVariantWasAskedTwice() {
+        var test = PairTest()
+        var pairs = PairCounts()
+        pairs.hasBaseline = true
+        pairs.compared = 1_000
+        pairs.different = 1_000
+        test.record(pairs, kind: .different, allowed: 0)
+        #expect(test.evidence == 1 && test.compared == 0)
+    }
+
+    @Test func strongEvidenceIsAPowerOfTen() {
+        #expect(MetricReport.text(evidence: 1) == "1")
+        #expect(MetricReport.text(evidence: 321.46) == "321.5")
+        #expect(MetricReport.text(evidence: 999_999) == "999999")
+        #expect(MetricReport.text(evidence: 5.58e16) == "> 10^16")
+        #expect(MetricReport.text(evidence: .greatestFiniteMagnitude) == "> 10^308")
+        #expect(MetricReport.text(evidence: .infinity) == "> 10^308")
+    }
+
     // MARK: Storing
 
     @Test func evidenceGoesOnFromItsStateAndNewDefinitionsBeginAnew() {

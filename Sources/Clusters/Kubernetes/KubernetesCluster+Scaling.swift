@@ -77,6 +77,7 @@ extension KubernetesCluster {
         entry.status.message = condition.words
         entry.status.trouble = condition.obstacle.map { StartTrouble($0.kind) }
         entry.status.restarts = pod.restarts
+        entry.status.revision = self.revision(of: pod)
         if !pod.podIP.isEmpty {
             entry.status.address = ReplicaAddress(host: pod.podIP, port: workload.target.port)
             entry.status.namedPorts = pod.metricsPort.map { ["metrics": $0] } ?? [:]

@@ -72,9 +72,13 @@ package final class KubernetesCluster: ReplicaSource {
         package var failure: PodFacts.Reason?
     }
 
-    struct ReplicaSetObject {
+    struct ReplicaSetObject: Equatable {
         var uid: String
         var owner: String
+        /// The number of the Deployment's revision that it is of.
+        var revision: String
+        /// The same for equal templates.
+        var hash: String
     }
 
     package var onChange: ((ReplicaChange) -> Void)?
@@ -123,8 +127,7 @@ package final class KubernetesCluster: ReplicaSource {
     var kindsAskedUntil: [WorkloadTarget.Kind: Instant] = [:]
     private var groupsByKey: [WorkloadTarget.Kind: [ObjectKey: String]] = [:]
     private var groupsByUID: [String: String] = [:]
-    /// The Deployment of a ReplicaSet, by UIDs.
-    private var ownerBySet: [String: String] = [:]
+    private var sets: [String: ReplicaSetObject] = [:]
     /// The ReplicaSets of a Deployment, by UIDs.
     private var setsByOwner: [String: Set<String>] = [:]
     private var podsByController: [String: Set<ObjectKey>] = [:]
@@ -210,11 +213,12 @@ package final class KubernetesCluster: ReplicaSource {
         let scope = InformerScope<ReplicaSetObject>(
             .replicaSets,
             namespace: namespace,
-            projection: .paths(["metadata.uid", "metadata.ownerReferences"])
-        ) { object in
-            let metadata = object.metadata
-            return ReplicaSetObject(uid: metadata.uid, owner: metadata.controller?.uid ?? "")
-        }
+            projection: .paths([
+                "metadata.uid", "metadata.ownerReferences",
+                "metadata.annotations[\(TemplateRollback.revisionAnnotation)]",
+                "metadata.labels[\(TemplateRollback.hashLabel)]",
+            ])
+        ) { ReplicaSetObject($0) }
         let informer = Informer(self.client, scope)
         informer.handlers = self.handlers { [weak self] in self?.setChanged($0) }
         self.setInformers.append(informer)
@@ -338,7 +342,7 @@ package final class KubernetesCluster: ReplicaSource {
         switch change {
         case .added(_, let set): self.index(set, isPresent: true)
         case .modified(_, let old, let new):
-            if old.uid == new.uid, old.owner == new.owner { return }
+            if old == new { return }
             self.index(old, isPresent: false)
             self.index(new, isPresent: true)
         case .deleted(_, let set): self.index(set, isPresent: false)
@@ -349,10 +353,10 @@ package final class KubernetesCluster: ReplicaSource {
         if set.owner.isEmpty { return }
         let name = self.groupsByUID[set.owner]
         if isPresent {
-            self.ownerBySet[set.uid] = set.owner
+            self.sets[set.uid] = set
             self.setsByOwner[set.owner, default: []].insert(set.uid)
         } else {
-            self.ownerBySet[set.uid] = nil
+            self.sets[set.uid] = nil
             self.setsByOwner[set.owner]?.remove(set.uid)
             if self.setsByOwner[set.owner]?.isEmpty == true { self.setsByOwner[set.owner] = nil }
         }
@@ -398,7 +402,17 @@ package final class KubernetesCluster: ReplicaSource {
     }
 
     private func group(ofController uid: String) -> String? {
-        self.groupsByUID[uid] ?? self.ownerBySet[uid].flatMap { self.groupsByUID[$0] }
+        self.groupsByUID[uid] ?? self.sets[uid].flatMap { self.groupsByUID[$0.owner] }
+    }
+
+    /// The ReplicaSets of a Deployment.
+    func sets(of uid: String) -> [ReplicaSetObject] {
+        (self.setsByOwner[uid] ?? []).compactMap { self.sets[$0] }
+    }
+
+    /// The number of the revision that a pod is of; 1 where there are none.
+    func revision(of pod: Pod) -> Int {
+        pod.controller.flatMap { self.sets[$0.uid] }.flatMap { Int($0.revision) } ?? 1
     }
 
     /// The pods that a workload's controllers have made.
@@ -492,6 +506,16 @@ struct Rival {
             owner.map { "\($0.kind) \(key.namespace)/\($0.name)" }
             ?? "HorizontalPodAutoscaler \(key)"
         self.target = "\(reference["kind"].string ?? "") \(target)"
+    }
+}
+
+extension KubernetesCluster.ReplicaSetObject {
+    init(_ object: KubernetesObject) {
+        let metadata = object.metadata
+        self.uid = metadata.uid
+        self.owner = metadata.controller?.uid ?? ""
+        self.revision = metadata.annotations[TemplateRollback.revisionAnnotation] ?? ""
+        self.hash = metadata.labels[TemplateRollback.hashLabel] ?? ""
     }
 }
 

@@ -169,6 +169,9 @@ package final class SliceCluster: ReplicaSource {
         }
     }
 
+    /// Of a replica by its name; nil where it is gone.
+    package func identity(of replica: String) -> String? { self.identities[replica] }
+
     package func drained(_ id: ReplicaID) {
         guard let group = self.groupsByName[id.group],
             let identity = group.entries.first(where: { $0.value.status.id == id })?.key,

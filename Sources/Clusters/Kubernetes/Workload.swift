@@ -86,6 +86,9 @@ final class Workload {
 
     func giveBack(_ index: Int) { self.freeIndices.append(index) }
 
+    /// The number of the revision that new pods are of.
+    var revision: Int { self.object.flatMap { Int($0.revision) } ?? 1 }
+
     /// Pods that are not on their way out.
     var liveCount: Int { self.entries.values.count { !$0.status.isLeaving || self.isVictim($0) } }
 
@@ -108,6 +111,7 @@ final class Workload {
             coldStarts: ColdStarts()
         )
         status.takeable = self.draining.count
+        status.revision = self.revision
         return status
     }
 

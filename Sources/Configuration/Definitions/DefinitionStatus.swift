@@ -231,6 +231,7 @@ struct DefinitionStatus {
                 of: .object("One thing.", record, required: ["id", "kind"])
             )
         ),
+        ("traffic", .object("What gateways go by.", traffic)),
         (
             "checkpoint",
             .text(
@@ -239,6 +240,58 @@ struct DefinitionStatus {
                 and all else, as JSON. For Weir alone; do not edit it.
                 """,
                 max: 524_288
+            )
+        ),
+    ]
+
+    private static let traffic: [Field] = [
+        ("generation", .count("Another one with every change.")),
+        (
+            "weights",
+            .list(
+                "The variants with a share of the requests.",
+                max: Schemas.maxVariants,
+                of: .object(
+                    "A variant's share.",
+                    [
+                        ("name", .text("The variant.", max: 63)),
+                        ("percent", .count("Its share in percent.", max: 100)),
+                    ],
+                    required: ["name", "percent"]
+                )
+            )
+        ),
+        ("canary", .text("The variant that is tried.", max: 63)),
+        (
+            "header",
+            .object(
+                "Requests with this header go to it, whatever the shares are.",
+                [
+                    ("name", .text("The header.")),
+                    ("value", .text("Its exact value.", max: 1_024)),
+                ]
+            )
+        ),
+        (
+            "mirror",
+            .object(
+                "Copies of requests.",
+                [
+                    ("to", .text("The variant that gets them.", max: 63)),
+                    ("percent", .count("Of how many requests, in percent.", max: 100)),
+                ]
+            )
+        ),
+        (
+            "trial",
+            .object(
+                "What is measured; absent: nothing.",
+                [
+                    ("number", .count("The rollout's number.")),
+                    ("inspectsAnswers", .truth("Answers are looked into.")),
+                    ("repeatsStable", .truth("Some copies go to the old variant once more.")),
+                    ("consecutiveErrors", .count("Failures in a row that are told at once.")),
+                ]
             )
         ),
     ]

@@ -7,6 +7,7 @@ import HTTPService
 import Kubernetes
 import Logging
 import Orchestration
+import Rollouts
 
 // Design note
 //
@@ -57,6 +58,7 @@ package final class ControllerRole {
     private let logger: Logger
     private let directory: ResourceDirectory
     private let scaling: ScalingLoop
+    private let rollouts: ClusterRollouts
     private let events: EventRecorder
     private let statuses: ModelStatuses
     private let budgets: BudgetStatuses
@@ -105,6 +107,14 @@ package final class ControllerRole {
             pods: self.cluster,
             logger: logger
         )
+        self.rollouts = ClusterRollouts(
+            self.control,
+            cluster: self.cluster,
+            client: client,
+            directory: self.directory,
+            polls: self.polls,
+            logger: logger
+        )
         self.events = EventRecorder(
             client,
             options: EventOptions(controller: "weir.dev/controller", instance: options.identity),
@@ -113,6 +123,7 @@ package final class ControllerRole {
         self.statuses = ModelStatuses(client: client)
         self.budgets = BudgetStatuses(client: client)
         self.control.useScaling(self.scaling)
+        self.control.rolloutHost = self.rollouts
         self.control.hasGateway = false
         self.control.unreadiness = "nothing has been read from the cluster yet"
         self.connect()
@@ -134,6 +145,7 @@ package final class ControllerRole {
             self?.cluster.stock.quota(of: budget.resource, in: budget.namespace)
         }
         self.cluster.onNote = { [weak self] in self?.note($0) }
+        self.connectRollouts()
         self.polls.onLoad = { [weak self] document, source in
             self?.scaling.take(document.load(source: source))
         }
@@ -143,6 +155,15 @@ package final class ControllerRole {
         self.polls.onProblem = { [weak self] gateway, problem in
             self?.tell("gateway \(gateway): \(problem)")
         }
+    }
+
+    private func connectRollouts() {
+        self.rollouts.mayWrite = { [weak self] in self?.elector?.mayWrite ?? false }
+        self.rollouts.knowsGateways = { [weak self] in self?.gateways?.isSynced ?? false }
+        self.rollouts.onCapacities = { [weak self] in self?.adoptScalingPlan() }
+        self.rollouts.onRecord = { [weak self] in self?.record($1, of: $0) }
+        self.polls.asksForTrials = { [weak self] in self?.rollouts.needsGateways ?? false }
+        self.polls.onTrial = { [weak self] in self?.rollouts.take($0) }
     }
 
     // MARK: Life
@@ -177,6 +198,7 @@ package final class ControllerRole {
         self.timer?.cancel()
         self.patienceTimer?.cancel()
         self.hasDecided = true
+        self.rollouts.end()
         self.cluster.resign()
         self.cluster.stop()
         self.directory.stop()
@@ -204,6 +226,7 @@ package final class ControllerRole {
         self.sources = sources
         self.scaling.sources = sources
         sources.follow(self.scaling.plan)
+        self.rollouts.begin()
     }
 
     private func endScraping() {
@@ -214,6 +237,7 @@ package final class ControllerRole {
 
     private func ended(_ why: String) {
         self.logger.warning("not leading any more", metadata: ["reason": "\(why)"])
+        self.rollouts.end()
         self.cluster.resign()
         self.polls.rest()
         self.endScraping()
@@ -227,10 +251,19 @@ package final class ControllerRole {
             self.control.apply(outcome.configuration)
         }
         self.cluster.follow(self.targets(outcome.configuration))
-        let plan = ScalingPlan(outcome.configuration, onCluster: true)
-        self.scaling.adopt(plan, at: self.control.loop.now)
+        self.rollouts.adopt()
+        self.adoptScalingPlan()
         self.scaling.forgetModels(except: Set(outcome.configuration.models.map(\.name)))
         self.checkReady()
+    }
+
+    private func adoptScalingPlan() {
+        let plan = ScalingPlan(
+            self.control.configuration,
+            rollouts: self.rollouts.book.capacities,
+            onCluster: true
+        )
+        self.scaling.adopt(plan, at: self.control.loop.now)
     }
 
     private func targets(_ configuration: Configuration) -> [WorkloadTarget] {
@@ -330,6 +363,7 @@ package final class ControllerRole {
             isGatewayHeard: self.polls.roll.isHeard(at: now),
             missing: self.polls.roll.missing(at: now)
         )
+        self.rollouts.tick()
         self.cluster.tick()
         self.noteGaps()
         self.writeStatuses(now)
@@ -346,6 +380,7 @@ package final class ControllerRole {
                 obstruction: { [cluster] in cluster.obstruction(of: $0) },
                 gap: { [polls] in polls.gap(ofGroup: $0) },
                 decision: { [scaling] in scaling.latest(of: $0) },
+                rollout: { [rollouts] in rollouts.loop?.controller(of: $0) },
                 gateways: self.polls.roll.count,
                 gatewaysMissing: missing
             ),
@@ -399,21 +434,43 @@ package final class ControllerRole {
         guard let owner = self.scaling.plan.owner(ofGroup: note.group)?.model.name,
             let model = self.control.configuration.models.first(where: { $0.name == owner })
         else { return }
-        let key = ObjectKey(namespace: model.metadata.namespace, name: model.name)
         self.events.record(
             EventNote(
                 isWarning: note.isWarning,
                 reason: note.reason,
                 action: "Scale",
                 note: note.text,
-                regarding: ObjectReference(
-                    apiVersion: "weir.dev/v1alpha1",
-                    kind: "Model",
-                    namespace: key.namespace,
-                    name: key.name,
-                    uid: self.directory.model(key)?.uid ?? ""
-                )
+                regarding: self.reference(to: model)
             )
+        )
+    }
+
+    private func record(_ record: RolloutRecord, of model: ModelResource) {
+        let isWarning: Bool =
+            switch record.kind {
+            case .failed, .rolledBack, .inconclusive: true
+            default: false
+            }
+        let word = record.kind.rawValue
+        self.events.record(
+            EventNote(
+                isWarning: isWarning,
+                reason: "Rollout" + word.prefix(1).uppercased() + word.dropFirst(),
+                action: "Rollout",
+                note: String(record.message.prefix(1_000)),
+                regarding: self.reference(to: model)
+            )
+        )
+    }
+
+    private func reference(to model: ModelResource) -> ObjectReference {
+        let key = ObjectKey(namespace: model.metadata.namespace, name: model.name)
+        return ObjectReference(
+            apiVersion: "weir.dev/v1alpha1",
+            kind: "Model",
+            namespace: key.namespace,
+            name: key.name,
+            uid: self.directory.model(key)?.uid ?? ""
         )
     }
 

@@ -35,8 +35,14 @@ package final class GatewayPolls {
     package var onDrained: () -> Void = {}
     package var onProblem: (_ gateway: String, _ problem: String) -> Void = { _, _ in }
 
+    /// Whether any rollout waits for what gateways measure, or for their acknowledgement.
+    package var asksForTrials: () -> Bool = { false }
+    /// What one gateway measured of a rollout, once each.
+    package var onTrial: (TrialDocument.Model) -> Void = { _ in }
+
     private let loop: EventLoop
     private let options: Options
+    private var trials: [String: Trials] = [:]
     private var draining: Set<String> = []
     /// What each gateway has drained, by its identity.
     private var drained: [String: Set<String>] = [:]
@@ -50,6 +56,14 @@ package final class GatewayPolls {
     /// The number of the last wake that each gateway told. One that was started again begins anew,
     /// and tells everything.
     private var heard: [String: Int] = [:]
+
+    /// How far a gateway's measurements were fetched, and by which weights it goes.
+    private struct Trials {
+        var gateway = ""
+        var last: Int?
+        var traffic: [String: Int] = [:]
+        var fetch: HTTPFetch?
+    }
 
     package init(loop: EventLoop, options: Options) {
         self.loop = loop
@@ -66,6 +80,8 @@ package final class GatewayPolls {
     package func rest() {
         for fetch in self.listening.values { fetch.cancel() }
         self.listening = [:]
+        for trials in self.trials.values { trials.fetch?.cancel() }
+        self.trials = [:]
     }
 
     package func update(_ endpoints: [PodEndpoint]) {
@@ -80,6 +96,7 @@ package final class GatewayPolls {
             self.told.remove(identity)
             self.heard[identity] = nil
             self.listening.removeValue(forKey: identity)?.cancel()
+            self.trials[identity] = nil
         }
         if !self.draining.isEmpty { self.tell() }
     }
@@ -89,6 +106,15 @@ package final class GatewayPolls {
     /// Asks all; `onLoad` runs for each that answers.
     package func poll(whenAllAnswered completion: @escaping () -> Void) {
         var waiting = 0
+        if self.asksForTrials() {
+            for gateway in self.roll.gateways {
+                let isAsked = self.askForTrials(gateway) {
+                    waiting -= 1
+                    if waiting == 0 { completion() }
+                }
+                if isAsked { waiting += 1 }
+            }
+        }
         for gateway in self.roll.gateways where self.polling[gateway.endpoint.identity] == nil {
             guard var request = self.request(gateway, "/api/v1/load") else { continue }
             request.bodyBytesMax = Self.answerBytesMax
@@ -168,6 +194,69 @@ package final class GatewayPolls {
         } catch {
             self.onProblem(gateway.endpoint.name, "its wakes cannot be read: \(error)")
         }
+    }
+
+    // MARK: Rollouts
+
+    /// Whether every gateway there is goes by that generation of a model's weights.
+    package func isAcknowledged(_ generation: Int, of model: String) -> Bool {
+        self.roll.count == self.roll.gateways.count
+            && self.roll.gateways.allSatisfy {
+                self.trials[$0.endpoint.identity]?.traffic[model] == generation
+            }
+    }
+
+    /// - Returns: false where an answer is awaited, or the gateway cannot be asked.
+    private func askForTrials(
+        _ gateway: GatewayRoll.Gateway,
+        completion: @escaping () -> Void
+    ) -> Bool {
+        let identity = gateway.endpoint.identity
+        let known = self.trials[identity] ?? Trials()
+        let after = known.last.map { "?after=\($0)" } ?? ""
+        guard known.fetch == nil, var request = self.request(gateway, "/api/v1/trials" + after)
+        else { return false }
+        request.bodyBytesMax = Self.answerBytesMax
+        self.trials[identity] = known
+        self.trials[identity]?.fetch = HTTPFetch.start(request, on: self.loop) {
+            [weak self] result in
+            self?.takeTrials(result, gateway)
+            completion()
+        }
+        return true
+    }
+
+    private func takeTrials(
+        _ result: Result<FetchResponse, FetchError>,
+        _ gateway: GatewayRoll.Gateway
+    ) {
+        let identity = gateway.endpoint.identity
+        let name = gateway.endpoint.name
+        guard let known = self.trials[identity] else { return }
+        self.trials[identity]?.fetch = nil
+        switch result {
+        case .failure(let error):
+            if error != .cancelled { self.onProblem(name, "\(error)") }
+        case .success(let response) where response.status == 200:
+            do {
+                let document = try TrialDocument(response.body)
+                self.trials[identity]?.gateway = document.gateway
+                self.trials[identity]?.last = document.last
+                self.trials[identity]?.traffic = document.traffic
+                // Another process at the same address counts from the beginning.
+                guard known.gateway == document.gateway else { return }
+                for part in document.parts { part.models.forEach(self.onTrial) }
+            } catch {
+                self.onProblem(name, "what it measured cannot be read: \(error)")
+            }
+        case .success(let response):
+            self.onProblem(name, "it says nothing of rollouts (\(response.status))")
+        }
+    }
+
+    /// Nothing that was measured before now is asked for: somebody else led.
+    package func forgetTrials() {
+        for identity in self.trials.keys { self.trials[identity]?.last = nil }
     }
 
     /// Requests in flight at a pod, over the gateways that were heard.

@@ -2,6 +2,7 @@ import Clusters
 import Configuration
 import Core
 import EventLoop
+import HTTPService
 import Kubernetes
 import Logging
 import Orchestration
@@ -25,6 +26,7 @@ package final class GatewayRole {
     package let control: ControlPlane
     package let slices: SliceCluster
     package let wakes: WakeBoard
+    package let rollouts: RolloutFollower
     private let client: KubernetesClient
     private let directory: ResourceDirectory
     private let namespaces: [String]?
@@ -64,8 +66,11 @@ package final class GatewayRole {
             pods: self.slices,
             logger: logger
         )
+        self.rollouts = RolloutFollower(self.control, slices: self.slices)
+        self.control.trafficSource = self.rollouts
         self.control.unreadiness = "nothing has been read from the cluster yet"
         self.directory.onChange = { [weak self] in self?.take($0) }
+        self.directory.onStatus = { [weak self] in self?.rollouts.take($0.key.name, $0.status) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
         self.control.onWake = { [wakes] model, variant in
             wakes.note(WakeLog.Wake(model: model, variant: variant))
@@ -95,6 +100,7 @@ package final class GatewayRole {
             self.tell("\(name) is not taken over: \(Problem.render(verdict.problems))")
         }
         self.slices.follow(self.backends(outcome.configuration))
+        self.takeRollouts(outcome.configuration)
         if outcome.configuration != self.control.configuration {
             self.control.apply(outcome.configuration)
             self.logger.info(
@@ -106,6 +112,15 @@ package final class GatewayRole {
             )
         }
         self.checkReady()
+    }
+
+    private func takeRollouts(_ configuration: Configuration) {
+        var statuses: [String: JSONValue] = [:]
+        for model in configuration.models {
+            let key = ObjectKey(namespace: model.metadata.namespace, name: model.name)
+            statuses[model.name] = self.directory.model(key)?.status
+        }
+        self.rollouts.take(statuses)
     }
 
     private func backends(_ configuration: Configuration) -> [String: SliceCluster.Backend] {

@@ -5,6 +5,7 @@ import Core
 import HTTPService
 import Kubernetes
 import Orchestration
+import Rollouts
 
 /// Writes what holds of each Model into its status: where it changed, a bounded number at a time.
 package final class ModelStatuses {
@@ -14,6 +15,7 @@ package final class ModelStatuses {
         var obstruction: (String) -> String?
         var gap: (String) -> EndpointGap?
         var decision: (String) -> ScalingDecision?
+        var rollout: (String) -> RolloutController?
         var gateways: Int
         var gatewaysMissing: Int
     }
@@ -182,9 +184,13 @@ struct ModelStatus {
         self.generation = item.generation
         self.conditions.append(.accepted(verdict))
         guard let spec else { return }
-        self.live = spec.live ?? spec.variants.first?.name ?? ""
+        let rollout = facts.rollout(item.key.name)
+        self.live = rollout?.status.stable.name ?? spec.live ?? spec.variants.first?.name ?? ""
+        let weights = spec.variants.enumerated().map { index, variant in
+            rollout?.status.traffic.weight(of: variant.name) ?? spec.variantWeights[index]
+        }
         var obstructions: [String] = []
-        for (variant, weight) in zip(spec.variants, spec.variantWeights) {
+        for (variant, weight) in zip(spec.variants, weights) {
             guard case .workload(let reference) = variant.backend else { continue }
             let group = reference.group(in: item.key.namespace)
             if let words = facts.obstruction(group) { obstructions.append(words) }
@@ -193,9 +199,24 @@ struct ModelStatus {
             self.variants.append(own)
         }
         self.conditions.append(self.ready(spec))
+        if let rollout { self.conditions.append(Self.progressing(rollout)) }
         if spec.scaling?.policy != nil {
             self.addScaling(item.key.name, facts, obstructions)
         }
+    }
+
+    /// True while a rollout runs, or where the live variant is the one that was asked for.
+    private static func progressing(_ rollout: RolloutController) -> Condition {
+        let phase = rollout.status.phase
+        let word = phase.rawValue
+        return Condition(
+            type: "Progressing",
+            isTrue: phase != .rolledBack && phase != .paused,
+            reason: word.prefix(1).uppercased() + word.dropFirst(),
+            message: String(
+                RolloutWords.reason(rollout.status, rollout.machine.spec.plan).prefix(4_000)
+            )
+        )
     }
 
     private static func variant(

@@ -15,6 +15,7 @@ package final class ResourceDirectory {
         package var key: ObjectKey
         package var uid: String
         package var generation: Int
+        package var version: ResourceVersion
         package var text: ResourceText
         package var status: JSONValue
     }
@@ -47,6 +48,8 @@ package final class ResourceDirectory {
 
     /// Another configuration is in force, or other verdicts.
     package var onChange: (ResourceKeeper.Outcome) -> Void = { _ in }
+    /// A Model's status is another one, and nothing else of it.
+    package var onStatus: (Item) -> Void = { _ in }
     /// Something does not work; it is tried again.
     package var onProblem: (String) -> Void = { _ in }
 
@@ -113,10 +116,12 @@ package final class ResourceDirectory {
         let informer = Informer(self.client, scope)
         informer.handlers = InformerHandlers(
             onChange: { [weak self] change in
-                // What the controller writes into the status changes nothing here.
+                // What the controller writes into the status changes nothing here, but for how a
+                // rollout goes.
                 if case .modified(_, let old, let new) = change, old.text == new.text,
                     old.generation == new.generation
                 {
+                    if kind == .model { self?.onStatus(new) }
                     return
                 }
                 self?.changed()
@@ -154,6 +159,7 @@ extension ResourceDirectory.Item {
         self.key = metadata.key
         self.uid = metadata.uid
         self.generation = metadata.generation
+        self.version = metadata.resourceVersion
         self.status = object.status
         let document: JSONValue = [
             "apiVersion": .string(object.apiVersion), "kind": .string(kind.rawValue),

@@ -84,6 +84,9 @@ package final class RolloutController {
 
     package var status: RolloutStatus { self.machine.status }
 
+    /// Whether what is stored, or what others see of it, may be older than `status`.
+    package var isStoringStatus: Bool { self.isStoring }
+
     /// Whether it needs ticks: a rollout runs, replicas wait to go, or somebody has to be told.
     package var isActive: Bool {
         let status = self.machine.status

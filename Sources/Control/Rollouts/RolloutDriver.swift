@@ -1,27 +1,17 @@
 import Clusters
 import Configuration
 import Core
-import Curl
 import EventLoop
-import HTTPService
 import Logging
 import Proxy
 import Rollouts
-import Scraping
 
 /// Drives the rollouts of `weir run`: asks the workers once per second while one runs, and does
 /// what the machines say with snapshots, process replicas, files and calls to the outside.
-final class RolloutDriver: RolloutExecutor, RolloutWorld {
+final class RolloutDriver: RolloutExecutor, TrafficSource {
     static let period = Duration.seconds(1)
     /// What has not answered by then is decided without.
     static let patience = Duration.milliseconds(300)
-    /// Replicas for the next step are asked for that much sooner than they take to start.
-    static let leadMargin = Duration.seconds(2)
-    /// Where no cold start was measured.
-    static let assumedColdStart = Duration.seconds(10)
-    /// Of a webhook's answer, for people.
-    private static let answerBytesMax = 64 << 10
-
     unowned let control: ControlPlane
     let store: RolloutStore
     private(set) lazy var rollouts = RolloutLoop(
@@ -32,17 +22,11 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
     )
     /// Of the models whose rollouts are measured.
     private var trials: [String: Trial] = [:]
-    /// What each model's rollout asks for.
-    var demands: [String: [CapacityDemand]] = [:]
-    var capacities: [String: RolloutCapacity] = [:]
-    /// The most replicas that all requests needed since the rollout of that number began.
-    var peaks: [String: (rollout: Int, replicas: Int)] = [:]
-    /// The configuration's, by name.
-    private(set) var resources: [String: ModelResource] = [:]
-    /// Who uses a group, over all models.
-    private(set) var owners: [String: [(model: String, variant: String)]] = [:]
+    var book = RolloutBook()
+    /// What the replicas of process deployments are made of, where that is watched.
+    var templates: [String: ProcessTemplates] = [:]
     private var keptAt: [String: Instant] = [:]
-    private var client: CurlClient?
+    private let calls: RolloutCalls
     private var timer: LoopTimer?
     private var patienceTimer: LoopTimer?
     private var round: UInt64 = 0
@@ -54,12 +38,12 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
     init(_ control: ControlPlane, stateDirectory: String?) {
         self.control = control
         self.store = RolloutStore(directory: stateDirectory, logger: control.logger)
+        self.calls = RolloutCalls(loop: control.loop)
     }
 
     deinit {
         self.timer?.cancel()
         self.patienceTimer?.cancel()
-        self.client?.close()
     }
 
     var moment: RolloutMoment {
@@ -73,27 +57,25 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
 
     func adopt(_ configuration: Configuration) {
         var specs: [String: RolloutSpec] = [:]
-        self.owners = [:]
-        self.resources = [:]
-        for model in configuration.models {
-            self.resources[model.name] = model
-            if let spec = RolloutSpec(model, configuration) { specs[model.name] = spec }
-            for variant in model.spec.variants {
-                guard case .workload(let reference) = variant.backend else { continue }
-                self.owners[reference.name, default: []].append((model.name, variant.name))
-            }
-        }
+        self.book.adopt(configuration)
+        self.noteTemplates()
+        for model in configuration.models { specs[model.name] = self.spec(of: model) }
         self.rollouts.adopt(specs, at: self.moment)
         self.forget(except: specs)
-        self.capacities = [:]
         self.refreshCapacity(of: self.rollouts.models)
         self.schedule()
     }
 
+    /// What the configuration says of a model's rollouts, and what its replicas are made of.
+    func spec(of model: ModelResource) -> RolloutSpec? {
+        RolloutSpec(model, self.control.configuration) { [self] in
+            self.revision(of: $0, model.name)
+        }
+    }
+
     private func forget(except specs: [String: RolloutSpec]) {
-        for model in self.demands.keys where specs[model] == nil { self.demands[model] = nil }
+        self.book.forget(except: specs)
         for model in self.trials.keys where specs[model] == nil { self.trials[model] = nil }
-        for model in self.peaks.keys where specs[model] == nil { self.peaks[model] = nil }
         for model in self.keptAt.keys where specs[model] == nil { self.keptAt[model] = nil }
     }
 
@@ -101,6 +83,7 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
 
     func run() {
         self.isRunning = true
+        self.calls.open()
         self.schedule()
         self.tickSoon()
     }
@@ -115,8 +98,7 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
             if let timeline = controller.timeline { self.store.write(timeline) }
         }
         self.schedule()
-        self.client?.close()
-        self.client = nil
+        self.calls.close()
     }
 
     /// Ticks while any model needs it.
@@ -247,7 +229,7 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
         guard let controller = self.rollouts.controller(of: model) else { return }
         let status = controller.status
         let plan = controller.machine.spec.plan
-        guard status.isRunning, !status.isInPlace, let plan else {
+        guard status.isRunning, let plan else {
             if self.trials.removeValue(forKey: model) != nil { self.control.publishSoon() }
             return
         }
@@ -257,6 +239,7 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
         self.trials[model] = Trial(
             number: status.rollout,
             inspectsAnswers: plan.inspectsAnswers,
+            repeatsStable: plan.comparesAnswers,
             failuresMax: plan.guardrails.consecutiveErrors
         ) {
             loop.post { bound.value.object?.ask() }
@@ -282,15 +265,7 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
     }
 
     func ensure(_ demands: [CapacityDemand], of model: String) {
-        self.demands[model] = demands.isEmpty ? nil : demands
         self.refreshCapacity(of: [model])
-    }
-
-    func rollBackTemplate(_ variant: VariantReference, of model: String) {
-        self.control.logger.error(
-            "a process deployment's template cannot be rolled back",
-            metadata: ["model": "\(model)", "variant": "\(variant.name)"]
-        )
     }
 
     func keep(_ timeline: RolloutTimeline) {
@@ -306,83 +281,29 @@ final class RolloutDriver: RolloutExecutor, RolloutWorld {
     }
 
     func announce(_ record: RolloutRecord, of model: String) {
-        let metadata: Logger.Metadata = [
-            "model": "\(model)", "event": "\(record.kind.rawValue)",
-            "stable": "\(record.stable.name)", "canary": "\(record.canary?.name ?? "")",
-            "weight": "\(record.weight)", "step": "\(record.step + 1)",
-            "because": "\(record.message)",
-        ]
-        switch record.kind {
-        case .failed, .rolledBack, .inconclusive:
-            self.control.logger.warning("rollout", metadata: metadata)
-        default: self.control.logger.info("rollout", metadata: metadata)
-        }
+        record.log(to: self.control.logger, of: model)
     }
 
     // MARK: To the outside
 
-    private func liveClient() -> CurlClient {
-        if let client = self.client { return client }
-        let client = CurlClient(loop: self.control.loop)
-        self.client = client
-        return client
-    }
-
     func call(_ webhook: WebhookCall, of model: String) {
-        guard self.isRunning else { return }
-        var request = CurlRequest(webhook.url)
-        request.method = "POST"
-        request.fields = [("Content-Type", "application/json")]
-        request.body = WebhookDocument.bytes(webhook, model: model)
-        request.totalTimeout = .milliseconds(max(1, webhook.timeoutMilliseconds))
-        request.responseBytesMax = Self.answerBytesMax
-        request.allowsHTTP2 = false
-        self.liveClient().fetch(request) { [weak self] result in
-            guard let self, self.isRunning else { return }
-            let answer = WebhookDocument.answer(result)
-            self.rollouts.handle(
-                .webhookAnswered(call: webhook.id, answer),
-                of: model,
-                at: self.moment
-            )
+        self.calls.call(webhook, of: model) { [weak self] answer in
+            guard let self else { return }
+            let event = RolloutEvent.webhookAnswered(call: webhook.id, answer)
+            self.rollouts.handle(event, of: model, at: self.moment)
             self.tickSoon()
         }
     }
 
     func measure(_ metric: Int, number: Int, of model: String) {
-        guard self.isRunning, let policy = self.policy(of: model),
-            policy.analysis.metrics.indices.contains(metric)
+        guard let resource = self.book.resources[model],
+            let policy = self.control.configuration.rolloutPolicy(of: resource)
         else { return }
-        let plan = policy.analysis.metrics[metric]
-        guard let source = plan.source, let server = source.server,
-            case .custom(let custom) = plan.plan.test
-        else { return }
-        let target = QueryTarget(server: "\(server)", query: source.query)
-        let request = InstantQuery.request(target, timeout: custom.timeout)
-        self.liveClient().fetch(request) { [weak self] result in
-            guard let self, self.isRunning else { return }
-            let value: CustomMetric.Result =
-                switch InstantQuery.read(result) {
-                case .value(let value): .value(value)
-                case .noValue: .noValue
-                case .error(let why): .error(why)
-                }
-            self.rollouts.handle(
-                .measured(metric: metric, number: number, value),
-                of: model,
-                at: self.moment
-            )
+        self.calls.measure(metric, of: policy) { [weak self] value in
+            guard let self else { return }
+            let event = RolloutEvent.measured(metric: metric, number: number, value)
+            self.rollouts.handle(event, of: model, at: self.moment)
         }
-    }
-
-    private func policy(of model: String) -> RolloutPolicySpec? {
-        guard let resource = self.resources[model],
-            let name = resource.spec.rolloutPolicy
-        else { return nil }
-        return self.control.configuration.rolloutPolicy(
-            name,
-            namespace: resource.metadata.namespace
-        )?.spec
     }
 }
 
@@ -390,7 +311,12 @@ extension RolloutDriver {
     func perform(_ command: RolloutCommand, of model: String, _ spec: RolloutSpec)
         throws(RolloutRefusal)
     {
+        let before = self.rollouts.controller(of: model)?.status
         try self.rollouts.perform(command, of: model, spec, at: self.moment)
+        if command == .retry, let rejected = before?.rejected, rejected.name == before?.stable.name
+        {
+            self.releaseTemplate(of: rejected.name, model)
+        }
         self.begin()
         self.tickSoon()
     }

@@ -8,8 +8,21 @@ package protocol RolloutWorld: AnyObject {
     func variants(of model: String) -> [String: VariantObservation]
     /// Crashes of a variant's replicas since the controller began to look.
     func crashes(of model: String, variant: String) -> Int
+    /// Which arm a replica is of while a template changes in place: the new revision is the
+    /// canary. Nil where it is gone.
+    func arm(ofReplica replica: String, of model: String) -> Arm?
     /// How long a replica has been ready; nil where that is not known.
     func readySince(_ replica: String, of model: String) -> Instant?
+}
+
+/// Where statuses and timelines of rollouts are kept.
+package protocol RolloutMemory: AnyObject {
+    func status(of model: String) -> RolloutStatus?
+    /// Puts a status aside that cannot be used.
+    func discard(_ model: String, because reason: String)
+    func timeline(of model: String, rollout: Int) -> RolloutTimeline?
+    /// The numbers of a model's rollouts whose timelines are kept.
+    func rollouts(of model: String, upTo last: Int) -> [Int]
 }
 
 /// All models' rollouts: who has a controller, and what each is told.
@@ -20,25 +33,17 @@ package final class RolloutLoop {
     private struct Entry {
         let controller: RolloutController
         var spec: RolloutSpec
-        /// The last tick's samples, from all workers.
-        var samples = Samples()
+        /// Since the last tick, from all workers.
+        var counts: TrialCounts
         /// The canary's crashes when its rollout began.
         var crashesBefore: (rollout: Int, count: Int)?
-    }
-
-    /// What workers have reported since the last tick.
-    fileprivate struct Samples {
-        var arms: [ArmSample] = []
-        var pairs = PairCounts()
-        var canary = GuardrailSample()
-        var stable = GuardrailSample()
     }
 
     private var entries: [String: Entry] = [:]
     private var activeNames: Set<String> = []
     private unowned let executor: any RolloutExecutor
     private unowned let world: any RolloutWorld
-    private let store: RolloutStore
+    private let store: any RolloutMemory
     private let logger: Logger
 
     /// - Parameters:
@@ -46,7 +51,7 @@ package final class RolloutLoop {
     package init(
         executor: any RolloutExecutor,
         world: any RolloutWorld,
-        store: RolloutStore,
+        store: any RolloutMemory,
         logger: Logger
     ) {
         self.executor = executor
@@ -90,7 +95,11 @@ package final class RolloutLoop {
                 executor: self.executor,
                 at: moment
             )
-            self.entries[model] = Entry(controller: controller, spec: spec)
+            self.entries[model] = Entry(
+                controller: controller,
+                spec: spec,
+                counts: TrialCounts(rollout: controller.status.rollout, samples: [])
+            )
             // What its status says has to be said once, whatever it is.
             self.activeNames.insert(model)
         } catch {
@@ -165,7 +174,7 @@ package final class RolloutLoop {
     package func take(_ report: TrialCounts, of model: String) {
         guard let entry = self.entries[model], entry.controller.status.rollout == report.rollout
         else { return }
-        self.entries[model]?.samples.add(report)
+        self.entries[model]?.counts.merge(report)
     }
 
     // MARK: The tick
@@ -178,19 +187,29 @@ package final class RolloutLoop {
     ) {
         guard let entry = self.entries[model] else { return }
         let status = entry.controller.status
-        let samples = entry.samples
-        self.entries[model]?.samples = Samples()
+        let counts = entry.counts
+        self.entries[model]?.counts = TrialCounts(rollout: status.rollout, samples: [])
         var observation = RolloutObservation(variants: self.world.variants(of: model))
-        observation.samples = samples.arms.map { sample in
+        observation.samples = counts.samples.compactMap { sample in
             var sample = sample
+            if status.isInPlace {
+                guard let arm = self.world.arm(ofReplica: sample.replica, of: model) else {
+                    return nil
+                }
+                sample.arm = arm
+            }
             sample.readyFor = self.world.readySince(sample.replica, of: model).map {
                 moment.instant - $0
             }
             return sample
         }
-        observation.pairs = samples.pairs
-        observation.stable = samples.stable
-        observation.canary = samples.canary
+        observation.pairs = counts.pairs
+        observation.stable = counts.stable
+        observation.canary = counts.canary
+        if status.isInPlace {
+            observation.stable = GuardrailSample(.stable, of: observation.samples)
+            observation.canary = GuardrailSample(.canary, of: observation.samples)
+        }
         observation.canary.consecutiveErrors = longestRun
         if let canary = status.canary {
             observation.canary.crashes = self.crashes(model, canary.name, status.rollout)
@@ -234,14 +253,15 @@ package struct TrialCounts: Sendable {
     }
 }
 
-extension RolloutLoop.Samples {
-    fileprivate mutating func add(_ report: TrialCounts) {
+extension TrialCounts {
+    /// Takes in what another source measured of the same rollout.
+    mutating func merge(_ other: TrialCounts) {
         // More than the evidence takes in a tick are dropped here as there.
-        let room = Evidence.samplesMax - self.arms.count
-        self.arms += report.samples.prefix(max(0, room))
-        self.pairs.merge(report.pairs)
-        self.canary.merge(report.canary)
-        self.stable.merge(report.stable)
+        let room = Evidence.samplesMax - self.samples.count
+        self.samples += other.samples.prefix(max(0, room))
+        self.pairs.merge(other.pairs)
+        self.canary.merge(other.canary)
+        self.stable.merge(other.stable)
     }
 }
 
@@ -255,10 +275,23 @@ extension PairCounts {
         self.different += other.different
         self.baselineCompared += other.baselineCompared
         self.baselineDifferent += other.baselineDifferent
+        self.hasBaseline = self.hasBaseline || other.hasBaseline
     }
 }
 
 extension GuardrailSample {
+    /// What the samples of an arm say; they know nothing of runs.
+    init(_ arm: Arm, of samples: [ArmSample]) {
+        self.init()
+        for sample in samples where sample.arm == arm {
+            var part = GuardrailSample()
+            part.requests = sample.requests
+            part.errors = sample.failures
+            part.latency = sample[LatencyKind.latency] ?? BucketCounts()
+            self.merge(part)
+        }
+    }
+
     mutating func merge(_ other: GuardrailSample) {
         self.requests += other.requests
         self.errors += other.errors

@@ -5,20 +5,34 @@ import Rollouts
 extension RolloutSpec {
     /// What a configuration says of a model's rollouts; nil where it can have none: a fixed split
     /// takes its place, or no variant is named as the live one.
-    package init?(_ model: ModelResource, _ configuration: Configuration) {
+    ///
+    /// - Parameter revision: of a variant's template; empty where revisions are not known.
+    package init?(
+        _ model: ModelResource,
+        _ configuration: Configuration,
+        revision: (_ variant: String) -> String = { _ in "" }
+    ) {
         guard model.spec.weights.isEmpty, let live = model.spec.live else { return nil }
         let policy = model.spec.rolloutPolicy.flatMap {
             configuration.rolloutPolicy($0, namespace: model.metadata.namespace)
         }
         self.init(
             live: live,
-            variants: model.spec.variants.map { VariantReference($0.name) },
+            variants: model.spec.variants.map {
+                VariantReference($0.name, revision: revision($0.name))
+            },
             plan: policy?.spec.plan(model.spec.objectives)
         )
     }
 }
 
 extension RolloutPlan {
+    /// Whether answers of the two variants are compared, which needs to know how much those of one
+    /// differ.
+    var comparesAnswers: Bool {
+        self.analysis.metrics.contains { $0.test.isAboutAnswers }
+    }
+
     /// Whether a metric is about what answers say, so that they have to be looked into.
     var inspectsAnswers: Bool {
         let copies = self.steps.contains { if case .mirror = $0 { true } else { false } }
@@ -34,5 +48,11 @@ extension RolloutPlan {
                 case .quantile, .distance, .custom: false
                 }
             }
+    }
+}
+
+extension MetricPlan.Test {
+    fileprivate var isAboutAnswers: Bool {
+        if case .pairs(.different, _) = self { true } else { false }
     }
 }

@@ -8,7 +8,7 @@ import Rollouts
 /// Keeps the status of rollouts, and what they looked like, as files in the state directory: one
 /// status per model and one timeline per rollout. Each is replaced as a whole, so that a crash
 /// leaves either the old one or the new one.
-package final class RolloutStore {
+package final class RolloutStore: RolloutMemory {
     /// Timelines kept per model; the oldest go first.
     package static let timelinesMax = 8
     package static let bytesMax = 16 << 20
@@ -50,6 +50,18 @@ package final class RolloutStore {
             metadata: ["model": "\(model)", "reason": "\(reason)", "kept": "\(path).unusable"]
         )
     }
+
+    // MARK: Templates
+
+    func templates(of group: String) -> ProcessTemplates {
+        self.read(Self.templatesName(group), ProcessTemplates.self) ?? ProcessTemplates()
+    }
+
+    func write(_ templates: ProcessTemplates, of group: String) {
+        self.write(templates, Self.templatesName(group))
+    }
+
+    private static func templatesName(_ group: String) -> String { "\(group):templates.json" }
 
     // MARK: Timelines
 

@@ -1,4 +1,5 @@
 import Core
+import Logging
 import Rollouts
 
 /// What a rollout's status comes down to, for the explanation, the dashboard and the command line.
@@ -63,6 +64,22 @@ package enum RolloutWords {
             guard let hold else { return "watching" }
             let held = status.heldMilliseconds / 1_000
             return "watched for \(held) s of \(Int(hold.secondsAsDouble)) s"
+        }
+    }
+}
+
+extension RolloutRecord {
+    /// An entry of the history, for whoever looks at a log.
+    func log(to logger: Logger, of model: String) {
+        let metadata: Logger.Metadata = [
+            "model": "\(model)", "event": "\(self.kind.rawValue)",
+            "stable": "\(self.stable.name)", "canary": "\(self.canary?.name ?? "")",
+            "weight": "\(self.weight)", "step": "\(self.step + 1)",
+            "because": "\(self.message)",
+        ]
+        switch self.kind {
+        case .failed, .rolledBack, .inconclusive: logger.warning("rollout", metadata: metadata)
+        default: logger.info("rollout", metadata: metadata)
         }
     }
 }

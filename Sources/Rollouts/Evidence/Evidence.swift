@@ -307,7 +307,8 @@ package struct Evidence: Sendable {
         } else if let missing = self.missing(report, metric, share) {
             report.reason = missing
         } else if report.evidence >= report.threshold.squareRoot() {
-            let part = "\(report.evidence.shortText) of \(report.threshold.shortText)"
+            let evidence = MetricReport.text(evidence: report.evidence)
+            let part = "\(evidence) of \(report.threshold.shortText)"
             report.reason = "leans to worse: evidence \(part)"
         } else {
             report.verdict = .pass
@@ -316,7 +317,7 @@ package struct Evidence: Sendable {
     }
 
     private static func failure(_ report: MetricReport) -> String {
-        "worse than allowed: evidence \(report.evidence.shortText), "
+        "worse than allowed: evidence \(MetricReport.text(evidence: report.evidence)), "
             + "enough is \(report.threshold.shortText)"
     }
 

@@ -40,3 +40,19 @@ package struct MetricReport: Sendable, Equatable, Codable {
         self.isDryRun = isDryRun
     }
 }
+
+extension MetricReport {
+    /// An e-value for people: beyond a million only the power of ten says anything.
+    package static func text(evidence: Double) -> String {
+        guard evidence >= 1e6 else { return evidence.shortText }
+        var power = 6
+        var rest = evidence / 1e6
+        while rest >= 10, power < Self.powerMax {
+            rest /= 10
+            power += 1
+        }
+        return "> 10^\(power)"
+    }
+
+    private static let powerMax = 308
+}

@@ -62,6 +62,8 @@ package struct ArmSample: Sendable, Equatable {
     /// 0 ..< `PromptStratum.count`; others are clamped.
     package var stratum: Int
     package var requests: Int
+    /// Of the requests, those that count for guardrails.
+    package var failures = 0
     private var events: [Int]
     private var distributions: [BucketCounts?]
 
@@ -136,6 +138,8 @@ package struct PairCounts: Sendable, Equatable {
     /// The same between two answers of the stable arm: how much differs without any change.
     package var baselineCompared = 0
     package var baselineDifferent = 0
+    /// Whether the stable arm is asked twice: then nothing is said before it was.
+    package var hasBaseline = false
 
     package init() {}
 }

@@ -15,6 +15,15 @@ package struct PairTest: Sendable, Equatable, Codable {
     package private(set) var compared = 0
     package private(set) var canaryCount = 0
     package private(set) var stableCount = 0
+    /// What waits for answers of the stable arm to be compared with.
+    private var waiting = Waiting()
+
+    private struct Waiting: Sendable, Equatable, Codable {
+        var compared = 0
+        var different = 0
+        var baselineCompared = 0
+        var baselineDifferent = 0
+    }
 
     private static let grid = RatioGrid.events
 
@@ -36,12 +45,8 @@ package struct PairTest: Sendable, Equatable, Codable {
         case .slower:
             counts = Self.discordant(pairs.compared, pairs.canarySlower, pairs.stableSlower)
         case .different:
-            counts = CohortCounts(
-                canary: max(pairs.compared, pairs.different),
-                canaryBad: max(pairs.different, 0),
-                stable: max(pairs.baselineCompared, pairs.baselineDifferent),
-                stableBad: max(pairs.baselineDifferent, 0)
-            )
+            guard let settled = self.settled(pairs) else { return }
+            counts = settled
         }
         self.compared += counts.canary
         self.canaryCount += counts.canaryBad
@@ -54,6 +59,25 @@ package struct PairTest: Sendable, Equatable, Codable {
                 Self.grid.factors(bad: counts.canaryBad, of: counts.canary, allowed: allowed)
             )
         }
+    }
+
+    /// What can be compared now; nil while answers of one side are missing. Which requests are sent
+    /// to the stable arm once more is left to chance, so that ticks may be put together.
+    private mutating func settled(_ pairs: PairCounts) -> CohortCounts? {
+        self.waiting.compared += max(pairs.compared, pairs.different)
+        self.waiting.different += max(pairs.different, 0)
+        self.waiting.baselineCompared += max(pairs.baselineCompared, pairs.baselineDifferent)
+        self.waiting.baselineDifferent += max(pairs.baselineDifferent, 0)
+        let counts = CohortCounts(
+            canary: self.waiting.compared,
+            canaryBad: self.waiting.different,
+            stable: self.waiting.baselineCompared,
+            stableBad: self.waiting.baselineDifferent
+        )
+        let isWhole = counts.canary > 0 && counts.stable > 0
+        guard isWhole || !pairs.hasBaseline else { return nil }
+        self.waiting = Waiting()
+        return counts
     }
 
     /// Without answers of the stable arm to compare with each other some noise is always allowed.
