@@ -79,7 +79,11 @@ let package = Package(
         .target(name: "Rollouts", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Workload", dependencies: ["Core"], swiftSettings: pure),
-        .target(name: "Recordings", dependencies: ["Core", "Traffic"], swiftSettings: pure),
+        .target(
+            name: "Recordings",
+            dependencies: ["Core", "Traffic", "Workload"],
+            swiftSettings: pure
+        ),
         .target(
             name: "Simulation",
             dependencies: ["Core", "Traffic", "Autoscaling", "Workload"],
@@ -137,8 +141,8 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Rollouts", "EventLoop", "Telemetry", "HTTPService",
-                "CPlatform",
+                "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "Telemetry",
+                "HTTPService", "Recorder", "CPlatform",
             ],
             swiftSettings: shell
         ),
@@ -156,7 +160,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "Signals",
                 "Configuration", "Traffic", "EventLoop", "HTTPService", "Curl", "Kubernetes",
-                "Scraping", "Proxy", "Clusters", "Telemetry",
+                "Scraping", "Proxy", "Clusters", "Telemetry", "Recorder",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -165,7 +169,7 @@ let package = Package(
             name: "Admin",
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Rollouts", "EventLoop", "HTTPService", "Telemetry",
-                "Control", "Configuration", "Clusters", "Proxy",
+                "Control", "Configuration", "Clusters", "Proxy", "Recorder",
             ],
             swiftSettings: base
         ),
@@ -187,7 +191,7 @@ let package = Package(
             dependencies: [
                 "Core", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
                 "EventLoop", "Reports", "Proxy", "Clusters", "Control", "Admin", "Telemetry",
-                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes",
+                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes", "Recordings", "Recorder",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -209,8 +213,8 @@ let package = Package(
         .target(
             name: "FuzzInvariants",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Signals", "Configuration", "EventLoop", "HTTPService",
-                "Kubernetes", "TestSupport",
+                "Core", "HTTP", "Traffic", "Signals", "Recordings", "Configuration", "EventLoop",
+                "HTTPService", "Kubernetes", "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
             swiftSettings: base
@@ -240,7 +244,7 @@ let package = Package(
             ["Simulation", "Autoscaling", "Workload", "Traffic", "ModelSimulator", "Core"]
         ),
         test("WorkloadTests", ["Workload", "Core"]),
-        test("RecordingsTests", ["Recordings", "Core"]),
+        test("RecordingsTests", ["Recordings", "Workload", "Core"]),
         test("CompressionTests", ["Compression"]),
         test("RecorderTests", ["Recorder", "Recordings", "EventLoop", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),

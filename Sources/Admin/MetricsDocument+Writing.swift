@@ -407,8 +407,25 @@ extension MetricsDocument {
             help: "Configurations that were refused."
         )
         writer.sample([], self.configurationErrors)
+        self.writeRecorder(&writer)
         writer.begin("weir_build_info", .gauge, help: "Always 1; the labels tell which Weir it is.")
         writer.sample([("version", WeirVersion.current)], UInt64(1))
+    }
+
+    private func writeRecorder(_ writer: inout ExpositionWriter) {
+        writer.begin(
+            "weir_recorder_requests_total",
+            .counter,
+            help: "Requests that the recorder wrote, and those it lost to a slow or full disk."
+        )
+        writer.sample([("outcome", "written")], self.recorder.written)
+        writer.sample([("outcome", "dropped")], self.recorder.dropped)
+        writer.begin(
+            "weir_recorder_written_bytes_total",
+            .counter,
+            help: "Bytes of recordings, compressed."
+        )
+        writer.sample([], self.recorder.bytes)
     }
 
     private func writeProcess(_ writer: inout ExpositionWriter) {

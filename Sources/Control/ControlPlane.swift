@@ -51,6 +51,8 @@ package final class ControlPlane {
     private(set) var driver: ScalingDriver?
     /// Moves the models' requests from variant to variant.
     private(set) var rolloutDriver: RolloutDriver?
+    /// Records traffic, where the configuration asks for it.
+    package let recording: TrafficRecording
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
@@ -71,6 +73,7 @@ package final class ControlPlane {
         self.endpoints = StaticCluster(loop: loop)
         self.pods = pods
         self.logger = logger
+        self.recording = TrafficRecording(loop: loop, logger: logger)
         self.noteNamespaces()
         let bound = LoopBound(Weak(self), loop: loop)
         self.builder = SnapshotBuilder { model, variant in
@@ -116,6 +119,7 @@ package final class ControlPlane {
             control: self.loop
         )
         self.gateway = gateway
+        self.recording.adopt(self.configuration.gateway.spec.recorder, gateway)
         for listener in gateway.addresses {
             self.logger.info(
                 "listening",
@@ -141,6 +145,7 @@ package final class ControlPlane {
         self.configurationGeneration += 1
         self.lastProblem = nil
         self.rolloutDriver?.adopt(configuration)
+        if let gateway { self.recording.adopt(configuration.gateway.spec.recorder, gateway) }
         self.applyWorkloads(removing: before.subtracting(self.workloadNames(configuration)))
         self.scaling?.forgetModels(except: Set(configuration.models.map(\.name)))
         self.driver?.run()
@@ -478,6 +483,7 @@ package final class ControlPlane {
     private func stopReplicas(_ completion: @escaping () -> Void) {
         self.gateway?.stop()
         self.gateway = nil
+        self.recording.stop()
         self.drainTimer?.cancel()
         guard let processes = self.processes else { return completion() }
         // Nobody sends requests any more: whoever is to be drained is.

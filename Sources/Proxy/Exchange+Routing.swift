@@ -30,6 +30,7 @@ extension Exchange {
         self.noteOverride(head, bytes)
         self.acceptsUpgrade = Self.upgrade(head, bytes) != nil
         if self.worker.shared.logsAccess { self.notePath(head, bytes) }
+        if let recorder = self.worker.recorder { self.draftRecording(recorder) }
         self.noteTimingRequest(head)
         self.requestID = RequestID(head, bytes, random: &self.worker.random)
         if head.method == .connect { return self.fail(ProxyError(.methodNotAllowed)) }
@@ -157,6 +158,7 @@ extension Exchange {
         )
         self.style = decision.style
         self.isRepeatable = decision.isRepeatable
+        if self.recording != nil { self.noteRoute(decision, bytes, head.pathRange) }
         switch decision.target {
         case .name(let range, let isEncoded):
             self.target = .model
@@ -298,6 +300,7 @@ extension Exchange {
         if model.route.needsHead { self.pin(model) }
         if self.phase != .receiving { return }
         if model.needsPrefix, !self.hashPrefix() { return }
+        if self.recording != nil { self.hashRecordedPrefix() }
         self.admit(model)
     }
 

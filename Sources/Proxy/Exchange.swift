@@ -96,6 +96,8 @@ final class Exchange: WheelTimer {
     /// The scanner is on its second way through the body, for the prompt.
     var isHashingPrefix = false
     var prefixHashed = false
+    /// Of a request that the recorder wants; nil where it does not.
+    var recording: RecordingDraft?
 
     // Where it goes.
     var model: WorkerModel?
@@ -214,6 +216,7 @@ final class Exchange: WheelTimer {
         self.responseBytes = 0
         if self.inspection != nil { self.inspection = nil }
         if self.pair != nil { self.pair = nil }
+        if self.recording != nil { self.recording = nil }
         self.error = nil
         self.isClientGone = false
         self.acceptsUpgrade = false

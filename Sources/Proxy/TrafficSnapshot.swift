@@ -203,6 +203,7 @@ package final class ModelRoute: Sendable {
     package let variants: [VariantRoute]
     /// What all workers share; survives snapshots.
     package let shared: ModelShared
+    let nameBytes: [UInt8]
     /// The settings' timeouts, ready to be added to the time.
     let timeouts: ModelTimeouts
     /// The route looks at more of the head than its target.
@@ -217,6 +218,7 @@ package final class ModelRoute: Sendable {
     ) {
         self.index = index
         self.name = name
+        self.nameBytes = Array(name.utf8)
         self.settings = settings
         self.variants = variants
         self.shared = shared

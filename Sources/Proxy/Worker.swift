@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import Glibc
 import HTTP
+import Recorder
 import Synchronization
 import Telemetry
 import Traffic
@@ -37,6 +38,8 @@ final class Worker {
     var dateReadAt = Instant.zero
     var dateSeconds: Int64 = 0
     let accessLog: AccessLogSink?
+    /// Nil where traffic is not recorded.
+    var recorder: RecorderSink?
     private var listeners: [Listener] = []
     private var connections: [Connection?] = []
     private var freeSlots: [Int] = []
@@ -414,6 +417,7 @@ final class Worker {
         for body in self.adoptionsDone { body() }
         self.adoptionsDone = []
         self.accessLog?.flush()
+        self.record(with: nil)
         self.wheel.stop()
     }
 

@@ -93,7 +93,6 @@ final class Runtime {
     /// What a configuration may say and this version does not do yet.
     private func warnOfWhatIsMissing(_ configuration: Configuration) {
         let spec = configuration.gateway.spec
-        if spec.recorder != nil { self.warnMissing("Gateway", "recorder") }
         if spec.tracing != nil { self.warnMissing("Gateway", "tracing") }
         if !configuration.tenants.isEmpty { self.warnMissing("Tenant", "keys") }
         for model in configuration.models {

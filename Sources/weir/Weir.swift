@@ -13,7 +13,7 @@ struct Weir: ParsableCommand {
         subcommands: [
             Run.self, GatewayCommand.self, ControllerCommand.self, Check.self, CRDs.self, Get.self,
             Explain.self, RolloutGroup.self, Scale.self, LoadCommand.self,
-            SimulateCommand.self, ModelSimulatorCommand.self, Completion.self,
+            SimulateCommand.self, RecordingsGroup.self, ModelSimulatorCommand.self, Completion.self,
             SentinelCommand.self,
         ]
     )

@@ -141,10 +141,18 @@ package struct RecorderSpec: Sendable, Hashable {
     /// A folder, resolved.
     package var path: String
     package var sample: Percent
+    /// Of one file, before the next one is begun.
+    package var maxSegmentBytes: Int
+    package var maxSegmentAge: Duration
+    /// Of all files together; the oldest go.
+    package var maxBytes: Int
 
     init(_ record: Record, source: ResourceSource) {
         self.path = source.resolve(record.text("path"))
         self.sample = record.percent("sample")
+        self.maxSegmentBytes = record.integer("maxSegmentBytes")
+        self.maxSegmentAge = record.duration("maxSegmentAge")
+        self.maxBytes = record.integer("maxBytes")
     }
 }
 
