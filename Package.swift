@@ -67,6 +67,11 @@ let package = Package(
             pkgConfig: "libzstd",
             providers: [.apt(["libzstd-dev"])]
         ),
+        .systemLibrary(
+            name: "COpenSSL",
+            pkgConfig: "openssl",
+            providers: [.apt(["libssl-dev"])]
+        ),
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
@@ -114,6 +119,7 @@ let package = Package(
             swiftSettings: shell
         ),
         .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
+        .target(name: "Digests", dependencies: ["COpenSSL"], swiftSettings: shell),
         .target(name: "Compression", dependencies: ["Core", "CZstd"], swiftSettings: shell),
         .target(
             name: "Recorder",
@@ -142,7 +148,7 @@ let package = Package(
             name: "Proxy",
             dependencies: [
                 "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "Telemetry",
-                "HTTPService", "Recorder", "CPlatform",
+                "HTTPService", "Digests", "Recorder", "CPlatform",
             ],
             swiftSettings: shell
         ),
@@ -192,6 +198,7 @@ let package = Package(
                 "Core", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
                 "EventLoop", "Reports", "Proxy", "Clusters", "Control", "Admin", "Telemetry",
                 "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes", "Recordings", "Recorder",
+                "Digests",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -245,6 +252,7 @@ let package = Package(
         ),
         test("WorkloadTests", ["Workload", "Core"]),
         test("RecordingsTests", ["Recordings", "Workload", "Core"]),
+        test("DigestsTests", ["Digests"]),
         test("CompressionTests", ["Compression"]),
         test("RecorderTests", ["Recorder", "Recordings", "EventLoop", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),

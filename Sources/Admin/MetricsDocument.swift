@@ -46,6 +46,7 @@ struct MetricsDocument {
     var workers: WorkerStatistics
     var configurationGeneration: UInt64
     var configurationErrors: UInt64
+    var tenants: [(name: String, statistics: TenantShared.Statistics)] = []
     /// Of the recorder since the start; zeros where it is off.
     var recorder = Recording()
     var process: ProcessFacts
@@ -67,6 +68,7 @@ struct MetricsDocument {
         self.workers = statistics.workers
         self.configurationGeneration = control.configurationGeneration
         self.configurationErrors = control.configurationErrors
+        self.tenants = control.tenants.map { ($0.name, $0.statistics) }
         let recorder = control.recording.counters
         self.recorder = Recording(
             written: recorder.written,

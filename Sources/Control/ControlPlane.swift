@@ -450,6 +450,9 @@ package final class ControlPlane {
         return !self.isDraining && gateway.acknowledgedGeneration > 0
     }
 
+    /// The tenants, with what was counted of them.
+    package var tenants: [TenantShared] { self.builder?.tenantStatistics ?? [] }
+
     package func queueDepth(of model: String) -> Int { self.builder?.queueDepth(of: model) ?? 0 }
 
     /// Requests in flight at a replica, over all workers.

@@ -141,6 +141,7 @@ extension Exchange {
     private func finish(_ conclude: () -> Void) {
         let isComplete = self.isRequestEnded
         self.count(self.now)
+        if self.tenancy != nil { self.settleTenant(self.now) }
         self.worker.logAccess(self)
         if let recording = self.recording.take() { self.worker.record(self, recording) }
         let client = self.client

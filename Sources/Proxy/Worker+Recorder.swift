@@ -34,6 +34,7 @@ extension Worker {
         record.model = exchange.model?.route.nameBytes ?? []
         record.variant = exchange.meter?.nameBytes ?? []
         record.route = draft.route
+        record.tenant = exchange.tenancy?.tenant.hash ?? 0
         record.prefix = draft.prefix
         record.status = exchange.status
         if let error = exchange.error { record.error = Array(error.label.description.utf8) }

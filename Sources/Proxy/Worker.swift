@@ -266,15 +266,20 @@ final class Worker {
 
     private func refuseWaiting(_ model: WorkerModel) {
         while let waiter = model.route.shared.popAny(now: self.loop.now) {
-            let refuse: @Sendable () -> Void = {
-                let exchange = waiter.exchange.value
-                if exchange.ticket == waiter.ticket { exchange.modelRemoved() }
-            }
-            if waiter.worker.index == self.index {
-                refuse()
-            } else {
-                waiter.worker.loop.post(refuse)
-            }
+            self.turnOut(waiter) { $0.modelRemoved() }
+        }
+    }
+
+    /// Tells a request that was taken out of a queue, here or on another worker.
+    func turnOut(_ waiter: Waiter, _ tell: @escaping @Sendable (Exchange) -> Void) {
+        let refuse: @Sendable () -> Void = {
+            let exchange = waiter.exchange.value
+            if exchange.ticket == waiter.ticket { tell(exchange) }
+        }
+        if waiter.worker.index == self.index {
+            refuse()
+        } else {
+            waiter.worker.loop.post(refuse)
         }
     }
 

@@ -94,7 +94,12 @@ final class Runtime {
     private func warnOfWhatIsMissing(_ configuration: Configuration) {
         let spec = configuration.gateway.spec
         if spec.tracing != nil { self.warnMissing("Gateway", "tracing") }
-        if !configuration.tenants.isEmpty { self.warnMissing("Tenant", "keys") }
+        for tenant in configuration.tenants {
+            let hasSecret = tenant.spec.keys.contains {
+                if case .secret = $0 { true } else { false }
+            }
+            if hasSecret { self.warnMissing("Tenant \(tenant.name)", "secretRef") }
+        }
         for model in configuration.models {
             let name = "Model \(model.name)"
             if model.spec.concurrency == .adaptive {

@@ -10,6 +10,8 @@ package struct GatewaySpec: Sendable, Hashable {
     package var accessLog: AccessLogSpec?
     /// Nil: traffic is not recorded.
     package var recorder: RecorderSpec?
+    /// Where there are tenants: replicas are sent the keys of requests all the same.
+    package var forwardCredentials: Bool
     /// Nil: no spans are sent; `traceparent` is passed on all the same.
     package var tracing: TracingSpec?
     /// How long streams may run on after SIGTERM.
@@ -30,6 +32,7 @@ package struct GatewaySpec: Sendable, Hashable {
             AccessLogSpec($0, source: source)
         }
         self.recorder = record.optionalRecord("recorder").map { RecorderSpec($0, source: source) }
+        self.forwardCredentials = record.boolean("forwardCredentials")
         self.tracing = record.optionalRecord("tracing").map(TracingSpec.init)
         self.drainTimeout = record.duration("drainTimeout")
         self.stateDirectory = source.resolve(record.text("stateDirectory"))

@@ -36,6 +36,12 @@ extension Schemas {
                 .optional,
                 "Compressed traffic records for simulation and replay. Absent: none."
             ),
+            field(
+                "forwardCredentials",
+                .boolean,
+                .standard("false"),
+                "With tenants: send replicas the Authorization and x-api-key of requests."
+            ),
             field("tracing", Self.tracing, .optional, "Where spans are sent. Absent: nowhere."),
             field(
                 "drainTimeout",
