@@ -67,6 +67,11 @@ let package = Package(
             pkgConfig: "libzstd",
             providers: [.apt(["libzstd-dev"])]
         ),
+        .systemLibrary(
+            name: "COpenSSL",
+            pkgConfig: "openssl",
+            providers: [.apt(["libssl-dev"])]
+        ),
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
@@ -79,7 +84,11 @@ let package = Package(
         .target(name: "Rollouts", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Signals", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Workload", dependencies: ["Core"], swiftSettings: pure),
-        .target(name: "Recordings", dependencies: ["Core", "Traffic"], swiftSettings: pure),
+        .target(
+            name: "Recordings",
+            dependencies: ["Core", "Traffic", "Workload"],
+            swiftSettings: pure
+        ),
         .target(
             name: "Simulation",
             dependencies: ["Core", "Traffic", "Autoscaling", "Workload"],
@@ -110,6 +119,7 @@ let package = Package(
             swiftSettings: shell
         ),
         .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
+        .target(name: "Digests", dependencies: ["COpenSSL"], swiftSettings: shell),
         .target(name: "Compression", dependencies: ["Core", "CZstd"], swiftSettings: shell),
         .target(
             name: "Recorder",
@@ -137,8 +147,8 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Rollouts", "EventLoop", "Telemetry", "HTTPService",
-                "CPlatform",
+                "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "Telemetry",
+                "HTTPService", "Digests", "Recorder", "CPlatform",
             ],
             swiftSettings: shell
         ),
@@ -156,7 +166,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "Signals",
                 "Configuration", "Traffic", "EventLoop", "HTTPService", "Curl", "Kubernetes",
-                "Scraping", "Proxy", "Clusters", "Telemetry",
+                "Scraping", "Proxy", "Clusters", "Telemetry", "Recorder",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -166,6 +176,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "EventLoop",
                 "HTTPService", "Telemetry", "Control", "Configuration", "Clusters", "Proxy",
+                "Recorder",
             ],
             swiftSettings: base
         ),
@@ -187,7 +198,8 @@ let package = Package(
             dependencies: [
                 "Core", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
                 "EventLoop", "Reports", "Proxy", "Clusters", "Control", "Admin", "Telemetry",
-                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes", "Rollouts",
+                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes", "Rollouts", "Recordings",
+                "Recorder", "Digests",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -209,8 +221,8 @@ let package = Package(
         .target(
             name: "FuzzInvariants",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Signals", "Configuration", "EventLoop", "HTTPService",
-                "Kubernetes", "TestSupport",
+                "Core", "HTTP", "Traffic", "Signals", "Recordings", "Configuration", "EventLoop",
+                "HTTPService", "Kubernetes", "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
             swiftSettings: base
@@ -240,7 +252,8 @@ let package = Package(
             ["Simulation", "Autoscaling", "Workload", "Traffic", "ModelSimulator", "Core"]
         ),
         test("WorkloadTests", ["Workload", "Core"]),
-        test("RecordingsTests", ["Recordings", "Core"]),
+        test("RecordingsTests", ["Recordings", "Workload", "Core"]),
+        test("DigestsTests", ["Digests"]),
         test("CompressionTests", ["Compression"]),
         test("RecorderTests", ["Recorder", "Recordings", "EventLoop", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),

@@ -407,8 +407,67 @@ extension MetricsDocument {
             help: "Configurations that were refused."
         )
         writer.sample([], self.configurationErrors)
+        self.writeTenants(&writer)
+        self.writeRecorder(&writer)
         writer.begin("weir_build_info", .gauge, help: "Always 1; the labels tell which Weir it is.")
         writer.sample([("version", WeirVersion.current)], UInt64(1))
+    }
+
+    /// Tenants that have labels of their own; all others are told together.
+    private static let tenantsMax = 200
+
+    private func writeTenants(_ writer: inout ExpositionWriter) {
+        if self.tenants.isEmpty { return }
+        var told = Array(self.tenants.prefix(Self.tenantsMax))
+        if self.tenants.count > Self.tenantsMax {
+            var others = TenantShared.Statistics()
+            for (_, each) in self.tenants.dropFirst(Self.tenantsMax) {
+                others.outcomes.merge(each.outcomes, uniquingKeysWith: +)
+                others.inFlight += each.inFlight
+                others.inputTokens += each.inputTokens
+                others.outputTokens += each.outputTokens
+            }
+            // No resource can have such a name.
+            told.append(("_others", others))
+        }
+        writer.begin(
+            "weir_tenant_requests_total",
+            .counter,
+            help: "Requests by tenant, and whether they were admitted."
+        )
+        for (name, each) in told {
+            for outcome in TenantShared.Outcome.allCases {
+                writer.sample(
+                    [("tenant", name), ("outcome", outcome.rawValue)],
+                    each.outcomes[outcome] ?? 0
+                )
+            }
+        }
+        writer.begin("weir_tenant_tokens_total", .counter, help: "Tokens by tenant, as counted.")
+        for (name, each) in told {
+            writer.sample([("tenant", name), ("type", "input")], each.inputTokens)
+            writer.sample([("tenant", name), ("type", "output")], each.outputTokens)
+        }
+        writer.begin("weir_tenant_in_flight_requests", .gauge, help: "Requests now, by tenant.")
+        for (name, each) in told {
+            writer.sample([("tenant", name)], UInt64(clamping: each.inFlight))
+        }
+    }
+
+    private func writeRecorder(_ writer: inout ExpositionWriter) {
+        writer.begin(
+            "weir_recorder_requests_total",
+            .counter,
+            help: "Requests that the recorder wrote, and those it lost to a slow or full disk."
+        )
+        writer.sample([("outcome", "written")], self.recorder.written)
+        writer.sample([("outcome", "dropped")], self.recorder.dropped)
+        writer.begin(
+            "weir_recorder_written_bytes_total",
+            .counter,
+            help: "Bytes of recordings, compressed."
+        )
+        writer.sample([], self.recorder.bytes)
     }
 
     private func writeProcess(_ writer: inout ExpositionWriter) {

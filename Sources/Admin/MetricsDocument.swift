@@ -5,6 +5,7 @@ import Control
 import Core
 import HTTP
 import Proxy
+import Recorder
 import Rollouts
 
 /// Everything `/metrics` tells, gathered in one place before it is written.
@@ -45,7 +46,16 @@ struct MetricsDocument {
     var workers: WorkerStatistics
     var configurationGeneration: UInt64
     var configurationErrors: UInt64
+    var tenants: [(name: String, statistics: TenantShared.Statistics)] = []
+    /// Of the recorder since the start; zeros where it is off.
+    var recorder = Recording()
     var process: ProcessFacts
+
+    struct Recording {
+        var written: UInt64 = 0
+        var dropped: UInt64 = 0
+        var bytes: UInt64 = 0
+    }
 
     init(
         _ control: ControlPlane,
@@ -58,6 +68,13 @@ struct MetricsDocument {
         self.workers = statistics.workers
         self.configurationGeneration = control.configurationGeneration
         self.configurationErrors = control.configurationErrors
+        self.tenants = control.tenants.map { ($0.name, $0.statistics) }
+        let recorder = control.recording.counters
+        self.recorder = Recording(
+            written: recorder.written,
+            dropped: recorder.dropped,
+            bytes: recorder.bytes
+        )
         self.process = process
     }
 

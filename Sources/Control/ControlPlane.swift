@@ -56,6 +56,8 @@ package final class ControlPlane {
     var trafficSource: (any TrafficSource)?
     /// Who decides about the rollouts of a cluster; nil elsewhere.
     package var rolloutHost: (any RolloutHost)?
+    /// Records traffic, where the configuration asks for it.
+    package let recording: TrafficRecording
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
@@ -79,6 +81,7 @@ package final class ControlPlane {
         self.endpoints = StaticCluster(loop: loop)
         self.pods = pods
         self.logger = logger
+        self.recording = TrafficRecording(loop: loop, logger: logger)
         self.noteNamespaces()
         let bound = LoopBound(Weak(self), loop: loop)
         self.builder = SnapshotBuilder { model, variant in
@@ -125,6 +128,7 @@ package final class ControlPlane {
             control: self.loop
         )
         self.gateway = gateway
+        self.recording.adopt(self.configuration.gateway.spec.recorder, gateway)
         for listener in gateway.addresses {
             self.logger.info(
                 "listening",
@@ -150,6 +154,7 @@ package final class ControlPlane {
         self.configurationGeneration += 1
         self.lastProblem = nil
         self.rolloutDriver?.adopt(configuration)
+        if let gateway { self.recording.adopt(configuration.gateway.spec.recorder, gateway) }
         self.applyWorkloads(removing: before.subtracting(self.workloadNames(configuration)))
         self.scaling?.forgetModels(except: Set(configuration.models.map(\.name)))
         self.driver?.run()
@@ -477,6 +482,9 @@ package final class ControlPlane {
         return !self.isDraining && gateway.acknowledgedGeneration > 0
     }
 
+    /// The tenants, with what was counted of them.
+    package var tenants: [TenantShared] { self.builder?.tenantStatistics ?? [] }
+
     package func queueDepth(of model: String) -> Int { self.builder?.queueDepth(of: model) ?? 0 }
 
     /// Requests in flight at a replica, over all workers.
@@ -510,6 +518,7 @@ package final class ControlPlane {
     private func stopReplicas(_ completion: @escaping () -> Void) {
         self.gateway?.stop()
         self.gateway = nil
+        self.recording.stop()
         self.drainTimer?.cancel()
         guard let processes = self.processes else { return completion() }
         // Nobody sends requests any more: whoever is to be drained is.

@@ -57,6 +57,7 @@ package final class SnapshotBuilder {
     private var freeModelIndices: [Int] = []
     private var shared: [String: ModelShared] = [:]
     private var endpoints: [Key: Endpoint] = [:]
+    private var tenants: [String: TenantShared] = [:]
     private var freeSlots: [Int] = []
     private var slotCount = 0
     /// Retired endpoints whose slot waits for the acknowledgement of a generation.
@@ -145,8 +146,60 @@ package final class SnapshotBuilder {
             models: routes,
             table: Self.table(names, catchAll),
             routes: Self.table(paths),
-            limits: Self.limits(configuration)
+            limits: Self.limits(configuration),
+            tenants: self.directory(configuration)
         )
+    }
+
+    // MARK: Tenants
+
+    /// The tenants of the last snapshot, with what was counted of them.
+    package private(set) var tenantStatistics: [TenantShared] = []
+
+    /// Nil without tenants. One whose keys are all elsewhere has none yet; the gateway is closed to
+    /// it, and not open to everybody.
+    private func directory(_ configuration: Configuration) -> TenantDirectory? {
+        let names = Set(configuration.tenants.map(Self.label))
+        self.tenants = self.tenants.filter { names.contains($0.key) }
+        self.tenantStatistics = []
+        if configuration.tenants.isEmpty { return nil }
+        let forwards = configuration.gateway.spec.forwardCredentials
+        var directory = TenantDirectory(forwardsCredentials: forwards)
+        let now = EventLoop.readClock()
+        for tenant in configuration.tenants {
+            let limits = tenant.spec.limits
+            let quota = TenantQuota(
+                requestsPerSecond: limits.requestsPerSecond,
+                tokensPerMinute: limits.tokensPerMinute,
+                concurrency: limits.concurrency
+            )
+            let name = Self.label(tenant)
+            let shared = self.tenants[name] ?? TenantShared(name, quota, now: now)
+            shared.update(quota, now: now)
+            self.tenants[name] = shared
+            self.tenantStatistics.append(shared)
+            let route = TenantRoute(
+                name: name,
+                priority: tenant.spec.priority,
+                models: tenant.spec.models,
+                shared: shared
+            )
+            directory.add(route, keys: tenant.spec.keys.compactMap(Self.digest))
+        }
+        return directory
+    }
+
+    /// Unique among the tenants of all namespaces.
+    private static func label(_ tenant: TenantResource) -> String {
+        let namespace = tenant.metadata.namespace
+        return namespace == Metadata.defaultNamespace ? tenant.name : "\(namespace)/\(tenant.name)"
+    }
+
+    private static func digest(_ key: TenantKey) -> KeyDigest? {
+        switch key {
+        case .sha256(let text): KeyDigest(hexadecimal: text)
+        case .secret: nil
+        }
     }
 
     /// Every worker uses `generation` or a later one: slots retired before it may be used again,

@@ -63,7 +63,8 @@ extension ProxyError {
     /// The `type` of OpenAI's errors, which its clients turn into exception classes.
     fileprivate var openAIType: StaticString {
         switch self.kind.status {
-        case 400, 404, 405, 408, 413, 414, 417, 431, 499, 501, 505: "invalid_request_error"
+        case 400, 401, 403, 404, 405, 408, 413, 414, 417, 431, 499, 501, 505:
+            "invalid_request_error"
         case 429: "rate_limit_error"
         case 503: "service_unavailable_error"
         case 504: "timeout_error"
@@ -75,13 +76,16 @@ extension ProxyError {
     fileprivate var openAICode: StaticString {
         switch self.kind {
         case .unknownModel: "model_not_found"
+        case .unauthorized: "invalid_api_key"
+        case .modelForbidden: "model_not_allowed"
+        case .rateLimited: "rate_limit_exceeded"
         default: self.detail?.label ?? self.label  // One code of theirs is all that applies.
         }
     }
 
     fileprivate var isAboutModel: Bool {
         switch self.kind {
-        case .noModel, .unknownModel, .ambiguousModel: true
+        case .noModel, .unknownModel, .ambiguousModel, .modelForbidden: true
         default: false  // The others are not about one parameter.
         }
     }

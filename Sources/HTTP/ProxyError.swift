@@ -13,6 +13,7 @@ package struct ProxyError: Error, Equatable, Sendable {
         case badRequest, headersTooLarge, targetTooLong, bodyTooLarge, requestTimeout
         case methodNotAllowed, expectationFailed, notImplemented, versionNotSupported
         case notFound, noModel, unknownModel, unknownVariant, ambiguousModel
+        case unauthorized, modelForbidden, rateLimited
         case clientGone
         // The gateway's own state.
         case queueFull, queueTimeout, noReplica, tooManyConnections, draining, internalFault
@@ -119,13 +120,15 @@ extension ProxyError.Kind {
     package var status: UInt16 {
         switch self {
         case .badRequest, .noModel, .unknownVariant: 400
+        case .unauthorized: 401
+        case .modelForbidden: 403
         case .notFound, .unknownModel: 404
         case .methodNotAllowed: 405
         case .requestTimeout: 408
         case .bodyTooLarge, .ambiguousModel: 413
         case .targetTooLong: 414
         case .expectationFailed: 417
-        case .queueFull: 429
+        case .queueFull, .rateLimited: 429
         case .headersTooLarge: 431
         case .clientGone: 499
         case .internalFault: 500
@@ -140,8 +143,10 @@ extension ProxyError.Kind {
     /// Whether the response says when to come back (RFC 9110, section 10.2.3).
     package var needsRetryAfter: Bool {
         switch self {
-        case .queueFull, .queueTimeout, .noReplica, .tooManyConnections, .draining: true
-        case .badRequest, .headersTooLarge, .targetTooLong, .bodyTooLarge, .requestTimeout,
+        case .queueFull, .queueTimeout, .noReplica, .tooManyConnections, .draining, .rateLimited:
+            true
+        case .unauthorized, .modelForbidden, .badRequest, .headersTooLarge, .targetTooLong,
+            .bodyTooLarge, .requestTimeout,
             .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported, .notFound,
             .noModel, .unknownModel, .unknownVariant, .ambiguousModel, .clientGone, .internalFault,
             .connectFailed, .connectTimeout, .firstByteTimeout, .upstreamTimeout,
@@ -155,7 +160,8 @@ extension ProxyError.Kind {
         switch self {
         case .badRequest, .headersTooLarge, .targetTooLong, .bodyTooLarge, .requestTimeout,
             .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported, .notFound,
-            .noModel, .unknownModel, .unknownVariant, .ambiguousModel, .clientGone:
+            .noModel, .unknownModel, .unknownVariant, .ambiguousModel, .unauthorized,
+            .modelForbidden, .rateLimited, .clientGone:
             .client
         case .queueFull, .queueTimeout, .noReplica, .tooManyConnections, .draining, .internalFault:
             .gateway
@@ -172,8 +178,9 @@ extension ProxyError.Kind {
         case .upstreamReset: .onlyIfReused
         case .badRequest, .headersTooLarge, .targetTooLong, .bodyTooLarge, .requestTimeout,
             .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported, .notFound,
-            .noModel, .unknownModel, .unknownVariant, .ambiguousModel, .clientGone, .queueFull,
-            .queueTimeout, .noReplica, .tooManyConnections, .draining, .internalFault,
+            .noModel, .unknownModel, .unknownVariant, .ambiguousModel, .unauthorized,
+            .modelForbidden, .rateLimited, .clientGone, .queueFull, .queueTimeout, .noReplica,
+            .tooManyConnections, .draining, .internalFault,
             .firstByteTimeout, .upstreamTimeout, .streamIdleTimeout, .upstreamInvalid,
             .upstreamTruncated:
             .no
@@ -197,6 +204,9 @@ extension ProxyError.Kind {
         case .unknownModel: "unknown-model"
         case .unknownVariant: "unknown-variant"
         case .ambiguousModel: "ambiguous-model"
+        case .unauthorized: "unauthorized"
+        case .modelForbidden: "model-forbidden"
+        case .rateLimited: "rate-limited"
         case .clientGone: "client-gone"
         case .queueFull: "queue-full"
         case .queueTimeout: "queue-timeout"
@@ -233,6 +243,10 @@ extension ProxyError.Kind {
         case .unknownVariant: "The model has no such variant."
         case .ambiguousModel:
             "The body is too large to look for the model in: name it in x-weir-model or the path."
+        case .unauthorized:
+            "An API key is needed: send it as `Authorization: Bearer KEY` or in x-api-key."
+        case .modelForbidden: "The API key does not allow this model."
+        case .rateLimited: "A limit of the API key is reached: try again later."
         case .clientGone: "The client closed the connection."
         case .queueFull: "Too many requests are waiting for this model: try again later."
         case .queueTimeout: "No replica became free in time: try again later."

@@ -4,8 +4,8 @@ import HTTP
 
 /// Answers of the gateway's own that say what went wrong.
 enum ErrorResponse {
-    /// Seconds after which a refused client may try again.
-    private static let retryAfterSeconds: UInt64 = 1
+    /// After which a refused client may try again, where nothing more is known.
+    private static let retryAfterNanoseconds: UInt64 = 1_000_000_000
 
     static func write(
         _ error: ProxyError,
@@ -14,6 +14,7 @@ enum ErrorResponse {
         omitsBody: Bool = false,
         date: Int64,
         keepsAlive: Bool,
+        retryAfterNanoseconds: UInt64 = 0,
         into output: ByteBuffer,
         fields: (ByteBuffer) -> Void = { _ in }
     ) {
@@ -26,8 +27,12 @@ enum ErrorResponse {
         HTTPDate.write(secondsSince1970: date, into: output)
         output.append("\r\n")
         if error.needsRetryAfter {
-            HeadWriter.field("Retry-After", self.retryAfterSeconds, into: output)
+            let wait =
+                retryAfterNanoseconds == 0 ? Self.retryAfterNanoseconds : retryAfterNanoseconds
+            HeadWriter.field("Retry-After", (wait + 999_999_999) / 1_000_000_000, into: output)
         }
+        // RFC 9110, section 11.6.1.
+        if error.status == 401 { output.append("WWW-Authenticate: Bearer realm=\"weir\"\r\n") }
         fields(output)
         if !keepsAlive { HeadWriter.connection(keepsAlive: false, into: output) }
         HeadWriter.end(into: output)

@@ -18,6 +18,7 @@ extension Exchange {
         output.append("X-Request-Id: ")
         self.requestID.write(into: output)
         output.append("\r\n")
+        if let readings = self.tenancy?.readings { self.writeRateFields(readings, into: output) }
         if self.wantsServerTiming { self.writeServerTiming(into: output) }
     }
 

@@ -152,7 +152,9 @@ extension Exchange {
     private func finish(_ conclude: () -> Void) {
         let isComplete = self.isRequestEnded
         self.count(self.now)
+        if self.tenancy != nil { self.settleTenant(self.now) }
         self.worker.logAccess(self)
+        if let recording = self.recording.take() { self.worker.record(self, recording) }
         let client = self.client
         let isClientGone = self.isClientGone
         // A client that has the whole answer may count on the slot being free.

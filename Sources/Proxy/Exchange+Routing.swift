@@ -19,6 +19,13 @@ extension Exchange {
         return set
     }()
 
+    /// Where there are tenants, also what tells who asks: a replica is not told the key.
+    private static let droppedWithKeys: FieldNameSet = {
+        var set = Exchange.dropped
+        for name in [FieldName.authorization, .apiKey, .proxyAuthorization] { set.insert(name) }
+        return set
+    }()
+
     // MARK: The head
 
     /// Takes a request. Its body, if any, follows by `requestBody`; then `advance`.
@@ -30,6 +37,7 @@ extension Exchange {
         self.noteOverride(head, bytes)
         self.acceptsUpgrade = Self.upgrade(head, bytes) != nil
         if self.worker.shared.logsAccess { self.notePath(head, bytes) }
+        if let recorder = self.worker.recorder { self.draftRecording(recorder) }
         self.noteTimingRequest(head)
         self.requestID = RequestID(head, bytes, random: &self.worker.random)
         if head.method == .connect { return self.fail(ProxyError(.methodNotAllowed)) }
@@ -94,7 +102,9 @@ extension Exchange {
         } else {
             HeadWriter.host(of: head, bytes, fallback: bytes, into: output)
         }
-        HeadWriter.fields(head.fields, of: bytes, dropping: Self.dropped, into: output)
+        let keepsKeys = self.worker.snapshot.tenants?.forwardsCredentials ?? true
+        let dropped = keepsKeys ? Self.dropped : Self.droppedWithKeys
+        HeadWriter.fields(head.fields, of: bytes, dropping: dropped, into: output)
         self.client.withConnection {
             $0.hop?.write(
                 for: head,
@@ -157,6 +167,12 @@ extension Exchange {
         )
         self.style = decision.style
         self.isRepeatable = decision.isRepeatable
+        if self.recording != nil { self.noteRoute(decision, bytes, head.pathRange) }
+        if let tenants = self.worker.snapshot.tenants,
+            !self.authorise(tenants, decision, head, bytes)
+        {
+            return
+        }
         switch decision.target {
         case .name(let range, let isEncoded):
             self.target = .model
@@ -215,6 +231,7 @@ extension Exchange {
     }
 
     private func assign(_ model: WorkerModel) {
+        if self.tenancy != nil, !self.isAllowed(model) { return }
         self.model = model
         model.noteRequest(now: self.arrivedAt)
         self.totalDeadline = self.arrivedAt + model.route.timeouts.request
@@ -233,7 +250,7 @@ extension Exchange {
         guard let error = self.error else { return nil }
         switch error.kind {
         case .unknownModel:
-            let known = self.worker.snapshot.knownNames
+            let known = self.knownNames
             let name = self.unknownName.map { " `\($0)`" } ?? ""
             return "There is no model\(name); there \(known)."
         case .unknownVariant:
@@ -298,6 +315,8 @@ extension Exchange {
         if model.route.needsHead { self.pin(model) }
         if self.phase != .receiving { return }
         if model.needsPrefix, !self.hashPrefix() { return }
+        if self.recording != nil { self.hashRecordedPrefix() }
+        if self.tenancy != nil, !self.charge(model) { return }
         self.admit(model)
     }
 

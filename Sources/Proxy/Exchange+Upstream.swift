@@ -41,14 +41,14 @@ extension Exchange {
         )
         let bytes = self.bodyCount + (self.head?.count ?? 0)
         let deadline = self.now + model.route.timeouts.queue
-        guard
-            let handle = shared.enqueue(
-                waiter,
-                bytes: bytes,
-                deadline: deadline,
-                now: self.now
-            )
-        else { return self.fail(ProxyError(.queueFull)) }
+        let (handle, shed) = shared.enqueue(
+            waiter,
+            claim: self.tenancy?.claim ?? .common,
+            bytes: bytes,
+            deadline: deadline,
+            now: self.now
+        )
+        guard let handle else { return self.fail(ProxyError(.queueFull)) }
         self.phase = .queued
         self.queuedAt = self.now
         self.queueHandle = handle
@@ -61,6 +61,8 @@ extension Exchange {
         self.armForExclusion()
         // A slot may have been released between the attempt and the wait.
         self.worker.pumpQueue(model)
+        // Last: answering them may make their connections ask for the next.
+        for waiter in shed { self.worker.turnOut(waiter) { $0.shed() } }
     }
 
     /// A request whose only replica failed waits for another, but not for ever: after a while the
@@ -71,6 +73,15 @@ extension Exchange {
     }
 
     private static let exclusionTime = Interval(.seconds(1))
+
+    /// The request had to make room in the queue for one of a higher priority.
+    func shed() {
+        guard self.phase == .queued else { return }
+        self.hasLeftQueue()
+        self.tenancy?.tenant.shared.count(.shed)
+        let message: StaticString = "Too many requests of higher priority: try again later."
+        self.fail(ProxyError(.queueFull, detail: .init(label: "shed", message: message)))
+    }
 
     /// The model left the configuration while the request waited.
     func modelRemoved() {

@@ -96,6 +96,12 @@ final class Exchange: WheelTimer {
     /// The scanner is on its second way through the body, for the prompt.
     var isHashingPrefix = false
     var prefixHashed = false
+    /// Of a request that the recorder wants; nil where it does not.
+    var recording: RecordingDraft?
+    /// What it is to its tenant; nil without tenants.
+    var tenancy: Tenancy?
+    /// Of a refusal that knows when it would be none; else 0.
+    var retryAfterNanoseconds: UInt64 = 0
 
     // Where it goes.
     var model: WorkerModel?
@@ -214,6 +220,9 @@ final class Exchange: WheelTimer {
         self.responseBytes = 0
         if self.inspection != nil { self.inspection = nil }
         if self.pair != nil { self.pair = nil }
+        if self.recording != nil { self.recording = nil }
+        if self.tenancy != nil { self.tenancy = nil }
+        self.retryAfterNanoseconds = 0
         self.error = nil
         self.isClientGone = false
         self.acceptsUpgrade = false

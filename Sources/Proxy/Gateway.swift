@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import Glibc
 import HTTP
+import Recorder
 import Synchronization
 import Telemetry
 import Traffic
@@ -130,6 +131,29 @@ package final class Gateway {
 
     /// The newest generation that every worker uses.
     package var acknowledgedGeneration: UInt64 { self.acknowledged.min() ?? 0 }
+
+    // MARK: Recording
+
+    /// Makes every worker record with this recorder, or with none; `done` runs on the control
+    /// thread once none uses the one before. A gateway that was stopped uses none.
+    package func record(with recorder: TrafficRecorder?, done: @escaping () -> Void = {}) {
+        if self.isStopped { return done() }
+        var remaining = self.workers.count
+        let finish = LoopBound(
+            { () -> Void in
+                remaining -= 1
+                if remaining == 0 { done() }
+            },
+            loop: self.control
+        )
+        for worker in self.workers {
+            let control = self.control
+            self.shared.loop(of: worker).post {
+                worker.value.record(with: recorder)
+                control.post { finish.value() }
+            }
+        }
+    }
 
     // MARK: Statistics
 

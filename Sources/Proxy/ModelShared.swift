@@ -71,26 +71,43 @@ package final class ModelShared: Sendable {
         }
     }
 
-    /// Joins the queue; nil when it is full by count or by bytes. The caller then looks once more for
-    /// a free slot: one may have been given back before anybody could see that somebody waits.
+    /// Joins the queue; nil when it is full by count or by bytes. The caller then looks once more
+    /// for a free slot: one may have been given back before anybody could see that somebody waits.
+    /// Those that had to make room are to be told.
     func enqueue(
         _ waiter: Waiter,
+        claim: AdmissionClaim,
         bytes: Int,
         deadline: Instant,
         now: Instant
-    ) -> AdmissionHandle? {
-        let handle: AdmissionHandle? = self.queue.withLock { queue in
-            switch queue.enqueue(waiter, bytes: bytes, deadline: deadline, now: now) {
-            case .queued(let handle):
-                self.waiting.store(queue.count, ordering: .sequentiallyConsistent)
-                return handle
-            case .full:
-                return nil
+    ) -> (handle: AdmissionHandle?, shed: [Waiter]) {
+        let result: (handle: AdmissionHandle?, shed: [Waiter]) = self.queue.withLock { queue in
+            var shed: [Waiter] = []
+            while true {
+                let outcome = queue.enqueue(
+                    waiter,
+                    claim: claim,
+                    bytes: bytes,
+                    deadline: deadline,
+                    now: now
+                )
+                if case .queued(let handle) = outcome {
+                    self.waiting.store(queue.count, ordering: .sequentiallyConsistent)
+                    return (handle, shed)
+                }
+                let room = queue.shed(for: claim, bytes: bytes)
+                if room.isEmpty { return (nil, shed) }
+                shed += room.map(\.ticket)
             }
         }
         // Between the store and the loads of `Endpoint.inFlight` that follow, which are relaxed.
         atomicMemoryFence(ordering: .sequentiallyConsistent)
-        return handle
+        return result
+    }
+
+    /// What a request that had waited did cost more than its claim said.
+    func settle(_ claim: AdmissionClaim, by difference: Int) {
+        if difference != 0 { self.queue.withLock { $0.settle(claim, by: difference) } }
     }
 
     /// Leaves the queue; without effect when the request was granted a slot meanwhile.

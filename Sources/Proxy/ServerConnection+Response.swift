@@ -126,6 +126,7 @@ extension ServerConnection {
             omitsBody: self.requestMethod == .head,
             date: self.worker.date(),
             keepsAlive: self.keepsAlive,
+            retryAfterNanoseconds: exchange.retryAfterNanoseconds,
             into: output
         ) { exchange.writeResponseFields(into: $0) }
         self.flush()

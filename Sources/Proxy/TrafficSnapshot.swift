@@ -15,6 +15,8 @@ package final class TrafficSnapshot: Sendable {
     /// Routes by host and path, for models of protocol HTTP.
     package let routes: HostPathTable
     package let limits: GatewayLimits
+    /// Nil: the gateway is open to everybody.
+    package let tenants: TenantDirectory?
     /// The models there are, as the end of a sentence: "are a, b". For error messages; made once, for
     /// anybody may ask for a model that is not there.
     package let knownNames: String
@@ -24,20 +26,22 @@ package final class TrafficSnapshot: Sendable {
         models: [ModelRoute?],
         table: ModelTable,
         routes: HostPathTable = HostPathTable(),
-        limits: GatewayLimits
+        limits: GatewayLimits,
+        tenants: TenantDirectory? = nil
     ) {
         self.generation = generation
         self.models = models
         self.table = table
         self.routes = routes
         self.limits = limits
+        self.tenants = tenants
         self.knownNames = Self.sentence(models)
     }
 
     /// Names shown in an error message, at most.
     private static let shownNamesMax = 20
 
-    private static func sentence(_ models: [ModelRoute?]) -> String {
+    static func sentence(_ models: [ModelRoute?]) -> String {
         let names = models.compactMap { $0?.name }.sorted()
         if names.isEmpty { return "are none" }
         let shown = names.prefix(Self.shownNamesMax).joined(separator: ", ")
@@ -203,6 +207,7 @@ package final class ModelRoute: Sendable {
     package let variants: [VariantRoute]
     /// What all workers share; survives snapshots.
     package let shared: ModelShared
+    let nameBytes: [UInt8]
     /// The settings' timeouts, ready to be added to the time.
     let timeouts: ModelTimeouts
     /// The route looks at more of the head than its target.
@@ -217,6 +222,7 @@ package final class ModelRoute: Sendable {
     ) {
         self.index = index
         self.name = name
+        self.nameBytes = Array(name.utf8)
         self.settings = settings
         self.variants = variants
         self.shared = shared

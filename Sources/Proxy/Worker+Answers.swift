@@ -8,7 +8,7 @@ extension Worker {
     func answer(_ endpoint: FleetEndpoint, _ exchange: Exchange) {
         switch endpoint {
         case .openAIModels:
-            exchange.answer(json: FleetAnswers.openAIModels(self.snapshot))
+            exchange.answer(json: FleetAnswers.openAIModels(exchange.visibleModels))
         case .serverMetadata:
             exchange.answer(json: FleetAnswers.serverMetadata())
         case .live:
@@ -17,7 +17,7 @@ extension Worker {
             // Ready for requests: those for a model without a replica wait for one.
             exchange.answer(json: FleetAnswers.flag("ready"))
         case .models, .repositoryIndex:
-            exchange.answer(json: FleetAnswers.repositoryIndex(self.snapshot))
+            exchange.answer(json: FleetAnswers.repositoryIndex(exchange.visibleModels))
         }
     }
 
@@ -78,12 +78,11 @@ extension Worker {
 /// The bodies of fleet answers.
 enum FleetAnswers {
     /// `GET /v1/models`: every name a client may use.
-    static func openAIModels(_ snapshot: TrafficSnapshot) -> ByteBuffer {
+    static func openAIModels(_ models: [ModelRoute]) -> ByteBuffer {
         let output = ByteBuffer(capacity: 1_024)
         output.append("{\"object\":\"list\",\"data\":[")
         var isFirst = true
-        for model in snapshot.models {
-            guard let model, model.settings.kind != .http else { continue }
+        for model in models where model.settings.kind != .http {
             if !isFirst { output.append(",") }
             isFirst = false
             output.append("{\"id\":")
@@ -103,12 +102,11 @@ enum FleetAnswers {
     }
 
     /// The Open Inference Protocol's model repository extension.
-    static func repositoryIndex(_ snapshot: TrafficSnapshot) -> ByteBuffer {
+    static func repositoryIndex(_ models: [ModelRoute]) -> ByteBuffer {
         let output = ByteBuffer(capacity: 1_024)
         output.append("[")
         var isFirst = true
-        for model in snapshot.models {
-            guard let model else { continue }
+        for model in models {
             if !isFirst { output.append(",") }
             isFirst = false
             let isReady = model.variants.contains { !$0.endpoints.isEmpty }

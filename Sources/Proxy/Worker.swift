@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import Glibc
 import HTTP
+import Recorder
 import Synchronization
 import Telemetry
 import Traffic
@@ -37,6 +38,8 @@ final class Worker {
     var dateReadAt = Instant.zero
     var dateSeconds: Int64 = 0
     let accessLog: AccessLogSink?
+    /// Nil where traffic is not recorded.
+    var recorder: RecorderSink?
     private var listeners: [Listener] = []
     private var connections: [Connection?] = []
     private var freeSlots: [Int] = []
@@ -263,15 +266,20 @@ final class Worker {
 
     private func refuseWaiting(_ model: WorkerModel) {
         while let waiter = model.route.shared.popAny(now: self.loop.now) {
-            let refuse: @Sendable () -> Void = {
-                let exchange = waiter.exchange.value
-                if exchange.ticket == waiter.ticket { exchange.modelRemoved() }
-            }
-            if waiter.worker.index == self.index {
-                refuse()
-            } else {
-                waiter.worker.loop.post(refuse)
-            }
+            self.turnOut(waiter) { $0.modelRemoved() }
+        }
+    }
+
+    /// Tells a request that was taken out of a queue, here or on another worker.
+    func turnOut(_ waiter: Waiter, _ tell: @escaping @Sendable (Exchange) -> Void) {
+        let refuse: @Sendable () -> Void = {
+            let exchange = waiter.exchange.value
+            if exchange.ticket == waiter.ticket { tell(exchange) }
+        }
+        if waiter.worker.index == self.index {
+            refuse()
+        } else {
+            waiter.worker.loop.post(refuse)
         }
     }
 
@@ -414,6 +422,7 @@ final class Worker {
         for body in self.adoptionsDone { body() }
         self.adoptionsDone = []
         self.accessLog?.flush()
+        self.record(with: nil)
         self.wheel.stop()
     }
 

@@ -36,7 +36,7 @@ final class WorkerModel {
     // What `collectIfChanged` saw last.
     private var collectedArrivals: UInt64 = 0
     private var wasBusy = false
-    var nameBytes: [UInt8] { Array(self.route.name.utf8) }
+    var nameBytes: [UInt8] { self.route.nameBytes }
 
     init(route: ModelRoute, seed: UInt64) {
         self.route = route

@@ -44,6 +44,15 @@ package enum RecordingFiles {
         return segments
     }
 
+    /// Whether a path is that of a folder, or of a file that begins as recordings do.
+    package static func isRecording(_ path: String) -> Bool {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return false }
+        if status.st_mode & S_IFMT == S_IFDIR { return true }
+        let range = 0..<SegmentFormat.magic.count
+        return (try? Self.read(path, range)) == SegmentFormat.magic
+    }
+
     /// - Parameter checksums: read every block instead of trusting an index.
     package static func summary(
         of path: String,
@@ -66,22 +75,31 @@ package enum RecordingFiles {
         let contents = try SegmentFormat.contents(of: bytes, checksums: true)
         let decompressor = ZstdDecompressor()
         for block in contents.blocks {
-            let content: [UInt8]
-            do throws(CompressionError) {
-                content = try decompressor.decompress(bytes[block.content], size: block.bytes)
-            } catch {
-                throw RecordingError("a block cannot be decompressed: \(error)", at: block.offset)
-            }
-            let requests = try RecordingBlock.requests(of: content)
-            guard requests.count == block.requests else {
-                throw RecordingError(
-                    "a block of \(requests.count) requests that says \(block.requests)",
-                    at: block.offset
-                )
-            }
-            try body(requests)
+            try body(try Self.requests(of: block, in: bytes, decompressor))
         }
         return Summary(path: path, bytes: bytes.count, contents: contents)
+    }
+
+    /// The requests of a block of a segment's bytes.
+    static func requests(
+        of block: SegmentFormat.Block,
+        in bytes: [UInt8],
+        _ decompressor: ZstdDecompressor
+    ) throws(RecordingError) -> [RecordedRequest] {
+        let content: [UInt8]
+        do throws(CompressionError) {
+            content = try decompressor.decompress(bytes[block.content], size: block.bytes)
+        } catch {
+            throw RecordingError("a block cannot be decompressed: \(error)", at: block.offset)
+        }
+        let requests = try RecordingBlock.requests(of: content)
+        guard requests.count == block.requests else {
+            throw RecordingError(
+                "a block of \(requests.count) requests that says \(block.requests)",
+                at: block.offset
+            )
+        }
+        return requests
     }
 
     // MARK: Files
@@ -101,6 +119,26 @@ package enum RecordingFiles {
     }
 
     static func read(_ path: String) throws(RecordingError) -> [UInt8] {
+        try Self.read(path) { size throws(RecordingError) in
+            guard size <= Self.segmentBytesMax else {
+                throw RecordingError("\(path) has \(size) bytes: no recording is so large")
+            }
+            return 0..<size
+        }
+    }
+
+    /// Bytes of a file that were there when it was looked into.
+    static func read(_ path: String, _ range: Range<Int>) throws(RecordingError) -> [UInt8] {
+        try Self.read(path) { size throws(RecordingError) in
+            guard range.upperBound <= size else { throw RecordingError("the file was cut") }
+            return range
+        }
+    }
+
+    private static func read(
+        _ path: String,
+        _ choose: (Int) throws(RecordingError) -> Range<Int>
+    ) throws(RecordingError) -> [UInt8] {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
             throw RecordingError("\(path): \(String(cString: strerror(errno)))")
@@ -110,16 +148,15 @@ package enum RecordingFiles {
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             throw RecordingError("\(path) is no file")
         }
-        guard status.st_size <= Self.segmentBytesMax else {
-            throw RecordingError("\(path) has \(status.st_size) bytes: no recording is so large")
-        }
+        let range = try choose(Int(status.st_size))
         var problem: Int32 = 0
-        let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, count in
+        let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
             while count < buffer.count {
-                let got = Glibc.read(
+                let got = pread(
                     descriptor,
                     buffer.baseAddress?.advanced(by: count),
-                    buffer.count - count
+                    buffer.count - count,
+                    off_t(range.lowerBound + count)
                 )
                 if got < 0, errno == EINTR { continue }
                 if got < 0 { problem = errno }

@@ -3,6 +3,7 @@ import Core
 import EventLoop
 import Glibc
 import Recordings
+import Synchronization
 
 /// The segments of one folder: the open one, and those before it.
 ///
@@ -21,8 +22,13 @@ final class SegmentStore: @unchecked Sendable {
     private let report: @Sendable (String) -> Void
     private let compressor = ZstdCompressor()
     private var segment: Segment?
-    /// Part of every name, so that two segments of one second differ.
-    private var count = 0
+    /// Part of every name, so that two segments of one second differ, whoever writes them.
+    private static let count = Atomic<Int>(0)
+    /// The names of the segments that this process writes to: on a reload of the configuration the
+    /// one before may still be open when the next store looks for what a crash has left.
+    private static let openNames = Locked<Set<String>>([])
+    /// Of blocks, since the beginning.
+    private(set) var bytesWritten: UInt64 = 0
 
     static let suffix = ".weirrec"
     private static let prefix = "traffic-"
@@ -41,6 +47,11 @@ final class SegmentStore: @unchecked Sendable {
         }
         for path in RecordingFiles.segments(of: options.folder) { self.mend(path) }
         self.removeOldest()
+    }
+
+    deinit {
+        // Without its index, as a crash would leave it: who wants it closed calls `close`.
+        if let segment { Self.release(segment) }
     }
 
     // MARK: Writing
@@ -75,6 +86,7 @@ final class SegmentStore: @unchecked Sendable {
             ftruncate(segment.descriptor, off_t(segment.end))
             return "\(segment.path): \(String(cString: strerror(code)))"
         }
+        self.bytesWritten += UInt64(entry.content.upperBound - segment.end)
         segment.end = entry.content.upperBound
         segment.blocks.append(entry)
         self.segment = segment
@@ -91,10 +103,14 @@ final class SegmentStore: @unchecked Sendable {
         }
     }
 
+    func closeIfOld(_ now: Instant) {
+        if let segment, now - segment.openedAt >= self.options.segmentAge { self.close() }
+    }
+
     private func open(_ now: Instant) -> String? {
         self.removeOldest()
-        self.count += 1
-        let name = Self.name(seconds: time(nil), count: self.count)
+        let count = Self.count.add(1, ordering: .relaxed).newValue
+        let name = Self.name(seconds: time(nil), count: count)
         let path = "\(self.options.folder)/\(name)"
         let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o640)
         guard descriptor >= 0 else { return "open \(path): \(String(cString: strerror(errno)))" }
@@ -104,6 +120,7 @@ final class SegmentStore: @unchecked Sendable {
             unlink(path)
             return "\(path): \(String(cString: strerror(code)))"
         }
+        Self.openNames.withLock { _ = $0.insert(name) }
         self.segment = Segment(descriptor: descriptor, path: path, openedAt: now)
         return nil
     }
@@ -116,7 +133,16 @@ final class SegmentStore: @unchecked Sendable {
         if Self.write(end, to: segment.descriptor, at: segment.end) != 0 {
             ftruncate(segment.descriptor, off_t(segment.end))
         }
+        Self.release(segment)
+    }
+
+    private static func release(_ segment: Segment) {
         Glibc.close(segment.descriptor)
+        self.openNames.withLock { _ = $0.remove(self.fileName(segment.path)) }
+    }
+
+    private static func fileName(_ path: String) -> String {
+        path.split(separator: "/").last.map(String.init) ?? path
     }
 
     /// 0, or the error's number.
@@ -161,6 +187,7 @@ final class SegmentStore: @unchecked Sendable {
     private func mend(_ path: String) {
         // Another process may still write to it: the one that made it is in its name.
         if RecordingFiles.isOfRunningProcess(path) { return }
+        if Self.openNames.withLock({ $0.contains(Self.fileName(path)) }) { return }
         guard let bytes = try? RecordingFiles.read(path) else { return }
         guard let contents = try? SegmentFormat.contents(of: bytes, checksums: false),
             !contents.isClosed
@@ -189,7 +216,8 @@ final class SegmentStore: @unchecked Sendable {
             total + self.options.segmentBytes > self.options.totalBytes
         {
             sizes.removeFirst()
-            if oldest.path == self.segment?.path { continue }
+            let name = Self.fileName(oldest.path)
+            if Self.openNames.withLock({ $0.contains(name) }) { continue }
             if unlink(oldest.path) == 0 { total -= oldest.bytes }
         }
     }

@@ -3,6 +3,23 @@ import EventLoop
 import Recordings
 import Synchronization
 
+/// What the recorders of a gateway did since it was started, one after the other.
+///
+/// Threads: all from any.
+package final class RecorderCounters: Sendable {
+    fileprivate let writtenRequests = Atomic<UInt64>(0)
+    fileprivate let droppedRequests = Atomic<UInt64>(0)
+    fileprivate let writtenBytes = Atomic<UInt64>(0)
+
+    package init() {}
+
+    package var written: UInt64 { self.writtenRequests.load(ordering: .relaxed) }
+    /// Requests that were lost because the disk was too slow or full.
+    package var dropped: UInt64 { self.droppedRequests.load(ordering: .relaxed) }
+    /// Of blocks as they lie in files.
+    package var bytes: UInt64 { self.writtenBytes.load(ordering: .relaxed) }
+}
+
 /// Writes recordings on a thread of its own.
 ///
 /// Threads: everything from any thread; files belong to the recorder's.
@@ -10,12 +27,14 @@ package final class TrafficRecorder: Sendable {
     /// Blocks that wait for the thread: with `RecorderSink.blockBytes` each, 8 MiB.
     package static let blocksMax = 32
 
+    /// A segment is at most so much older than it should be where nothing is written.
+    private static let agePeriodMax = Duration.seconds(60)
+
     package let options: RecorderOptions
+    private let counters: RecorderCounters
     private let thread: LoopThread
     private let store: SegmentStore
     private let waiting = Atomic<Int>(0)
-    private let droppedRequests = Atomic<UInt64>(0)
-    private let writtenRequests = Atomic<UInt64>(0)
     private let isClosed = Atomic<Bool>(false)
     private let isFailing = Atomic<Bool>(false)
     private let report: @Sendable (String) -> Void
@@ -24,12 +43,15 @@ package final class TrafficRecorder: Sendable {
     /// - Parameter report: told when writing begins to fail, and what was mended; from any thread.
     package init(
         _ options: RecorderOptions,
+        counters: RecorderCounters = RecorderCounters(),
         report: @escaping @Sendable (String) -> Void
     ) throws(SystemError) {
         self.options = options
+        self.counters = counters
         self.report = report
         self.store = try SegmentStore(options, report: report)
         self.thread = LoopThread(name: "weir-recorder", loop: try EventLoop())
+        self.thread.loop.post { [weak self] in self?.watchAge() }
     }
 
     deinit {
@@ -39,9 +61,8 @@ package final class TrafficRecorder: Sendable {
         )
     }
 
-    /// Requests that were lost because the disk was too slow or full.
-    package var dropped: UInt64 { self.droppedRequests.load(ordering: .relaxed) }
-    package var written: UInt64 { self.writtenRequests.load(ordering: .relaxed) }
+    package var dropped: UInt64 { self.counters.dropped }
+    package var written: UInt64 { self.counters.written }
 
     /// A worker's end; belongs to `loop`.
     package func makeSink(on loop: EventLoop) -> RecorderSink {
@@ -60,6 +81,23 @@ package final class TrafficRecorder: Sendable {
         self.thread.join()
     }
 
+    /// As `close`, without waiting: `completion` runs on `loop`, which must not end before,
+    /// once all is written.
+    package func close(on loop: EventLoop, _ completion: @escaping @Sendable () -> Void) {
+        guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else {
+            return completion()
+        }
+        let isPosted = self.thread.loop.post { [self] in
+            self.store.close()
+            self.thread.loop.stop()
+            loop.post {
+                self.thread.join()
+                completion()
+            }
+        }
+        precondition(isPosted, "a recorder's mailbox holds more than its sinks may send")
+    }
+
     // MARK: For sinks
 
     /// Takes a block over, or drops and counts its requests.
@@ -75,16 +113,26 @@ package final class TrafficRecorder: Sendable {
     }
 
     private func drop(_ block: RecordingBlock) {
-        self.droppedRequests.add(UInt64(block.requestCount), ordering: .relaxed)
+        self.counters.droppedRequests.add(UInt64(block.requestCount), ordering: .relaxed)
+    }
+
+    /// Closes a segment that is too old though nothing is written any more.
+    private func watchAge() {
+        self.store.closeIfOld(self.thread.loop.refreshNow())
+        let period = min(self.options.segmentAge, Self.agePeriodMax)
+        self.thread.loop.schedule(after: period) { [weak self] in self?.watchAge() }
     }
 
     /// On the recorder's thread.
     private func write(_ block: RecordingBlock) {
         let now = self.thread.loop.refreshNow()
+        let before = self.store.bytesWritten
         let failure = self.store.write(block, at: now)
         self.waiting.subtract(1, ordering: .relaxed)
         guard let failure else {
-            self.writtenRequests.add(UInt64(block.requestCount), ordering: .relaxed)
+            let bytes = self.store.bytesWritten - before
+            self.counters.writtenBytes.add(bytes, ordering: .relaxed)
+            self.counters.writtenRequests.add(UInt64(block.requestCount), ordering: .relaxed)
             if self.isFailing.exchange(false, ordering: .relaxed) { self.report("writes again") }
             return
         }

@@ -27,6 +27,8 @@ package struct RecordingBlock: Sendable {
     private var nameBytes = 0
     private var rows: [UInt8] = []
     private var previousArrival: UInt64 = 0
+    /// The names of the request before, which the next one mostly has too; -1 before the first.
+    private var recent = InlineArray<4, Int>(repeating: -1)
 
     package init() {}
 
@@ -61,21 +63,21 @@ package struct RecordingBlock: Sendable {
         let step = Int64(bitPattern: request.arrival &- self.previousArrival)
         Varint.append(Varint.zigzag(step), to: &self.rows)
         self.previousArrival = request.arrival
-        for name in [request.model, request.variant, request.route, request.error] {
-            Varint.append(UInt64(self.index(of: name)), to: &self.rows)
-        }
+        self.append(name: request.model, column: 0)
+        self.append(name: request.variant, column: 1)
+        self.append(name: request.route, column: 2)
+        self.append(name: request.error, column: 3)
         Varint.append(UInt64(request.status), to: &self.rows)
         Varint.append(UInt64(request.attempts), to: &self.rows)
         Varint.append(request.total, to: &self.rows)
         Varint.append(request.bytesIn, to: &self.rows)
         Varint.append(request.bytesOut, to: &self.rows)
         if request.tenant != 0 { self.append(fixed: request.tenant) }
-        for case let value? in [
-            request.queue, request.firstByte, request.firstToken, request.inputTokens,
-            request.outputTokens,
-        ] {
-            Varint.append(value, to: &self.rows)
-        }
+        self.append(optional: request.queue)
+        self.append(optional: request.firstByte)
+        self.append(optional: request.firstToken)
+        self.append(optional: request.inputTokens)
+        self.append(optional: request.outputTokens)
         if flags.contains(.prefix) {
             let hashes = request.prefix.prefix(Limits.prefixHashes)
             Varint.append(UInt64(hashes.count), to: &self.rows)
@@ -99,6 +101,19 @@ package struct RecordingBlock: Sendable {
 
     package mutating func removeAll() {
         self = RecordingBlock()
+    }
+
+    private mutating func append(name: [UInt8], column: Int) {
+        let last = self.recent[column]
+        // Names of one model are one array, which is compared by its address.
+        let isSame = last >= 0 && self.names[last] == name
+        let index = isSame ? last : self.index(of: name)
+        self.recent[column] = index
+        Varint.append(UInt64(index), to: &self.rows)
+    }
+
+    private mutating func append(optional value: UInt64?) {
+        if let value { Varint.append(value, to: &self.rows) }
     }
 
     private mutating func index(of name: [UInt8]) -> Int {

@@ -3,6 +3,8 @@ import Core
 import EventLoop
 import Glibc
 import LoadTest
+import Recorder
+import Recordings
 import Workload
 
 /// `weir load`: puts a known load on a server and reports how it answered.
@@ -260,9 +262,13 @@ struct LoadFlags: ParsableArguments {
 struct TraceFlags: ParsableArguments {
     @Option(
         name: [.customLong("trace"), .customLong("replay")],
-        help: "Open loop: replay a trace (Azure, Mooncake, ServeGen, or --records of a run)."
+        help: """
+            Open loop: replay a trace (Azure, Mooncake, ServeGen, --records of a run) or traffic \
+            that was recorded: a folder or a file of it.
+            """
     )
     var trace: String?
+    @Option(help: "Of recorded traffic only the requests for this model.") var traceModel: String?
     @Option(help: "Leave out the beginning of the trace.") var traceStart = TimeArgument(.zero)
     @Option(help: "Replay so many times as fast.") var traceSpeed = 1.0
     @Option(help: "Requests per request of the trace: 0.1 keeps a tenth.") var traceScale = 1.0
@@ -280,19 +286,36 @@ struct TraceFlags: ParsableArguments {
 
     func read(_ path: String, duration: TimeArgument?, _ seed: UInt64) throws -> Trace {
         let gap = self.maxGap.duration.secondsAsDouble
-        let bytes = try LoadFile.read(path)
-        let trace: Trace
-        do throws(TraceError) {
-            trace = try TraceReader(gapMax: gap > 0 ? gap : nil).read(bytes)
-        } catch {
-            throw LoadError("\(path): \(error)")
-        }
+        let trace = try self.read(path, gapMax: gap > 0 ? gap : nil)
         var selection = TraceSelection()
         selection.start = self.traceStart.duration.secondsAsDouble
         selection.duration = duration?.duration.secondsAsDouble
         selection.speed = self.traceSpeed
         selection.scale = self.traceScale
         return try trace.selected(selection, seed: seed)
+    }
+
+    private func read(_ path: String, gapMax: Double?) throws(LoadError) -> Trace {
+        if RecordingFiles.isRecording(path) {
+            do throws(RecordingError) {
+                let reader = try RecordingReader([path])
+                for problem in reader.problems { Output.error("\(problem): read up to there") }
+                var trace = RecordingTrace(gapMax: gapMax, model: self.traceModel)
+                try reader.forEach { request throws(RecordingError) in try trace.add(request) }
+                return .requests(try trace.finish())
+            } catch {
+                throw LoadError("\(path): \(error)")
+            }
+        }
+        guard self.traceModel == nil else {
+            throw LoadError("--trace-model is for recorded traffic, which \(path) is not")
+        }
+        let bytes = try LoadFile.read(path)
+        do throws(TraceError) {
+            return try TraceReader(gapMax: gapMax).read(bytes)
+        } catch {
+            throw LoadError("\(path): \(error)")
+        }
     }
 }
 

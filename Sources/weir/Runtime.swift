@@ -93,9 +93,13 @@ final class Runtime {
     /// What a configuration may say and this version does not do yet.
     private func warnOfWhatIsMissing(_ configuration: Configuration) {
         let spec = configuration.gateway.spec
-        if spec.recorder != nil { self.warnMissing("Gateway", "recorder") }
         if spec.tracing != nil { self.warnMissing("Gateway", "tracing") }
-        if !configuration.tenants.isEmpty { self.warnMissing("Tenant", "keys") }
+        for tenant in configuration.tenants {
+            let hasSecret = tenant.spec.keys.contains {
+                if case .secret = $0 { true } else { false }
+            }
+            if hasSecret { self.warnMissing("Tenant \(tenant.name)", "secretRef") }
+        }
         for model in configuration.models {
             let name = "Model \(model.name)"
             if model.spec.concurrency == .adaptive {

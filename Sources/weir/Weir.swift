@@ -13,8 +13,8 @@ struct Weir: ParsableCommand {
         subcommands: [
             Run.self, GatewayCommand.self, ControllerCommand.self, Check.self, CRDs.self, Get.self,
             Explain.self, RolloutGroup.self, Scale.self, LoadCommand.self,
-            SimulateCommand.self, ModelSimulatorCommand.self, Completion.self,
-            SentinelCommand.self,
+            SimulateCommand.self, RecordingsGroup.self, ModelSimulatorCommand.self, KeyCommand.self,
+            Completion.self, SentinelCommand.self,
         ]
     )
 }

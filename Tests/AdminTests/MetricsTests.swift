@@ -62,6 +62,8 @@ import Testing
         ("weir_cold_start_seconds", "histogram"), ("weir_rollout_weight_percent", "gauge"),
         ("weir_connections", "gauge"), ("weir_config_generation", "gauge"),
         ("weir_config_errors_total", "counter"), ("weir_bad_requests_total", "counter"),
+        ("weir_recorder_requests_total", "counter"),
+        ("weir_recorder_written_bytes_total", "counter"),
         ("gen_ai_server_request_duration_seconds", "histogram"),
         ("gen_ai_server_time_to_first_token_seconds", "histogram"),
         ("gen_ai_client_token_usage_total", "counter"),

@@ -36,6 +36,15 @@ extension FuzzTarget {
         FuzzTarget("Watch", inputBytesMax: 8_192, seeds: { WatchInvariants.seeds }) {
             WatchInvariants.violation($0)
         },
+        FuzzTarget("Credentials", inputBytesMax: 1_024, seeds: { CredentialInvariants.seeds }) {
+            CredentialInvariants.violation($0)
+        },
+        FuzzTarget("RecordingSegment", seeds: { RecordingInvariants.segments }) {
+            RecordingInvariants.segmentViolation($0)
+        },
+        FuzzTarget("RecordingBlock", seeds: { RecordingInvariants.blocks }) {
+            RecordingInvariants.blockViolation($0)
+        },
         FuzzTarget("SocketAddress", inputBytesMax: 64, seeds: { AddressInvariants.seeds }) {
             AddressInvariants.violation($0)
         },

@@ -64,7 +64,9 @@ import Testing
         #expect(error["message"] as? String == kind.message.description)
         #expect((error["type"] as? String)?.hasSuffix("_error") == true)
         #expect(error["code"] is String)
-        let isAboutModel = [.noModel, .unknownModel, .ambiguousModel].contains(kind)
+        let isAboutModel = [
+            .noModel, .unknownModel, .ambiguousModel, .modelForbidden,
+        ].contains(kind)
         #expect((error["param"] as? String) == (isAboutModel ? "model" : nil))
         #expect(error.keys.contains("param"))
     }

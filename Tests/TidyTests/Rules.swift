@@ -164,7 +164,8 @@ enum Rules {
     static let modules = [
         "Core", "HTTP", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
         "Workload", "Recordings", "Simulation", "Configuration", "EventLoop", "Telemetry",
-        "HTTPService", "Curl", "Compression", "Recorder", "Kubernetes", "Scraping", "Reports",
+        "HTTPService", "Curl", "Digests", "Compression", "Recorder", "Kubernetes", "Scraping",
+        "Reports",
         "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator", "weir",
     ]
     static let pureModules: Set<String> = [

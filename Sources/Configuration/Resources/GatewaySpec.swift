@@ -10,6 +10,8 @@ package struct GatewaySpec: Sendable, Hashable {
     package var accessLog: AccessLogSpec?
     /// Nil: traffic is not recorded.
     package var recorder: RecorderSpec?
+    /// Where there are tenants: replicas are sent the keys of requests all the same.
+    package var forwardCredentials: Bool
     /// Nil: no spans are sent; `traceparent` is passed on all the same.
     package var tracing: TracingSpec?
     /// How long streams may run on after SIGTERM.
@@ -30,6 +32,7 @@ package struct GatewaySpec: Sendable, Hashable {
             AccessLogSpec($0, source: source)
         }
         self.recorder = record.optionalRecord("recorder").map { RecorderSpec($0, source: source) }
+        self.forwardCredentials = record.boolean("forwardCredentials")
         self.tracing = record.optionalRecord("tracing").map(TracingSpec.init)
         self.drainTimeout = record.duration("drainTimeout")
         self.stateDirectory = source.resolve(record.text("stateDirectory"))
@@ -141,10 +144,18 @@ package struct RecorderSpec: Sendable, Hashable {
     /// A folder, resolved.
     package var path: String
     package var sample: Percent
+    /// Of one file, before the next one is begun.
+    package var maxSegmentBytes: Int
+    package var maxSegmentAge: Duration
+    /// Of all files together; the oldest go.
+    package var maxBytes: Int
 
     init(_ record: Record, source: ResourceSource) {
         self.path = source.resolve(record.text("path"))
         self.sample = record.percent("sample")
+        self.maxSegmentBytes = record.integer("maxSegmentBytes")
+        self.maxSegmentAge = record.duration("maxSegmentAge")
+        self.maxBytes = record.integer("maxBytes")
     }
 }
 

@@ -36,6 +36,12 @@ extension Schemas {
                 .optional,
                 "Compressed traffic records for simulation and replay. Absent: none."
             ),
+            field(
+                "forwardCredentials",
+                .boolean,
+                .standard("false"),
+                "With tenants: send replicas the Authorization and x-api-key of requests."
+            ),
             field("tracing", Self.tracing, .optional, "Where spans are sent. Absent: nowhere."),
             field(
                 "drainTimeout",
@@ -177,6 +183,24 @@ extension Schemas {
     private static let recorder = Schema.object([
         field("path", .text(.filePath), .required, "The folder the records go to."),
         field("sample", Self.percent, .standard("100%"), "The share of requests that is recorded."),
+        field(
+            "maxSegmentBytes",
+            .bytes(65_536...1_073_741_824),
+            .standard("64MiB"),
+            "Bytes of one file; then the next one is begun."
+        ),
+        field(
+            "maxSegmentAge",
+            .duration(.seconds(1) ... .seconds(604_800)),
+            .standard("1h"),
+            "How long a file is written to; then the next one is begun."
+        ),
+        field(
+            "maxBytes",
+            .bytes(1_048_576...1_099_511_627_776),
+            .standard("4GiB"),
+            "Bytes of all files together; the oldest are removed."
+        ),
     ])
 
     private static let tracing = Schema.object([
