@@ -67,6 +67,11 @@ let package = Package(
             pkgConfig: "libzstd",
             providers: [.apt(["libzstd-dev"])]
         ),
+        .systemLibrary(
+            name: "COpenSSL",
+            pkgConfig: "openssl",
+            providers: [.apt(["libssl-dev"])]
+        ),
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
@@ -95,6 +100,11 @@ let package = Package(
         .target(
             name: "EventLoop",
             dependencies: ["Core", "CEvent", "CPlatform"],
+            swiftSettings: shell
+        ),
+        .target(
+            name: "TLS",
+            dependencies: ["Core", "EventLoop", "COpenSSL"],
             swiftSettings: shell
         ),
         .target(
@@ -138,7 +148,7 @@ let package = Package(
             name: "Proxy",
             dependencies: [
                 "Core", "HTTP", "Traffic", "Rollouts", "EventLoop", "Telemetry", "HTTPService",
-                "CPlatform",
+                "CPlatform", "TLS",
             ],
             swiftSettings: shell
         ),
@@ -146,7 +156,7 @@ let package = Package(
             name: "Clusters",
             dependencies: [
                 "Core", "Autoscaling", "Orchestration", "Configuration", "EventLoop",
-                "HTTPService", "Kubernetes", "CPlatform",
+                "HTTPService", "Kubernetes", "CPlatform", "TLS",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -156,7 +166,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "Signals",
                 "Configuration", "Traffic", "EventLoop", "HTTPService", "Curl", "Kubernetes",
-                "Scraping", "Proxy", "Clusters", "Telemetry",
+                "Scraping", "Proxy", "Clusters", "Telemetry", "TLS",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -165,7 +175,7 @@ let package = Package(
             name: "Admin",
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Rollouts", "EventLoop", "HTTPService", "Telemetry",
-                "Control", "Configuration", "Clusters", "Proxy",
+                "Control", "Configuration", "Clusters", "Proxy", "TLS",
             ],
             swiftSettings: base
         ),
@@ -187,7 +197,7 @@ let package = Package(
             dependencies: [
                 "Core", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
                 "EventLoop", "Reports", "Proxy", "Clusters", "Control", "Admin", "Telemetry",
-                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes",
+                "TLS", "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -242,6 +252,7 @@ let package = Package(
         test("WorkloadTests", ["Workload", "Core"]),
         test("RecordingsTests", ["Recordings", "Core"]),
         test("CompressionTests", ["Compression"]),
+        test("TLSTests", ["TLS", "EventLoop", "Core"]),
         test("RecorderTests", ["Recorder", "Recordings", "EventLoop", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),
         test("TidyTests", []),
