@@ -1,7 +1,7 @@
 import EventLoop
 
-/// How one server is asked: the name that its certificate must have, and whom we trust. The same for
-/// as long as the configuration says the same; its context changes when files do.
+/// How one server is asked: the name that its certificate must have, and whom we trust. The same
+/// for as long as the configuration says the same; its context changes when files do.
 package final class ClientSecurity: Sendable, Hashable {
     /// What the certificate must be for: a host name, or an address in text.
     package let name: String

@@ -25,7 +25,8 @@ package final class ServerContext: @unchecked Sendable {
         package var ticketKeys: TicketKeys
         /// Of the listener: a session of one is none of another.
         package var name: String
-        /// The kernel is asked to encrypt and decrypt, where it can.
+        /// The kernel is asked to encrypt, where it can: OpenSSL finds out by itself, and goes on
+        /// by itself where it cannot.
         package var usesKernel = false
 
         package init(name: String, identities: [Identity], ticketKeys: TicketKeys) {
@@ -177,7 +178,7 @@ package final class ServerContext: @unchecked Sendable {
                 }
                 let list = UnsafeBufferPointer(start: offered, count: Int(offeredCount))
                 let server = Unmanaged<ServerContext>.fromOpaque(owner).takeUnretainedValue()
-                guard let range = server.selectProtocol(list) else {
+                guard let range = ServerContext.choose(among: list, server.options.protocols) else {
                     return SSL_TLSEXT_ERR_ALERT_FATAL
                 }
                 selected.pointee = offered + range.lowerBound
@@ -216,8 +217,11 @@ package final class ServerContext: @unchecked Sendable {
     }
 
     /// The first of our protocols that is in the client's list: each is its length and its name.
-    func selectProtocol(_ offered: UnsafeBufferPointer<UInt8>) -> Range<Int>? {
-        for name in self.options.protocols {
+    static func choose(
+        among offered: UnsafeBufferPointer<UInt8>,
+        _ ours: [String]
+    ) -> Range<Int>? {
+        for name in ours {
             var index = 0
             while index < offered.count {
                 let start = index + 1

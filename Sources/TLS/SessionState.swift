@@ -28,8 +28,8 @@ struct SessionState {
         BIO_meth_set_write(method) { SessionState.write($0, $1, $2) }
         BIO_meth_set_read(method) { SessionState.read($0, $1, $2) }
         BIO_meth_set_ctrl(method) { _, command, _, _ in
-            // Nothing is kept back, so there is nothing to flush. The end of the stream is not told:
-            // OpenSSL would refuse to write any more, to a client that only finished sending.
+            // Nothing is kept back, so there is nothing to flush. The end of the stream is not
+            // told: OpenSSL would write no more, to a client that only finished sending.
             command == BIO_CTRL_FLUSH ? 1 : 0
         }
         return method

@@ -95,8 +95,8 @@ public struct TLSSession {
         self.state.pointee.isEmpty = false
     }
 
-    /// The end came without the peer's word for it (`close_notify`): what was sent may have been cut
-    /// by somebody on the way.
+    /// The end came without the peer's word for it (`close_notify`): what was sent may have been
+    /// cut by somebody on the way.
     package var isTruncated: Bool {
         self.state.pointee.hasEnded && SSL_get_shutdown(self.ssl) & SSL_RECEIVED_SHUTDOWN == 0
     }
@@ -129,7 +129,7 @@ public struct TLSSession {
 
     package var isResumed: Bool { SSL_session_reused(self.ssl) == 1 }
 
-    /// Whether the kernel encrypts what is written.
+    /// Whether the kernel encrypts what is written (kTLS).
     package var usesKernel: Bool { weir_uses_kernel_to_send(self.ssl) != 0 }
 
     /// The subject of the client's certificate, nil without one (RFC 4514).
@@ -167,8 +167,8 @@ public struct TLSSession {
         package let hasMore: Bool
     }
 
-    /// Reads until `count` bytes are there or nothing more can be had now. Bytes come before the end
-    /// or the error behind them, which the next call tells.
+    /// Reads until `count` bytes are there or nothing more can be had now. Bytes come before the
+    /// end or the error behind them, which the next call tells.
     package func read(into pointer: UnsafeMutableRawPointer, count: Int) -> Read {
         var received = 0
         while received < count {

@@ -154,3 +154,34 @@ import Testing
         #expect(SecureRandom.bytes(0).isEmpty)
     }
 }
+
+@Suite struct ProtocolTests {
+    private func choose(_ offered: [UInt8], _ ours: [String]) -> String? {
+        offered.withUnsafeBufferPointer { bytes in
+            ServerContext.choose(among: bytes, ours).map {
+                String(decoding: bytes[$0], as: UTF8.self)
+            }
+        }
+    }
+
+    private static let http1: [UInt8] = [8] + Array("http/1.1".utf8)
+    private static let http2: [UInt8] = [2] + Array("h2".utf8)
+
+    @Test func ourPreferenceDecides() {
+        let both = Self.http1 + Self.http2
+        #expect(self.choose(both, ["h2", "http/1.1"]) == "h2")
+        #expect(self.choose(both, ["http/1.1"]) == "http/1.1")
+        #expect(self.choose(Self.http2, ["http/1.1"]) == nil)
+        #expect(self.choose([], ["http/1.1"]) == nil)
+    }
+
+    @Test func brokenListsChooseNothing() {
+        for end in 1..<Self.http1.count {
+            #expect(self.choose(Array(Self.http1[..<end]), ["http/1.1"]) == nil)
+        }
+        #expect(self.choose([0, 0, 0], ["http/1.1"]) == nil)
+        #expect(self.choose([255] + Array("http/1.1".utf8), ["http/1.1"]) == nil)
+        // A name within a name is none.
+        #expect(self.choose([10] + Array("xxhttp/1.1".utf8), ["http/1.1"]) == nil)
+    }
+}
