@@ -56,6 +56,9 @@ public struct TLSSession {
 
     /// Frees everything but the descriptor.
     package func free() {
+        // Otherwise OpenSSL would take a connection that was cut for a session that is bad, and not
+        // resume it again.
+        SSL_set_shutdown(self.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
         SSL_free(self.ssl)
         self.state.pointee.owner.release()
         self.state.deinitialize(count: 1)
