@@ -24,7 +24,7 @@ build: ## build .build/release/weir
 
 demo: ## two real models, real images, a killed replica, changed weights (KEEP=1: leave it running)
 	@KEEP="$(KEEP)" RATE="$(RATE)" DURATION="$(DURATION)" HTTP_PORT="$(HTTP_PORT)" \
-	    ADMIN_PORT="$(ADMIN_PORT)" scripts/demo/run
+	    HTTPS_PORT="$(HTTPS_PORT)" ADMIN_PORT="$(ADMIN_PORT)" scripts/demo/run
 
 demo-autoscaling: ## an hour of real traffic in two minutes: replicas from none and back to none
 	@SPEED="$(SPEED)" SCALE="$(SCALE)" HTTP_PORT="$(HTTP_PORT)" ADMIN_PORT="$(ADMIN_PORT)" \

@@ -107,6 +107,11 @@ let package = Package(
             swiftSettings: shell
         ),
         .target(
+            name: "TLS",
+            dependencies: ["Core", "EventLoop", "COpenSSL"],
+            swiftSettings: shell
+        ),
+        .target(
             name: "Telemetry",
             dependencies: [
                 "Core", "EventLoop", .product(name: "Logging", package: "swift-log"),
@@ -147,7 +152,7 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "Telemetry",
+                "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "TLS", "Telemetry",
                 "HTTPService", "Digests", "Recorder", "CPlatform",
             ],
             swiftSettings: shell
@@ -156,7 +161,7 @@ let package = Package(
             name: "Clusters",
             dependencies: [
                 "Core", "Autoscaling", "Orchestration", "Configuration", "EventLoop",
-                "HTTPService", "Kubernetes", "CPlatform",
+                "HTTPService", "Kubernetes", "CPlatform", "TLS",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -166,7 +171,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "Signals",
                 "Configuration", "Traffic", "EventLoop", "HTTPService", "Curl", "Kubernetes",
-                "Scraping", "Proxy", "Clusters", "Telemetry", "Recorder",
+                "Scraping", "Proxy", "Clusters", "Telemetry", "Recorder", "TLS",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base
@@ -176,7 +181,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "EventLoop",
                 "HTTPService", "Telemetry", "Control", "Configuration", "Clusters", "Proxy",
-                "Recorder",
+                "Recorder", "TLS",
             ],
             swiftSettings: base
         ),
@@ -198,8 +203,8 @@ let package = Package(
             dependencies: [
                 "Core", "Traffic", "Autoscaling", "Workload", "Simulation", "Configuration",
                 "EventLoop", "Reports", "Proxy", "Clusters", "Control", "Admin", "Telemetry",
-                "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes", "Rollouts", "Recordings",
-                "Recorder", "Digests",
+                "TLS", "LoadTest", "ModelSimulator", "HTTPService", "Kubernetes", "Rollouts",
+                "Recordings", "Recorder", "Digests",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -255,6 +260,7 @@ let package = Package(
         test("RecordingsTests", ["Recordings", "Workload", "Core"]),
         test("DigestsTests", ["Digests"]),
         test("CompressionTests", ["Compression"]),
+        test("TLSTests", ["TLS", "EventLoop", "Core"]),
         test("RecorderTests", ["Recorder", "Recordings", "EventLoop", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),
         test("TidyTests", []),

@@ -17,6 +17,7 @@ extension MetricsDocument {
         self.writeFleet(&writer)
         self.writeGenerative(&writer)
         self.writeConnections(&writer)
+        self.writeTLS(&writer)
         self.writeConfiguration(&writer)
         self.writeProcess(&writer)
         writer.end()

@@ -44,6 +44,8 @@ struct MetricsDocument {
 
     var models: [Model]
     var workers: WorkerStatistics
+    /// Of the listeners that speak TLS.
+    var certificates: [ListenerCertificates.Facts]
     var configurationGeneration: UInt64
     var configurationErrors: UInt64
     var tenants: [(name: String, statistics: TenantShared.Statistics)] = []
@@ -66,6 +68,7 @@ struct MetricsDocument {
             Self.model($0, control, statistics.models[$0.name])
         }
         self.workers = statistics.workers
+        self.certificates = control.certificates?.facts ?? []
         self.configurationGeneration = control.configurationGeneration
         self.configurationErrors = control.configurationErrors
         self.tenants = control.tenants.map { ($0.name, $0.statistics) }

@@ -18,6 +18,7 @@
 // files.
 
 import Core
+import TLS
 
 /// Names one replica for as long as it lives. A restart keeps it; a successor at the same index has
 /// another `serial`.
@@ -72,10 +73,13 @@ package enum ReplicaState: String, Hashable, Sendable, CaseIterable {
 package struct ReplicaAddress: Hashable, Sendable, CustomStringConvertible {
     package let host: String
     package let port: UInt16
+    /// Nil: plain text.
+    package let security: ClientSecurity?
 
-    package init(host: String, port: UInt16) {
+    package init(host: String, port: UInt16, security: ClientSecurity? = nil) {
         self.host = host
         self.port = port
+        self.security = security
     }
 
     package var description: String {

@@ -2,9 +2,11 @@ import CPlatform
 import Core
 import EventLoop
 import Glibc
+import TLS
 
 /// Asks an address once whether it is ready: connects and, where there is a path, sends a GET and
-/// reads the status line. Ready is 200…399, as for the kubelet.
+/// reads the status line, over TLS where the address asks for it. Ready is 200…399, as for the
+/// kubelet. An open port is enough where there is no path.
 ///
 /// It reads at most `ClusterLimits.probeAnswerBytesMax` and closes: the body is nobody's concern.
 /// Explicitly cancelled or finished; it keeps itself alive in between through its timer.
@@ -17,6 +19,8 @@ final class ReadinessProbe: IOHandler {
     private var request: ArraySlice<UInt8>
     private var answer: [UInt8] = []
     private var isConnected = false
+    private var session: TLSSession?
+    private var isHandshaking = false
     private var isFinished = false
 
     /// - Parameter address: numeric.
@@ -55,7 +59,10 @@ final class ReadinessProbe: IOHandler {
         if !self.isConnected {
             guard self.checkConnected() else { return }
             if self.spec.path == nil { return self.finish(.good) }
+            guard self.beginSession() else { return }
         }
+        self.session?.becameReadable()
+        if self.isHandshaking, !self.stepHandshake() { return }
         if self.request.isEmpty { self.receive() } else { self.send() }
     }
 
@@ -73,7 +80,44 @@ final class ReadinessProbe: IOHandler {
         return true
     }
 
+    /// False where there can be none.
+    private func beginSession() -> Bool {
+        guard let security = self.address.security else { return true }
+        do throws(TLSError) {
+            self.session = try security.makeSession(descriptor: self.descriptor)
+            self.isHandshaking = true
+            return true
+        } catch {
+            self.finish(.bad("no TLS session with \(self.address): \(error)"))
+            return false
+        }
+    }
+
+    /// True when the session stands.
+    private func stepHandshake() -> Bool {
+        guard let session = self.session else { return true }
+        switch session.handshake() {
+        case .done:
+            self.isHandshaking = false
+            self.watch(.write)
+            return true
+        case .wantsMore:
+            self.watch(session.wantsToWrite ? .write : .read)
+        case .failed(let failure):
+            self.finish(.bad("no TLS session with \(self.address): \(failure.text)"))
+        }
+        return false
+    }
+
+    private func watch(_ interest: IOEvents) {
+        guard let loop = self.loop else { return }
+        let descriptor = self.descriptor
+        self.deregister()
+        self.register(descriptor: descriptor, on: loop, interest: interest)
+    }
+
     private func send() {
+        if let session = self.session { return self.send(session) }
         let count = self.request.withUnsafeBytes {
             Glibc.send(self.descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
         }
@@ -82,13 +126,52 @@ final class ReadinessProbe: IOHandler {
             return self.finish(.bad("the connection broke: \(errorText(errno))"))
         }
         self.request = self.request.dropFirst(count)
-        guard self.request.isEmpty, let loop = self.loop else { return }
-        let descriptor = self.descriptor
-        self.deregister()
-        self.register(descriptor: descriptor, on: loop, interest: .read)
+        if self.request.isEmpty { self.watch(.read) }
+    }
+
+    private func send(_ session: TLSSession) {
+        let result = self.request.withUnsafeBytes { bytes in
+            bytes.baseAddress.map { session.write(from: $0, count: bytes.count) } ?? .bytes(0)
+        }
+        switch result {
+        case .bytes(let count):
+            self.request = self.request.dropFirst(count)
+            guard self.request.isEmpty else { return }
+            self.watch(.read)
+            // What came with the handshake is not told again.
+            self.receive()
+        case .wouldBlock:
+            break
+        case .endOfStream, .failed:
+            self.finish(.bad("the connection broke"))
+        }
+    }
+
+    private func receive(_ session: TLSSession) {
+        var chunk = [UInt8](repeating: 0, count: 1_024)
+        let read = chunk.withUnsafeMutableBytes { bytes in
+            bytes.baseAddress.map { session.read(into: $0, count: bytes.count).result }
+        }
+        switch read {
+        case .bytes(let count):
+            self.answer += chunk[..<count]
+            if let result = StatusLine.judge(self.answer, path: self.spec.path ?? "/") {
+                self.finish(result)
+            } else {
+                // Until the session has nothing more: the kernel may have told for the last time.
+                self.receive(session)
+            }
+        case .wouldBlock, nil:
+            break
+        case .endOfStream:
+            self.finish(.bad("the connection was closed without an answer"))
+        case .failed(let code):
+            self.finish(.bad("the connection was closed (\(errorText(code)))"))
+        }
     }
 
     private func receive() {
+        if let session = self.session { return self.receive(session) }
         var chunk = [UInt8](repeating: 0, count: 1_024)
         let count = recv(self.descriptor, &chunk, chunk.count, 0)
         if count < 0, errno == EAGAIN || errno == EINTR { return }
@@ -118,6 +201,10 @@ final class ReadinessProbe: IOHandler {
         guard self.isRegistered else { return }
         let descriptor = self.descriptor
         self.deregister()
+        if let session = self.session.take() {
+            if !self.isHandshaking { _ = session.end() }
+            session.free()
+        }
         Glibc.close(descriptor)
     }
 

@@ -7,7 +7,7 @@ package struct FixedGroupSpec: Hashable, Sendable {
     package var name: String
     /// In order; each is one replica. Hosts may be names.
     package var endpoints: [ReplicaAddress]
-    /// Nil: they are not asked, and taken to be ready. For TLS endpoints leave out the path.
+    /// Nil: they are not asked, and taken to be ready.
     package var readiness: ReadinessSpec?
     /// How long requests in flight may hold up the removal of an endpoint.
     package var drainDeadline: Duration
@@ -78,7 +78,9 @@ package final class StaticCluster: Cluster {
 
         /// The numeric address and the port, once there is one.
         var target: ReplicaAddress? {
-            self.machine.host.map { ReplicaAddress(host: $0, port: self.address.port) }
+            self.machine.host.map {
+                ReplicaAddress(host: $0, port: self.address.port, security: self.address.security)
+            }
         }
 
         /// What is to be probed; nil where nothing is.

@@ -56,7 +56,7 @@ struct ResourceSet: Sendable {
         switch loaded.kind {
         case .gateway:
             self.gateways.append(Self.make(loaded, GatewaySpec(spec, source: source)))
-        case .model: self.models.append(Self.make(loaded, ModelSpec(spec)))
+        case .model: self.models.append(Self.make(loaded, ModelSpec(spec, source: source)))
         case .processDeployment:
             let deployment = ProcessDeploymentSpec(spec, source: source)
             self.processDeployments.append(Self.make(loaded, deployment))

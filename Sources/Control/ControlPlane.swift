@@ -25,6 +25,10 @@ package final class ControlPlane {
     /// The pods of a cluster; nil without one.
     package let pods: (any ReplicaSource)?
     package private(set) var gateway: Gateway?
+    /// Of the listeners that speak TLS.
+    package private(set) var certificates: ListenerCertificates?
+    /// Of the endpoints that speak TLS.
+    package let upstreams: UpstreamCertificates
     /// Rises with every snapshot: changed routes and weights, and replicas that come and go.
     package var generation: UInt64 { self.snapshot?.generation ?? 0 }
     /// Rises with every configuration that was accepted, beginning with 1.
@@ -79,6 +83,7 @@ package final class ControlPlane {
         self.configuration = configuration
         self.processes = processes
         self.endpoints = StaticCluster(loop: loop)
+        self.upstreams = UpstreamCertificates(loop: loop, logger: logger)
         self.pods = pods
         self.logger = logger
         self.recording = TrafficRecording(loop: loop, logger: logger)
@@ -121,7 +126,14 @@ package final class ControlPlane {
     // MARK: Start
 
     /// Opens the listeners. Replicas are started by `startReplicas`, so that ports answer first.
-    package func startGateway(_ options: Gateway.Options) throws(SystemError) {
+    package func startGateway(
+        _ options: Gateway.Options,
+        certificates: ListenerCertificates? = nil
+    ) throws(SystemError) {
+        var options = options
+        options.security = certificates?.security ?? [:]
+        self.certificates = certificates
+        certificates?.start()
         let gateway = try Gateway(
             options: options,
             snapshot: self.buildSnapshot(),
@@ -207,19 +219,22 @@ package final class ControlPlane {
             }
         }
         self.scaling?.adopt(plan, memory: self.driver?.memory, at: self.loop.now)
+        self.upstreams.begin()
         for model in self.configuration.models {
             for variant in model.spec.variants {
                 guard case .endpoints(let urls) = variant.backend else { continue }
                 let spec = FixedGroupSpec(
                     name: Self.fixedGroup(model.name, variant.name),
                     urls: urls,
-                    probe: model.spec.healthCheck
+                    probe: model.spec.healthCheck,
+                    security: { self.upstreams.security(of: $0, variant.tls) }
                 )
                 self.attempt("use the endpoints of \(spec.name)") { () throws(ClusterError) in
                     try self.endpoints.apply(spec)
                 }
             }
         }
+        self.upstreams.end()
     }
 
     /// What replicas are made of has changed, and nothing else.
@@ -452,7 +467,8 @@ package final class ControlPlane {
         return SnapshotBuilder.Target(
             id: status.id.description,
             incarnation: UInt64(status.restarts) &+ status.id.serial << 32,
-            address: socket
+            address: socket,
+            security: address.security
         )
     }
 
@@ -519,6 +535,8 @@ package final class ControlPlane {
         self.gateway?.stop()
         self.gateway = nil
         self.recording.stop()
+        self.certificates?.stop()
+        self.upstreams.stop()
         self.drainTimer?.cancel()
         guard let processes = self.processes else { return completion() }
         // Nobody sends requests any more: whoever is to be drained is.

@@ -6,58 +6,111 @@ import Glibc
 /// Tells when files may have changed: written, replaced by rename, or reached through a symbolic
 /// link that was switched (as Kubernetes does with mounted volumes).
 ///
-/// It watches the folders, not the files, because editors and Kubernetes replace files. Changes are
-/// gathered for `settleTime`, so that a file written in pieces is read once.
+/// It watches folders, not files, because editors and Kubernetes replace files: every folder in
+/// which a part of a path, or of a link on the way, is looked up, for the names that are looked up
+/// there. After a change the ways are followed anew. Changes are gathered for `settleTime`, so that
+/// a file written in pieces is read once.
 package final class FileWatcher {
     private static let settleTime = Duration.milliseconds(100)
     private static let eventBytes = 64 * 1024
 
     private let loop: EventLoop
+    private let paths: [String]
     private let onChange: () -> Void
     private var descriptor: Int32 = -1
     private var handler: Handler?
     private var settling: LoopTimer?
+    /// The names that matter, by the watch of the folder they are in.
+    private var names: [Int32: Set<String>] = [:]
+    private var isStopped = false
 
-    /// Watches the folders of `paths`. Folders that cannot be watched are left out.
+    /// Watches the ways to `paths`. Folders that cannot be watched are left out.
     package init(loop: EventLoop, paths: [String], onChange: @escaping () -> Void) {
         self.loop = loop
+        self.paths = paths
         self.onChange = onChange
         self.descriptor = inotify_init1(Int32(IN_NONBLOCK) | Int32(IN_CLOEXEC))
         guard self.descriptor >= 0 else { return }
-        let interest = UInt32(
-            IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF
-        )
-        for folder in Set(paths.map(Self.folder)) {
-            inotify_add_watch(self.descriptor, folder, interest)
-        }
-        let handler = Handler { [unowned self] in self.changed() }
+        self.follow()
+        let handler = Handler { [unowned self] in self.readEvents() }
         handler.register(descriptor: self.descriptor, on: loop, interest: .read)
         self.handler = handler
     }
 
     deinit {
-        self.handler?.deregister()
+        self.stop()
         if self.descriptor >= 0 { close(self.descriptor) }
     }
 
     /// Stops watching.
     package func stop() {
+        self.isStopped = true
         self.handler?.deregister()
         self.settling?.cancel()
     }
 
-    private static func folder(_ path: String) -> String {
-        guard let slash = path.lastIndex(of: "/") else { return "." }
-        return slash == path.startIndex ? "/" : String(path[..<slash])
+    /// Sets the watches to where the paths lead now.
+    private func follow() {
+        var folders: [String: Set<String>] = [:]
+        for path in self.paths {
+            for step in PathTrail.steps(of: path) {
+                folders[step.folder, default: []].insert(step.name)
+            }
+        }
+        let interest = UInt32(
+            IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_DELETE_SELF
+                | IN_MOVE_SELF | IN_ONLYDIR
+        )
+        var names: [Int32: Set<String>] = [:]
+        for (folder, wanted) in folders {
+            // A folder that is watched already, perhaps under another name, keeps its number.
+            let watch = inotify_add_watch(self.descriptor, folder, interest)
+            if watch >= 0 { names[watch, default: []].formUnion(wanted) }
+        }
+        for watch in self.names.keys where names[watch] == nil {
+            inotify_rm_watch(self.descriptor, watch)
+        }
+        self.names = names
+    }
+
+    private func readEvents() {
+        var concerns = false
+        withUnsafeTemporaryAllocation(byteCount: Self.eventBytes, alignment: 8) { buffer in
+            while true {
+                let count = read(self.descriptor, buffer.baseAddress, buffer.count)
+                if count <= 0 { return }
+                let events = UnsafeRawBufferPointer(rebasing: buffer[..<count])
+                if self.isConcerned(by: events) { concerns = true }
+            }
+        }
+        if concerns { self.changed() }
+    }
+
+    /// Whether one of the events, laid out as inotify(7) says, may mean a change of a file.
+    private func isConcerned(by events: UnsafeRawBufferPointer) -> Bool {
+        let header = MemoryLayout<inotify_event>.size
+        var offset = 0
+        while offset + header <= events.count {
+            let event = events.loadUnaligned(fromByteOffset: offset, as: inotify_event.self)
+            let end = min(events.count, offset + header + Int(event.len))
+            let name = events[(offset + header)..<end].prefix { $0 != 0 }
+            offset = end
+            if event.mask & UInt32(IN_Q_OVERFLOW) != 0 { return true }
+            guard let wanted = self.names[event.wd] else { continue }
+            if name.isEmpty || wanted.contains(String(decoding: name, as: UTF8.self)) {
+                return true
+            }
+        }
+        return false
     }
 
     private func changed() {
-        withUnsafeTemporaryAllocation(byteCount: Self.eventBytes, alignment: 8) {
-            while read(self.descriptor, $0.baseAddress, $0.count) > 0 {}
-        }
         if self.settling?.isArmed == true { return }
         self.settling = self.loop.schedule(after: Self.settleTime) { [weak self] in
-            self?.onChange()
+            guard let self, !self.isStopped else { return }
+            // Before anything is read: what changes after this is told.
+            self.follow()
+            self.onChange()
         }
     }
 
@@ -70,6 +123,51 @@ package final class FileWatcher {
 
         override func ready(_ events: IOEvents) {
             self.body()
+        }
+    }
+}
+
+/// The lookups by which the kernel gets from a path to a file.
+enum PathTrail {
+    /// Most symbolic links on one way, as in the kernel (path_resolution(7)).
+    private static let linksMax = 40
+
+    struct Step: Equatable {
+        let folder: String
+        let name: String
+    }
+
+    /// The folders that are passed and what is looked up in each, as far as there is something.
+    static func steps(of path: String) -> [Step] {
+        var steps: [Step] = []
+        var folder = path.hasPrefix("/") ? "/" : "."
+        var rest = self.parts(path)
+        var links = 0
+        while let name = rest.popLast() {
+            steps.append(Step(folder: folder, name: name))
+            let place = folder == "/" ? "/\(name)" : "\(folder)/\(name)"
+            guard name != "..", let target = self.link(at: place) else {
+                folder = place
+                continue
+            }
+            links += 1
+            if links > self.linksMax { break }
+            if target.hasPrefix("/") { folder = "/" }
+            rest += self.parts(target)
+        }
+        return steps
+    }
+
+    /// The parts of a path, the first one last.
+    private static func parts(_ path: String) -> [String] {
+        path.split(separator: "/").filter { $0 != "." }.map(String.init).reversed()
+    }
+
+    private static func link(at path: String) -> String? {
+        withUnsafeTemporaryAllocation(byteCount: Int(PATH_MAX), alignment: 1) { buffer in
+            let start = buffer.baseAddress?.assumingMemoryBound(to: CChar.self)
+            let count = start.map { readlink(path, $0, buffer.count) } ?? -1
+            return count < 0 ? nil : String(decoding: buffer[..<count], as: UTF8.self)
         }
     }
 }

@@ -5,6 +5,7 @@ import EventLoop
 import Proxy
 import Rollouts
 import Synchronization
+import TLS
 import Traffic
 
 /// Turns (configuration, replicas as observed) into a `TrafficSnapshot`.
@@ -19,11 +20,19 @@ package final class SnapshotBuilder {
         /// Differs between one process and its successor at the same address.
         package var incarnation: UInt64
         package var address: SocketAddress
+        /// Nil: plain text.
+        package var security: ClientSecurity?
 
-        package init(id: String, incarnation: UInt64 = 0, address: SocketAddress) {
+        package init(
+            id: String,
+            incarnation: UInt64 = 0,
+            address: SocketAddress,
+            security: ClientSecurity? = nil
+        ) {
             self.id = id
             self.incarnation = incarnation
             self.address = address
+            self.security = security
         }
     }
 
@@ -330,6 +339,7 @@ package final class SnapshotBuilder {
             slot: slot,
             name: key.target.id,
             address: key.target.address,
+            security: key.target.security,
             limit: limit
         )
         self.endpoints[key] = endpoint
@@ -400,6 +410,8 @@ package final class SnapshotBuilder {
         limits.maxRequestBody = UInt64(spec.maxRequestBody)
         limits.headerTimeout = spec.headerTimeout
         limits.idleTimeout = spec.idleTimeout
+        limits.handshakeTimeout = spec.handshakeTimeout
+        limits.maxHandshakes = spec.maxHandshakes
         let upstream = configuration.gateway.spec.upstream
         limits.maxIdleUpstreams = upstream.maxIdleConnections
         limits.upstreamIdleTimeout = upstream.idleTimeout

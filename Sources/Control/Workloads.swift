@@ -1,6 +1,7 @@
 import Clusters
 import Configuration
 import Core
+import TLS
 
 extension ProcessGroupSpec {
     /// What a `ProcessDeployment` asks of the process cluster.
@@ -44,10 +45,21 @@ extension ReadinessSpec {
 
 extension FixedGroupSpec {
     /// A variant with fixed addresses. Without a health check an open port is enough.
-    init(name: String, urls: [EndpointURL], probe: ProbeSpec?) {
+    init(
+        name: String,
+        urls: [EndpointURL],
+        probe: ProbeSpec?,
+        security: (EndpointURL) -> ClientSecurity?
+    ) {
         self.init(
             name: name,
-            endpoints: urls.map { ReplicaAddress(host: $0.host, port: UInt16(clamping: $0.port)) },
+            endpoints: urls.map {
+                ReplicaAddress(
+                    host: $0.host,
+                    port: UInt16(clamping: $0.port),
+                    security: security($0)
+                )
+            },
             readiness: probe.map { ReadinessSpec($0) } ?? ReadinessSpec(period: .seconds(2))
         )
     }

@@ -17,7 +17,7 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
     case via, forwarded, xForwardedFor, xForwardedProto, xForwardedHost, xRealIP
     case xRequestID, traceparent, tracestate, serverTiming
     // The gateway's own.
-    case xWeirModel, xWeirVariant, xGatewayModelName
+    case xWeirModel, xWeirVariant, xGatewayModelName, xWeirClientSubject
     case endpointLoadMetrics
 
     /// The name in lower case; empty for `other`.
@@ -80,6 +80,7 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
         case .xWeirVariant: "x-weir-variant"
         case .xGatewayModelName: "x-gateway-model-name"
         case .endpointLoadMetrics: "endpoint-load-metrics"
+        case .xWeirClientSubject: "x-weir-client-subject"
         }
     }
 
@@ -95,12 +96,25 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
         let last = bytes.byte(at: range.upper &- 1) | 0x20
         let candidate = Self.candidate(count: count, first: first, last: last)
         let matches =
-            candidate != .other && bytes.folds(to: candidate.canonical, range)
+            candidate != .other
+            && (bytes.folds(to: candidate.canonical, range)
+                || candidate == .xWeirClientSubject && Self.isSubjectForCGI(bytes, range))
         self = matches ? candidate : .other
     }
 }
 
 extension FieldName {
+    /// Servers that hand fields on as variables (RFC 3875, section 4.1.18) make no difference
+    /// between `-` and `_`: who can write one can forge the other.
+    private static func isSubjectForCGI(_ bytes: RawSpan, _ range: ByteRange) -> Bool {
+        var index = range.lower
+        return "x-weir-client-subject".utf8.allSatisfy { expected in
+            let byte = bytes.byte(at: index)
+            index += 1
+            return byte | 0x20 == expected || (byte == UInt8(ascii: "_") && expected == 0x2D)
+        }
+    }
+
     /// The one known name of that length and those ends. A wrong candidate is harmless, a missing
     /// one is not: a test looks every name up.
     @inline(__always)
@@ -182,7 +196,8 @@ extension FieldName {
         case (18, _): .proxyAuthenticate
         case (19, _): .proxyAuthorization
         case (20, _): .xGatewayModelName
-        case (21, _): .endpointLoadMetrics
+        case (21, UInt8(ascii: "s")): .endpointLoadMetrics
+        case (21, UInt8(ascii: "t")): .xWeirClientSubject
         default: .other
         }
     }
@@ -261,6 +276,7 @@ package struct FieldNameSet: Equatable, Sendable {
             | bit(.xForwardedFor) | bit(.xForwardedProto) | bit(.xForwardedHost)
             | bit(.xRealIP) | bit(.xRequestID) | bit(.traceparent) | bit(.tracestate)
             | bit(.xWeirModel) | bit(.xWeirVariant) | bit(.xGatewayModelName)
+            | bit(.xWeirClientSubject)
         return set
     }
 }

@@ -15,11 +15,14 @@ package final class ForwardedHop: Sendable {
     private let addressEnd: Int
     /// Where in `fixed` this hop's element of `Forwarded` begins; it goes on to the end.
     private let elementStart: Int
+    /// A whole field that names the subject of the client's certificate; empty without one.
+    private let subjectField: [UInt8]
     private static let addressStart = 17
 
     /// `clientAddress` is in text, without brackets or port: `192.0.2.1`, `2001:db8::1`. Fails for
-    /// one that has bytes other than those of addresses in text.
-    package init?(clientAddress: [UInt8], isSecure: Bool) {
+    /// one that has bytes other than those of addresses in text. `clientSubject` is what the
+    /// client's certificate says who it is, in visible ASCII (RFC 4514); empty without one.
+    package init?(clientAddress: [UInt8], isSecure: Bool, clientSubject: [UInt8] = []) {
         let isAddress = clientAddress.allSatisfy {
             ASCII.hexValue($0) != nil || $0 == ASCII.colon || $0 == UInt8(ascii: ".")
         }
@@ -35,6 +38,9 @@ package final class ForwardedHop: Sendable {
         fixed += Array("\r\nX-Forwarded-Proto: ".utf8) + scheme + Array("\r\nForwarded: ".utf8)
         self.elementStart = fixed.count
         self.fixed = fixed + open + clientAddress + close + scheme
+        self.subjectField =
+            clientSubject.isEmpty
+            ? [] : Array("X-Weir-Client-Subject: ".utf8) + clientSubject + Array("\r\n".utf8)
     }
 
     private var scheme: StaticString { self.isSecure ? "https" : "http" }
@@ -46,11 +52,13 @@ package final class ForwardedHop: Sendable {
         set.insert(.xForwardedFor)
         set.insert(.xForwardedProto)
         set.insert(.xForwardedHost)
+        set.insert(.xWeirClientSubject)
         return set
     }
 
     /// Writes `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Forwarded` (RFC
-    /// 7239).
+    /// 7239), and `X-Weir-Client-Subject`, where the client has shown a certificate. That one the
+    /// client never decides: its own is dropped, whatever is trusted.
     ///
     /// With `trustsClient` the lists the request came with are kept and this hop is added at their
     /// end, and its protocol and host are passed on; otherwise they are replaced.
@@ -60,6 +68,7 @@ package final class ForwardedHop: Sendable {
         trustsClient: Bool,
         into buffer: ByteBuffer
     ) {
+        if !self.subjectField.isEmpty { buffer.append(self.subjectField) }
         if trustsClient {
             self.writeXForwardedFor(head, bytes, into: buffer)
             self.writeXForwardedProto(head, bytes, into: buffer)

@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import Glibc
+import TLS
 
 /// What client and upstream connections have in common: a transport, edge-triggered readiness, an
 /// output buffer, and an end.
@@ -20,11 +21,15 @@ class Connection: IOHandler {
     /// The worker outlives its connections: it closes them before it ends.
     final let worker: Worker
     final private(set) var transport: Transport
+    /// A TLS session is being agreed on: nothing is read or written yet.
+    final private(set) var isHandshaking = false
+    /// It waits for its turn among the handshakes.
+    private final var isHandshakeQueued = false
     /// Place in the worker's table.
     final var slot = -1
     /// Bytes the kernel has not taken, or a message being composed in this call.
     final var output: ByteBuffer?
-    final private(set) var isWriteBlocked = false
+    final var isWriteBlocked = false
     /// The socket may hold bytes that were not read yet.
     final var isReadable = false
     /// The peer has sent its FIN; bytes before it may still wait.
@@ -69,6 +74,10 @@ class Connection: IOHandler {
     func connectFinished(hasInput: Bool) -> Bool { false }
     /// What waited for the end of the turn was handed to the socket; `isDone` where it took all.
     func deferredFlushEnded(isDone: Bool) {}
+    /// The TLS session stands: bytes may come, and may be written.
+    func handshakeFinished() {}
+    /// There is no TLS session, and there will be none.
+    func handshakeFailed(_ failure: TLSFailure) {}
     /// A write failed with `code`; runs at the end of the turn, not inside the write.
     func writeFailed() {}
     /// The connection has just been closed.
@@ -79,14 +88,20 @@ class Connection: IOHandler {
     override final func ready(_ events: IOEvents) {
         if self.isClosed { return }
         if events.contains(.closed) { self.peerClosed = true }
+        if self.transport.session != nil { return self.secureReady(events) }
+        self.handle(events)
+    }
+
+    @inline(__always)
+    private final func handle(_ events: IOEvents) {
         if events.contains(.write) {
             let hasInput = events.contains(.read) || events.contains(.closed)
             if self.connectFinished(hasInput: hasInput) { return }
             if self.isWriteBlocked {
                 self.isWriteBlocked = false
                 if self.flush() {
-                    if self.endsAfterOutput { self.transport.shutdownWriting() }
-                    self.drained()
+                    if self.endsAfterOutput { self.finishWriting() }
+                    if !self.isWriteBlocked { self.drained() }
                 }
                 if self.isClosed { return }
             }
@@ -102,12 +117,69 @@ class Connection: IOHandler {
         if self.hasWriteFailed, !self.isClosed { self.writeFailed() }
     }
 
+    // MARK: TLS
+
+    /// Agrees on a session before anything else. The first step is taken when the peer has sent
+    /// something; with `speaksFirst` as soon as there is time.
+    final func secure(_ session: TLSSession, speaksFirst: Bool) {
+        self.transport.secure(session)
+        if self.peerClosed { session.endIsNear() }
+        self.isHandshaking = true
+        if speaksFirst { self.handshakeLater() }
+    }
+
+    private final func handshakeLater() {
+        if self.isHandshakeQueued { return }
+        self.isHandshakeQueued = true
+        self.worker.handshakeLater(self)
+    }
+
+    private final func secureReady(_ events: IOEvents) {
+        guard let session = self.transport.session else { return }
+        if events.contains(.closed) { session.endIsNear() }
+        if events.contains(.read) { session.becameReadable() }
+        if self.isHandshaking {
+            if events != .write || session.wantsToWrite { self.handshakeLater() }
+            return
+        }
+        // What could not be read before something was written may be read now.
+        let isLate = events.contains(.write) && session.wantsToWrite
+        self.handle(isLate ? events.union(.read) : events)
+    }
+
+    /// One step of the handshake, called by the worker when it is this one's turn.
+    final func stepHandshake() {
+        self.isHandshakeQueued = false
+        guard !self.isClosed, self.isHandshaking, let session = self.transport.session else {
+            return
+        }
+        switch session.handshake() {
+        case .wantsMore:
+            break
+        case .done:
+            self.isHandshaking = false
+            // The peer may have sent more than the handshake in one go.
+            self.isReadable = true
+            self.handshakeFinished()
+            if !self.isClosed { self.readReady() }
+        case .failed(let failure):
+            self.isHandshaking = false
+            self.handshakeFailed(failure)
+        }
+    }
+
+    /// Speaks plain text from here on.
+    final func dropSession() { self.transport.dropSession() }
+
     // MARK: Reading
 
     /// One read. Keeps `isReadable` right: after a short read the socket is empty, unless a FIN
     /// waits behind the bytes.
     @inline(__always)
     final func read(into pointer: UnsafeMutableRawPointer, count: Int) -> IOResult {
+        if let session = self.transport.session {
+            return self.read(session, into: pointer, count: count)
+        }
         let result = self.transport.read(into: pointer, count: count)
         switch result {
         case .bytes(let received):
@@ -119,6 +191,21 @@ class Connection: IOHandler {
             self.peerClosed = true
         }
         return result
+    }
+
+    /// The same of a session, which knows by itself whether there is more.
+    private final func read(
+        _ session: TLSSession,
+        into pointer: UnsafeMutableRawPointer,
+        count: Int
+    ) -> IOResult {
+        let read = session.read(into: pointer, count: count)
+        self.isReadable = read.hasMore
+        switch read.result {
+        case .bytes, .wouldBlock: break
+        case .endOfStream, .failed: self.peerClosed = true
+        }
+        return read.result
     }
 
     // MARK: Writing
@@ -206,6 +293,9 @@ class Connection: IOHandler {
         count: Int,
         suffix: StaticString
     ) {
+        if self.transport.session != nil {
+            return self.writeRecords(pointer, count: count, suffix: suffix)
+        }
         let waiting = self.output?.count ?? 0
         let total = waiting + count + suffix.utf8CodeUnitCount
         var sent = 0
@@ -240,6 +330,7 @@ class Connection: IOHandler {
     /// rest stays the caller's, who is told by `drained`.
     final func writePart(_ pointer: UnsafeRawPointer, count: Int) -> Int {
         if self.isWriteBlocked || self.hasWriteFailed { return 0 }
+        if self.transport.session != nil { return self.writePartOfRecords(pointer, count: count) }
         let waiting = self.output?.count ?? 0
         var sent = 0
         switch self.writeVectors(waiting: waiting, pointer, count: count, suffix: "") {
@@ -288,13 +379,21 @@ class Connection: IOHandler {
     /// Sends FIN once everything that waits has gone out.
     final func endAfterOutput() {
         self.endsAfterOutput = true
-        if self.flush() { self.transport.shutdownWriting() }
+        if self.flush() { self.finishWriting() }
+    }
+
+    /// Sends FIN; nothing waits to be written.
+    final func finishWriting() {
+        if self.transport.shutdownWriting() { return }
+        // The peer has no room even for the word that this is the end.
+        self.endsAfterOutput = true
+        self.isWriteBlocked = true
     }
 
     /// Bytes wait that the socket did not take.
     final var hasBacklog: Bool { self.isWriteBlocked }
 
-    private final func noteWriteFailure() {
+    final func noteWriteFailure() {
         self.hasWriteFailed = true
         if let output = self.output.take() {
             self.worker.buffers.give(output)
@@ -308,7 +407,9 @@ class Connection: IOHandler {
         if self.isClosed { return }
         self.isClosed = true
         self.deregister()
-        self.transport.close(reset: reset)
+        // Half a record may be on its way: nothing can be said behind it.
+        let isCut = self.transport.session != nil && (self.output != nil || self.hasWriteFailed)
+        self.transport.close(reset: reset || isCut)
         if let output = self.output.take() {
             self.worker.buffers.give(output)
         }

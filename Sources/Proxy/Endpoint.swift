@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import Synchronization
+import TLS
 
 /// One replica's address as every worker sees it, with what they share about it.
 ///
@@ -13,6 +14,8 @@ package final class Endpoint: Sendable {
     /// The replica's identity for people: `digits-v1-0`, or the address itself.
     package let name: String
     package let address: SocketAddress
+    /// Nil: plain text.
+    package let security: ClientSecurity?
     /// Hash of the name, for consistent hashing: equal on every worker and every gateway.
     package let hash: UInt64
 
@@ -28,10 +31,17 @@ package final class Endpoint: Sendable {
     /// Set once the endpoint has left the snapshot: idle connections go, running requests finish.
     package let isRetired = Atomic<Bool>(false)
 
-    package init(slot: Int, name: String, address: SocketAddress, limit: Int) {
+    package init(
+        slot: Int,
+        name: String,
+        address: SocketAddress,
+        security: ClientSecurity? = nil,
+        limit: Int
+    ) {
         self.slot = slot
         self.name = name
         self.address = address
+        self.security = security
         self.hash = Endpoint.hash(name)
         self.limit = Atomic(limit)
     }

@@ -185,6 +185,8 @@ extension Exchange {
         Sockets.keepAlive(connection.descriptor)
         if let upstream = self.upstream { Sockets.keepAlive(upstream.descriptor) }
         connection.startTunnel(head, bytes, exchange: self)
+        // It was not read while the request waited for its turn.
+        if self.isClientPaused { self.resumeClient() }
     }
 
     func tunnelFromClient(_ bytes: UnsafeRawBufferPointer) {

@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import Glibc
 import HTTP
+import TLS
 import Traffic
 
 /// Getting a slot, a connection, and the request onto it; and what happens when that fails.
@@ -238,6 +239,8 @@ extension Exchange {
     ) -> (UpstreamErrorKind, ProxyError) {
         switch context.failure {
         case .connectFailed: (.connect, ProxyError(.connectFailed))
+        case .handshakeFailed(let kind):
+            (.handshake, ProxyError(.connectFailed, detail: kind.upstreamDetail))
         case .reset, .closedEarly: (.reset, ProxyError(.upstreamReset))
         case .truncated: (.truncated, ProxyError(.upstreamTruncated))
         case .invalidResponse, .invalidBody, .tooManyInterim, .unexpectedUpgrade, .unsolicited:

@@ -14,6 +14,8 @@ import Traffic
 package final class Gateway {
     package struct Options {
         package var listeners: [(name: String, address: SocketAddress)] = []
+        /// Of the listeners that speak TLS, by name.
+        package var security: [String: ListenerSecurity] = [:]
         /// Event loops; one per core is usual.
         package var workers = 1
         package var seed: UInt64 = 0
@@ -52,7 +54,9 @@ package final class Gateway {
         for index in 0..<options.workers {
             let loop = try EventLoop()
             let worker = Worker(index: index, loop: loop, shared: shared, snapshot: snapshot)
-            for listener in descriptors { worker.listen(listener[index]) }
+            for (listener, descriptors) in zip(options.listeners, descriptors) {
+                worker.listen(descriptors[index], security: options.security[listener.name])
+            }
             workers.append(LoopBound(worker, loop: loop))
         }
         shared.start(workers)

@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import Glibc
 import HTTP
+import TLS
 
 /// Accepts connections for one worker, within the gateway's connection limit.
 final class Listener: IOHandler {
@@ -11,10 +12,13 @@ final class Listener: IOHandler {
     private static let restTime = Duration.milliseconds(100)
 
     private unowned(unsafe) let worker: Worker
+    /// Nil: plain text.
+    private let security: ListenerSecurity?
 
     /// Owns the descriptor from here on.
-    init(worker: Worker, descriptor: Int32) {
+    init(worker: Worker, descriptor: Int32, security: ListenerSecurity?) {
         self.worker = worker
+        self.security = security
         super.init()
         self.register(descriptor: descriptor, on: worker.loop, interest: .read)
     }
@@ -34,6 +38,9 @@ final class Listener: IOHandler {
     }
 
     private func admit(_ descriptor: Int32, _ peer: SocketAddress?) {
+        if let security = self.security {
+            return self.admitSecurely(descriptor, peer, security)
+        }
         let limit = self.worker.limits.maxConnections
         guard self.worker.shared.connectionOpened(limit: limit) else {
             self.worker.stats.connectionsRefused += 1
@@ -41,6 +48,31 @@ final class Listener: IOHandler {
             return
         }
         self.worker.accepted(descriptor, peer: peer)
+    }
+
+    /// Nobody can be told anything before a handshake, so one that is too many is just closed.
+    private func admitSecurely(
+        _ descriptor: Int32,
+        _ peer: SocketAddress?,
+        _ security: ListenerSecurity
+    ) {
+        guard self.worker.clientHandshakes < self.worker.limits.maxHandshakes else {
+            self.worker.stats.tls.failures[.tooMany, default: 0] += 1
+            return Sockets.close(descriptor)
+        }
+        guard self.worker.shared.connectionOpened(limit: self.worker.limits.maxConnections) else {
+            self.worker.stats.connectionsRefused += 1
+            return Sockets.close(descriptor)
+        }
+        do throws(TLSError) {
+            let session = try security.context.makeSession(descriptor: descriptor)
+            self.worker.accepted(descriptor, peer: peer, session: session)
+        } catch {
+            // Out of memory, or of something else that OpenSSL needs.
+            self.worker.stats.tls.failures[.malformed, default: 0] += 1
+            self.worker.shared.connectionClosed()
+            Sockets.close(descriptor)
+        }
     }
 
     /// No descriptors (EMFILE) or no memory: trying again at once would spin.
@@ -78,6 +110,7 @@ final class ConnectionCounters {
     var acceptErrors: UInt64 = 0
     var refusedRequests: [String: UInt64] = [:]
     var localAnswers: [UInt16: UInt64] = [:]
+    var tls = TLSStatistics()
 
     func refused(_ error: ProxyError) {
         let label = (error.detail?.label ?? error.label).description
@@ -95,6 +128,7 @@ final class ConnectionCounters {
         result.acceptErrors = self.acceptErrors
         result.refusedRequests = self.refusedRequests
         result.localAnswers = self.localAnswers
+        result.tls = self.tls
         return result
     }
 }

@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import HTTP
+import TLS
 import Traffic
 
 /// A client's HTTP/1 connection: reads requests one at a time, writes their responses in order.
@@ -36,8 +37,16 @@ final class ServerConnection: Connection {
     let peer: SocketAddress?
     /// The client as upstreams are told of it; made for the first request.
     private(set) lazy var hop = self.peer.flatMap {
-        ForwardedHop(clientAddress: Array($0.host.utf8), isSecure: false)
+        ForwardedHop(
+            clientAddress: Array($0.host.utf8),
+            isSecure: self.transport.session != nil,
+            clientSubject: self.clientSubject
+        )
     }
+    /// Of the certificate that the client has shown; empty without one.
+    private var clientSubject: [UInt8] = []
+    /// Counts towards the limit on handshakes.
+    private var isGreeting = false
     private(set) var state = State.head
     private var input: ByteBuffer?
     /// Own parser while a head arrives in pieces; a head in one piece uses the worker's.
@@ -76,10 +85,18 @@ final class ServerConnection: Connection {
         self.timer.connection = self
     }
 
-    /// Begins to serve: the first head must arrive within the header timeout.
-    func open() {
+    /// Begins to serve: the first head must arrive within the header timeout, after a handshake
+    /// where there is a session.
+    func open(_ session: TLSSession?) {
         self.start()
-        self.arm(after: self.worker.timeouts.header)
+        if let session {
+            self.secure(session, speaksFirst: false)
+            self.isGreeting = true
+            self.worker.clientHandshakes += 1
+            self.arm(after: self.worker.timeouts.handshake)
+        } else {
+            self.arm(after: self.worker.timeouts.header)
+        }
         self.worker.stats.clientConnections += 1
         self.worker.stats.connectionsAccepted += 1
     }
@@ -112,6 +129,48 @@ final class ServerConnection: Connection {
     private func serves(_ exchange: Exchange) -> Bool {
         self.served == ObjectIdentifier(exchange)
     }
+
+    // MARK: TLS
+
+    private func greetingEnded() {
+        if !self.isGreeting { return }
+        self.isGreeting = false
+        self.worker.clientHandshakes -= 1
+    }
+
+    override func handshakeFinished() {
+        self.greetingEnded()
+        guard let session = self.transport.session else { return }
+        do throws(TLSFailure) {
+            let now = Int64(EventLoop.readWallClock())
+            self.clientSubject = try session.peerSubject(now: now) ?? []
+        } catch {
+            return self.handshakeFailed(error)
+        }
+        self.worker.stats.tls.handshakes[TLSStatistics.Key(session), default: 0] += 1
+        if session.usesKernel { self.worker.stats.tls.kernelSessions += 1 }
+        self.arm(after: self.worker.timeouts.header)
+    }
+
+    override func handshakeFailed(_ failure: TLSFailure) {
+        self.greetingEnded()
+        self.worker.stats.tls.failures[failure.kind, default: 0] += 1
+        if failure.kind == .closed { return self.close(reset: true) }
+        self.dropSession()
+        // What the session has not read is still there, and nobody will tell of it again.
+        self.isReadable = true
+        if failure.kind == .plainHTTP { return self.refuse(Self.plainHTTP) }
+        // OpenSSL has told the client why; a reset would destroy that.
+        self.finishConnection(requestIsComplete: false)
+    }
+
+    private static let plainHTTP = ProxyError(
+        .badRequest,
+        detail: ProxyError.Detail(
+            label: "plain-http",
+            message: "this port speaks TLS: write https:// instead of http://"
+        )
+    )
 
     // MARK: Reading
 
@@ -405,6 +464,9 @@ final class ServerConnection: Connection {
             if self.output == nil { self.close() } else { self.linger() }
         case .body:
             self.clientGone()
+        case .tunnel where self.transport.session?.isTruncated == true:
+            // Nobody knows if this was the client's end or somebody's between.
+            self.clientGone()
         case .tunnel:
             self.exchange?.tunnelClientEnded()
         case .waiting:
@@ -443,6 +505,7 @@ final class ServerConnection: Connection {
     }
 
     override func closed() {
+        self.greetingEnded()
         self.worker.wheel.remove(self.timer)
         if let input = self.input.take() {
             self.worker.buffers.give(input)
@@ -463,6 +526,10 @@ final class ServerConnection: Connection {
             self.backlogSeen = count
             self.arm(after: self.worker.timeouts.idle)
             return
+        }
+        if self.isHandshaking {
+            self.worker.stats.tls.failures[.timeout, default: 0] += 1
+            return self.close(reset: true)
         }
         switch self.state {
         case .head:
@@ -508,7 +575,7 @@ final class ServerConnection: Connection {
         if let input = self.input.take() {
             self.worker.buffers.give(input)
         }
-        if self.output == nil { self.transport.shutdownWriting() }
+        if self.output == nil { self.finishWriting() }
         if self.peerClosed, self.output == nil { self.close() }
     }
 
@@ -528,7 +595,7 @@ final class ServerConnection: Connection {
     override func drained() {
         switch self.state {
         case .lingering:
-            self.transport.shutdownWriting()
+            self.finishWriting()
             self.arm(after: Self.lingerTime)
             if self.peerClosed { self.close() }
         case .head:

@@ -115,6 +115,8 @@ package struct TimedCount: Sendable, Equatable {
 package enum UpstreamErrorKind: String, Sendable, CaseIterable {
     case connect
     case connectTimeout = "connect_timeout"
+    /// The connection was made, but no TLS session.
+    case handshake
     case firstByteTimeout = "first_byte_timeout"
     case streamIdleTimeout = "stream_idle_timeout"
     case requestTimeout = "request_timeout"
@@ -186,6 +188,7 @@ package struct WorkerStatistics: Sendable {
     /// Requests answered without a model: unknown names, fleet endpoints; by status.
     package var localAnswers: [UInt16: UInt64] = [:]
     package var acceptErrors: UInt64 = 0
+    package var tls = TLSStatistics()
 
     package init() {}
 
@@ -201,6 +204,7 @@ package struct WorkerStatistics: Sendable {
         self.refusedRequests.merge(other.refusedRequests, uniquingKeysWith: +)
         self.localAnswers.merge(other.localAnswers, uniquingKeysWith: +)
         self.acceptErrors += other.acceptErrors
+        self.tls.merge(other.tls)
     }
 }
 

@@ -64,6 +64,10 @@ package struct GatewayLimits: Sendable, Equatable {
     package var maxRequestBody: UInt64 = 512 * 1024 * 1024
     /// From the first byte of a request head to its last, and from accept to the first request.
     package var headerTimeout = Duration.seconds(10)
+    /// From accept to the end of a TLS handshake.
+    package var handshakeTimeout = Duration.seconds(10)
+    /// TLS handshakes with clients under way at once, per worker.
+    package var maxHandshakes = 512
     /// Between requests on a kept connection, and between two reads of a request body.
     package var idleTimeout = Duration.seconds(60)
     /// Idle connections kept per worker and endpoint.
@@ -77,6 +81,7 @@ package struct GatewayLimits: Sendable, Equatable {
     /// The timeouts as the request path uses them.
     struct Timeouts {
         let header: Interval
+        let handshake: Interval
         let idle: Interval
         let upstreamIdle: Interval
     }
@@ -84,6 +89,7 @@ package struct GatewayLimits: Sendable, Equatable {
     var timeouts: Timeouts {
         Timeouts(
             header: Interval(self.headerTimeout),
+            handshake: Interval(self.handshakeTimeout),
             idle: Interval(self.idleTimeout),
             upstreamIdle: Interval(self.upstreamIdleTimeout)
         )

@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import Glibc
 import HTTP
+import TLS
 
 /// One HTTP/1 connection to a replica: carries one request at a time, idles in its pool between.
 ///
@@ -72,17 +73,46 @@ final class UpstreamConnection: Connection {
             self.fail(.connectFailed(code))
             return true
         }
+        if let security = self.endpoint.security {
+            self.beginSession(security)
+            return true
+        }
+        self.connected(hasInput: hasInput)
+        return true
+    }
+
+    private func beginSession(_ security: ClientSecurity) {
+        do throws(TLSError) {
+            let session = try security.makeSession(
+                descriptor: self.transport.descriptor,
+                resumes: self.pool.resumption
+            )
+            self.secure(session, speaksFirst: true)
+        } catch {
+            self.handshakeFailed(TLSFailure(.malformed, error.description))
+        }
+    }
+
+    override func handshakeFinished() {
+        guard let session = self.transport.session else { return }
+        self.worker.stats.tls.upstreamHandshakes[TLSStatistics.Key(session), default: 0] += 1
+        self.connected(hasInput: false)
+    }
+
+    override func handshakeFailed(_ failure: TLSFailure) {
+        self.worker.stats.tls.upstreamFailures[failure.kind, default: 0] += 1
+        self.fail(.handshakeFailed(failure.kind))
+    }
+
+    /// The server is there to be asked.
+    private func connected(hasInput: Bool) {
         self.state = .idle
         self.isReadable = hasInput
         // A server that speaks first answers nobody, and one that has closed already never will.
         if hasInput { self.pump() }
-        if self.isClosed { return true }
-        guard let exchange = self.exchange else {
-            self.pool.put(self)
-            return true
-        }
+        if self.isClosed { return }
+        guard let exchange = self.exchange else { return self.pool.put(self) }
         exchange.upstreamReady()
-        return true
     }
 
     /// Starts the request: its canonical head, then (in the same write where small) its body.
@@ -381,6 +411,9 @@ final class UpstreamConnection: Connection {
         self.exchange = nil
         self.state = .idle
         self.requestsBefore += 1
+        if self.requestsBefore == 1, let session = self.transport.session {
+            self.pool.remember(session)
+        }
         exchange.upstreamFinished(trailers: trailers) {
             if self.isClosed { return }
             if canReuse { self.pool.put(self) } else { self.close() }
@@ -405,9 +438,14 @@ final class UpstreamConnection: Connection {
         switch self.state {
         case .body:
             switch self.decoder.finishAtEOF() {
+            // Where the end of the body is that of the connection, it must be the server's own.
+            case .complete where self.transport.session?.isTruncated == true:
+                self.fail(.truncated)
             case .complete: self.finishResponse(exchange, trailers: [], hasMore: false)
             case .truncated: self.fail(.truncated)
             }
+        case .tunnel where self.transport.session?.isTruncated == true:
+            self.fail(.truncated)
         case .tunnel:
             exchange.tunnelUpstreamEnded()
         case .connecting, .idle, .head:
@@ -467,6 +505,7 @@ final class UpstreamConnection: Connection {
 /// How an upstream connection let its request down.
 enum UpstreamFailure {
     case connectFailed(Int32)
+    case handshakeFailed(TLSFailure.Kind)
     case reset(Int32)
     case closedEarly
     case truncated

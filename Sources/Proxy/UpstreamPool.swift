@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import Synchronization
+import TLS
 
 /// One worker's connections to one endpoint. The idle ones are a stack: the warmest is used first
 /// and the coldest age out.
@@ -11,6 +12,8 @@ final class UpstreamPool {
     private(set) var openCount = 0
     var idleCount: Int { self.idle.count }
     private let timer: PoolTimer
+    /// What the next TLS session may begin with.
+    private(set) var resumption: TLSResumption?
 
     init(endpoint: Endpoint, worker: Worker) {
         self.endpoint = endpoint
@@ -61,6 +64,11 @@ final class UpstreamPool {
                 at: self.worker.loop.now + self.worker.timeouts.upstreamIdle
             )
         }
+    }
+
+    /// Keeps what a session has that was begun from nothing.
+    func remember(_ session: TLSSession) {
+        if let resumption = session.resumption { self.resumption = resumption }
     }
 
     func closed(_ connection: UpstreamConnection) {

@@ -4,6 +4,7 @@ import Glibc
 import HTTP
 import Recorder
 import Synchronization
+import TLS
 import Telemetry
 import Traffic
 
@@ -54,6 +55,10 @@ final class Worker {
     /// Connections that have something to be sent in this turn. Not counted: one that closes
     /// meanwhile is in `deferred`, which is let go of only after these have been sent.
     private var unsent: [Unmanaged<Connection>] = []
+    /// TLS handshakes with clients that are not done yet.
+    var clientHandshakes = 0
+    /// Those with clients and replicas that can go on, in the order in which they get their turn.
+    private var handshakes = HandshakeQueue()
     private var sending: [Unmanaged<Connection>] = []
     /// Exchanges under way; a drain is done at 0.
     private(set) var activeExchanges = 0
@@ -84,14 +89,16 @@ final class Worker {
 
     // MARK: Connections
 
-    func listen(_ descriptor: Int32) {
-        self.listeners.append(Listener(worker: self, descriptor: descriptor))
+    func listen(_ descriptor: Int32, security: ListenerSecurity?) {
+        self.listeners.append(
+            Listener(worker: self, descriptor: descriptor, security: security)
+        )
     }
 
-    func accepted(_ descriptor: Int32, peer: SocketAddress?) {
+    func accepted(_ descriptor: Int32, peer: SocketAddress?, session: TLSSession? = nil) {
         Sockets.disableNagle(descriptor)
         let connection = ServerConnection(worker: self, descriptor: descriptor, peer: peer)
-        connection.open()
+        connection.open(session)
     }
 
     /// Connections over the limit that are being told so, at most; more are just closed.
@@ -170,7 +177,27 @@ final class Worker {
         self.sending.removeAll(keepingCapacity: true)
     }
 
+    func handshakeLater(_ connection: Connection) {
+        self.handshakes.append(connection)
+    }
+
+    /// How long handshakes may take in one turn; the others go on in the next one, after whoever
+    /// else has something to do.
+    private static let handshakesTimePerTurn = Interval(.milliseconds(1))
+
+    /// A signature with an RSA key takes a millisecond: a hundred clients that come at once must not
+    /// hold up those that are there.
+    private func stepHandshakes() {
+        let end = EventLoop.readClock() + Self.handshakesTimePerTurn
+        repeat {
+            guard let connection = self.handshakes.next() else { return }
+            connection.stepHandshake()
+        } while EventLoop.readClock() < end
+        if !self.handshakes.isEmpty { self.loop.continueWithoutWaiting() }
+    }
+
     private func afterTurn() {
+        if !self.handshakes.isEmpty { self.stepHandshakes() }
         if self.nextAdopted != .max { self.adoptSome() }
         self.flushUnsent()
         if self.deferred.isEmpty { return }
@@ -418,6 +445,7 @@ final class Worker {
         self.exchanges = []
         self.unsent = []
         self.deferred = []
+        self.handshakes = HandshakeQueue()
         // A snapshot that was half taken over is as good as taken: there are no more requests.
         for body in self.adoptionsDone { body() }
         self.adoptionsDone = []
@@ -452,6 +480,33 @@ final class Worker {
             models: self.models.compactMap { $0?.collectIfChanged(at: now) }
         )
     }
+}
+
+/// Connections in the order in which they get their turn. Each is there once at most.
+private struct HandshakeQueue {
+    private var connections: [Connection] = []
+    private var first = 0
+
+    var isEmpty: Bool { self.connections.isEmpty }
+
+    mutating func append(_ connection: Connection) { self.connections.append(connection) }
+
+    mutating func next() -> Connection? {
+        guard self.first < self.connections.count else { return nil }
+        let connection = self.connections[self.first]
+        self.first += 1
+        if self.first == self.connections.count {
+            self.connections.removeAll(keepingCapacity: true)
+            self.first = 0
+        } else if self.first == Self.passedMax {
+            self.connections.removeFirst(self.first)
+            self.first = 0
+        }
+        return connection
+    }
+
+    /// Those that had their turn are let go of at the latest when there are so many.
+    private static let passedMax = 256
 }
 
 /// Names a worker to others: where to post what is meant for it.

@@ -62,7 +62,10 @@ final class GatewayRuntime {
     private func open(_ base: Configuration, portsFile: String?) throws {
         var options = try Runtime.gatewayOptions(base)
         options.accessLog = self.accessLog
-        try self.role.control.startGateway(options)
+        try self.role.control.startGateway(
+            options,
+            certificates: Runtime.certificates(base, self.loop, self.logger)
+        )
         let spec = base.gateway.spec.admin
         try self.admin.start(on: Runtime.address(spec.address), tokenFile: spec.tokenFile)
         guard let portsFile else { return }
@@ -85,6 +88,8 @@ final class GatewayRuntime {
     private func received(_ number: Int32) {
         if number == SIGHUP {
             self.accessLog?.reopen()
+            self.role.control.certificates?.reload()
+            self.role.control.upstreams.reload()
             return
         }
         if self.isLeaving {

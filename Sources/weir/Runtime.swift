@@ -8,6 +8,7 @@ import Glibc
 import HTTPService
 import Logging
 import Proxy
+import TLS
 import Telemetry
 
 /// Why `weir run` cannot start, in words.
@@ -81,7 +82,10 @@ final class Runtime {
         do {
             var options = try Self.gatewayOptions(configuration)
             options.accessLog = self.accessLog
-            try self.control.startGateway(options)
+            try self.control.startGateway(
+                options,
+                certificates: Self.certificates(configuration, self.loop, self.logger)
+            )
             try self.startAdmin(configuration)
             try self.writePortsFile()
         } catch {
@@ -107,14 +111,10 @@ final class Runtime {
             }
             if model.spec.protocol == .grpc { self.warnMissing(name, "protocol GRPC") }
             for variant in model.spec.variants {
-                switch variant.backend {
-                case .workload(let reference) where reference.kind == .deployment:
-                    self.warnMissing(name, "workloadRef of kind Deployment")
-                case .endpoints(let urls) where urls.contains { $0.scheme == .https }:
-                    self.warnMissing(name, "https endpoints")
-                case .workload, .endpoints:
-                    break
-                }
+                guard case .workload(let reference) = variant.backend,
+                    reference.kind == .deployment
+                else { continue }
+                self.warnMissing(name, "workloadRef of kind Deployment")
             }
         }
     }
@@ -178,15 +178,25 @@ final class Runtime {
             spec.workers > 0 ? spec.workers : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
         options.seed = EventLoop.readClock().nanoseconds
         for listener in spec.listeners {
-            if listener.tls != nil {
-                throw RuntimeError(
-                    description: "listener `\(listener.name)` has `tls`, which this version cannot "
-                        + "serve yet: remove it or put a TLS proxy in front"
-                )
-            }
             options.listeners.append((listener.name, try self.address(listener.address)))
         }
         return options
+    }
+
+    static func certificates(
+        _ configuration: Configuration,
+        _ loop: EventLoop,
+        _ logger: Logger
+    ) throws(RuntimeError) -> ListenerCertificates {
+        do throws(TLSError) {
+            return try ListenerCertificates(
+                loop: loop,
+                listeners: configuration.gateway.spec.listeners,
+                logger: logger
+            )
+        } catch {
+            throw RuntimeError(description: error.description)
+        }
     }
 
     static func accessLog(
@@ -253,6 +263,8 @@ final class Runtime {
         switch number {
         case SIGHUP:
             self.accessLog?.reopen()
+            self.control.certificates?.reload()
+            self.control.upstreams.reload()
             self.reload()
         default:
             if self.control.isDraining {

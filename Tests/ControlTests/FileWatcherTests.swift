@@ -108,6 +108,68 @@ private final class Watch {
         try watch.awaitChange()
     }
 
+    /// A link may lead out of the folder it is in; what happens where it leads counts.
+    @Test func aFileBehindALinkToAnotherFolderIsTold() throws {
+        let watch = try Watch { folder in
+            try folder.makeFolder("mounted")
+            try folder.makeFolder("mounted/..one")
+            try folder.makeFolder("mounted/..two")
+            try folder.write("mounted/..one/key", "old")
+            try folder.write("mounted/..two/key", "new")
+            #expect(symlink("..one", folder.file("mounted/..data")) == 0)
+            #expect(symlink("..data/key", folder.file("mounted/key")) == 0)
+            #expect(symlink(folder.file("mounted/key"), folder.file("weir.yaml")) == 0)
+        }
+        let mounted = watch.folder.file("mounted/")
+        #expect(symlink("..two", mounted + "..data_new") == 0)
+        #expect(rename(mounted + "..data_new", mounted + "..data") == 0)
+        try watch.awaitChange()
+        // Where the link leads now is watched, where it led before no more.
+        try watch.awaitQuiet()
+        try watch.folder.write("mounted/..one/key", "nobody reads this")
+        try watch.awaitQuiet()
+        #expect(watch.changes == 1)
+        try watch.folder.write("mounted/..two/key", "newer")
+        try watch.harness.run(until: "the second change") { watch.changes == 2 }
+    }
+
+    @Test func aSwitchedLinkToAFolderOnTheWayIsTold() throws {
+        let watch = try Watch(["certificates/key"]) { folder in
+            try folder.makeFolder("one")
+            try folder.makeFolder("two")
+            try folder.write("one/key", "old")
+            try folder.write("two/key", "new")
+            #expect(symlink("one", folder.file("certificates")) == 0)
+        }
+        #expect(symlink("two", watch.folder.file("next")) == 0)
+        #expect(rename(watch.folder.file("next"), watch.folder.file("certificates")) == 0)
+        try watch.awaitChange()
+    }
+
+    @Test func aFolderThatIsMadeLaterIsWatched() throws {
+        let watch = try Watch(["later/key"]) { _ in }
+        try watch.folder.makeFolder("later")
+        try watch.awaitChange()
+        try watch.folder.write("later/key", "new")
+        try watch.harness.run(until: "the second change") { watch.changes >= 2 }
+    }
+
+    @Test func otherFilesBesideAreNotTold() throws {
+        let watch = try Watch()
+        try watch.folder.write("other.yaml", "nobody asked")
+        try watch.awaitQuiet()
+        #expect(watch.changes == 0)
+    }
+
+    @Test func linksThatLeadInCirclesEnd() throws {
+        let watch = try Watch(["a", "weir.yaml"]) { folder in
+            #expect(symlink("b", folder.file("a")) == 0)
+            #expect(symlink("a", folder.file("b")) == 0)
+        }
+        try watch.folder.write("weir.yaml", "new")
+        try watch.awaitChange()
+    }
+
     @Test func aMissingFolderIsLeftOut() throws {
         let watch = try Watch(["nowhere/a.yaml", "weir.yaml"])
         try watch.folder.write("weir.yaml", "new")

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from harness import call, chat_body, eventually, infer_body, is_alive, model, simulated
+from secure import Backend, split
 
 MODEL = "gauge"
 PATH = f"/v2/models/{MODEL}/infer"
@@ -172,3 +173,31 @@ def test_impossible_numbers_of_replicas_are_refused(weir, replicas):
     )
     assert 400 <= answer.status < 500, answer.body
     assert len(gateway.ready_replicas("river-v1")) == 1
+
+
+def test_an_upgrade_that_waited_gets_its_tunnel(weir):
+    backend = Backend()
+    busy = socket.socket()
+    try:
+        gateway = weir(model(
+            MODEL, {"v1": [backend.url]}, protocol="HTTP", paths=[{"prefix": "/"}],
+            concurrency={"perReplica": 1},
+        ))
+        busy.connect(split(gateway.address))
+        busy.sendall(b"GET /events/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: backend.requests, "the only place is taken")
+        with socket.create_connection(split(gateway.address), timeout=30) as raw:
+            raw.sendall(
+                b"GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+            )
+            eventually(lambda: gateway.metric("weir_queue_depth", model=MODEL) == 1, "it waits")
+            backend.gate.set()
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += raw.recv(4096)
+            assert b" 101 " in data
+            raw.sendall(b"hello")
+            assert raw.recv(4096) == b"hello"
+    finally:
+        busy.close()
+        backend.stop()

@@ -195,13 +195,28 @@ import Testing
         #expect(self.buffer.text == expected)
     }
 
+    @Test func namesTheClientOfACertificate() throws {
+        let (head, bytes) = try WriterTests.parse("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        let hop = try #require(
+            ForwardedHop(
+                clientAddress: Array("192.0.2.1".utf8),
+                isSecure: true,
+                clientSubject: Array("CN=alice,O=Example".utf8)
+            )
+        )
+        hop.write(for: head, bytes.span.bytes, trustsClient: false, into: self.buffer)
+        #expect(self.buffer.text.hasPrefix("X-Weir-Client-Subject: CN=alice,O=Example\r\nX-For"))
+    }
+
     @Test(arguments: ["", "a b", "1.2.3.4\r\n", "[::1]", "host", "1.2.3.4, x"])
     func takesOnlyAddresses(_ text: String) {
         #expect(ForwardedHop(clientAddress: Array(text.utf8), isSecure: false) == nil)
     }
 
     @Test func namesTheFieldsItWrites() {
-        let names: [FieldName] = [.forwarded, .xForwardedFor, .xForwardedHost, .xForwardedProto]
+        let names: [FieldName] = [
+            .forwarded, .xForwardedFor, .xForwardedHost, .xForwardedProto, .xWeirClientSubject,
+        ]
         for name in FieldName.allCases {
             #expect(ForwardedHop.fieldNames.contains(name) == names.contains(name))
         }

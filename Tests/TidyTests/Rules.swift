@@ -163,7 +163,7 @@ enum Rules {
     /// Our modules; each may import those before it.
     static let modules = [
         "Core", "HTTP", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
-        "Workload", "Recordings", "Simulation", "Configuration", "EventLoop", "Telemetry",
+        "Workload", "Recordings", "Simulation", "Configuration", "EventLoop", "TLS", "Telemetry",
         "HTTPService", "Curl", "Digests", "Compression", "Recorder", "Kubernetes", "Scraping",
         "Reports",
         "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator", "weir",

@@ -18,8 +18,8 @@ ROOT = peers.ROOT
 OUTPUT = ROOT / ".cache/bench"
 # In the order in which they run.
 SCENARIOS = (
-    "small-post", "long-prompt", "sse", "large-bodies", "idle-connections", "added-latency",
-    "two-workers", "large-configuration", "load-generator",
+    "small-post", "long-prompt", "sse", "large-bodies", "tls", "idle-connections",
+    "added-latency", "two-workers", "large-configuration", "load-generator",
 )
 
 

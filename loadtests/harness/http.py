@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import ssl
 
 
 class Answer:
@@ -12,8 +13,14 @@ class Answer:
         return json.loads(self.body)
 
 
-def call(port, method, path, body=None, headers=None, timeout=30.0):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+def call(port, method, path, body=None, headers=None, timeout=30.0, scheme="http"):
+    if scheme == "https":
+        # What is compared are proxies that this program has started itself.
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=timeout, context=ssl._create_unverified_context()
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     fields = dict(headers or {})
     if body is not None:
         fields.setdefault("content-type", "application/json")

@@ -39,7 +39,9 @@ def expect(peer, path, body, answer, content_type="application/json"):
     """One request must be answered as the backend answers it, byte for byte."""
     method = "GET" if body is None else "POST"
     data = body.read_bytes() if body else None
-    got = http.call(peer.port, method, path, data, {"content-type": content_type})
+    got = http.call(
+        peer.port, method, path, data, {"content-type": content_type}, scheme=peer.scheme
+    )
     if got.status != 200:
         raise Fault(f"{peer.name} answered {path} with {got.status}: {got.body[:200]!r}")
     if got.body != answer:
@@ -49,11 +51,14 @@ def expect(peer, path, body, answer, content_type="application/json"):
         )
 
 
-def wrk(peer, cores, path, body, seconds, connections, answer_bytes, content_type=None):
+def wrk(
+    peer, cores, path, body, seconds, connections, answer_bytes, content_type=None, closes=False
+):
     """A closed loop on kept connections; everything that is not a whole answer is a fault.
 
     :param body: the file with the body, None for GET.
     :param answer_bytes: size of the body of every answer.
+    :param closes: each request on a connection of its own.
     """
     command = [
         "taskset", "-c", Cores.words(cores), program("wrk"), "-t1", f"-c{connections}",
@@ -64,6 +69,8 @@ def wrk(peer, cores, path, body, seconds, connections, answer_bytes, content_typ
         environment["BODY"] = str(body)
     if content_type:
         environment["CONTENT_TYPE"] = content_type
+    if closes:
+        environment["CLOSES"] = "1"
     before = peer.process.cpu_seconds()
     run = subprocess.run(
         command, capture_output=True, text=True, env=environment,

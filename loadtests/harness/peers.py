@@ -55,18 +55,24 @@ class Peer:
 
     def __init__(self, name, process, port, admin=None):
         self.name, self.process, self.port, self.admin = name, process, port, admin
+        self.scheme = "http"
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
-def start_nginx(stage, scenario, backend, cores, workers=1):
+def start_nginx(stage, scenario, backend, cores, workers=1, **values):
     port = free_port()
+    server = scenario / "nginx.server"
     config = render(
         PEERS / "nginx.conf", stage.folder / "nginx.conf", PORT=port, BACKEND=backend,
         FOLDER=stage.folder, WORKERS=workers, EXTRA=extra(scenario, "nginx"),
+        LISTEN=" ssl" if server.exists() else "",
+        SERVER=server.read_text(encoding="utf-8").rstrip() if server.exists() else "",
     )
+    # What the scenario has added may have marks too.
+    config = render(config, config, **values)
     command = [program("nginx"), "-c", config, "-p", stage.folder, "-e", "stderr"]
     return Peer("nginx", stage.start("nginx", command, cores).listens(port), port)
 

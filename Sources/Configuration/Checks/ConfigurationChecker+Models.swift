@@ -157,6 +157,44 @@ extension ConfigurationChecker {
         }
         self.checkWeights(of: model)
         self.checkMirror(of: model)
+        for index in spec.variants.indices { self.checkUpstreamTLS(of: model, index) }
+    }
+
+    private mutating func checkUpstreamTLS(of model: Loaded<ModelSpec>, _ index: Int) {
+        let variant = model.spec.variants[index]
+        guard let tls = variant.tls else { return }
+        let path = ConfigurationPath("spec", "variants").index(index).field("tls")
+        if (tls.certificate == nil) != (tls.key == nil) {
+            self.report(
+                model.origin,
+                path,
+                "a certificate and its key are given together",
+                hint: tls.key == nil ? "add `key`" : "add `certificate`",
+                isKey: true
+            )
+        }
+        if tls.insecureSkipVerify {
+            self.report(
+                model.origin,
+                path.field("insecureSkipVerify"),
+                "nobody checks who the servers are",
+                hint: "name the authority of their certificates: `ca`",
+                severity: .warning
+            )
+        }
+        guard case .endpoints(let urls) = variant.backend,
+            urls.contains(where: { $0.scheme == .https })
+        else {
+            self.report(
+                model.origin,
+                path,
+                "has no effect: the variant has no `https` endpoint",
+                hint: "write `https://…` in `endpoints`, or remove `tls`",
+                isKey: true,
+                severity: .warning
+            )
+            return
+        }
     }
 
     private mutating func checkWeights(of model: Loaded<ModelSpec>) {

@@ -60,16 +60,55 @@ package struct ListenerSpec: Sendable, Hashable {
 
 /// Files in PEM, resolved; read again when they change.
 package struct TLSSpec: Sendable, Hashable {
+    /// The first one is for clients that ask for no name, or for one that nobody has.
+    package var certificates: [CertificateSpec]
+    /// Given: clients show a certificate that this authority signed.
+    package var clientCA: String?
+    package var clientCertificate: ClientCertificate
+    package var minimumVersion: MinimumVersion
+    /// The kernel encrypts, where it can.
+    package var kernel: Bool
+
+    package enum ClientCertificate: String, Sendable, CaseIterable {
+        case required = "Required"
+        case optional = "Optional"
+    }
+
+    package enum MinimumVersion: String, Sendable, CaseIterable {
+        case tls12 = "1.2"
+        case tls13 = "1.3"
+    }
+
+    init(_ record: Record, source: ResourceSource) {
+        self.certificates =
+            [CertificateSpec(record, source: source)]
+            + record.records("certificates").map { CertificateSpec($0, source: source) }
+        self.clientCA = record.optionalText("clientCA").map(source.resolve)
+        self.clientCertificate = record.choice("clientCertificate")
+        self.minimumVersion = record.choice("minimumVersion")
+        self.kernel = record.boolean("kernel")
+    }
+
+    /// Everything that is read.
+    package var files: [String] {
+        self.certificates.flatMap(\.files) + [self.clientCA].compactMap { $0 }
+    }
+}
+
+/// A certificate with its chain and its key, and the answer of the OCSP responder that belongs to
+/// it.
+package struct CertificateSpec: Sendable, Hashable {
     package var certificate: String
     package var key: String
-    /// Given: clients must show a certificate that this authority signed.
-    package var clientCA: String?
+    package var ocspStaple: String?
 
     init(_ record: Record, source: ResourceSource) {
         self.certificate = source.resolve(record.text("certificate"))
         self.key = source.resolve(record.text("key"))
-        self.clientCA = record.optionalText("clientCA").map(source.resolve)
+        self.ocspStaple = record.optionalText("ocspStaple").map(source.resolve)
     }
+
+    package var files: [String] { [self.certificate, self.key, self.ocspStaple].compactMap { $0 } }
 }
 
 package struct AdminSpec: Sendable, Hashable {
@@ -94,6 +133,8 @@ package struct GatewayLimitsSpec: Sendable, Hashable {
     package var maxRequestBody: Int
     package var headerTimeout: Duration
     package var idleTimeout: Duration
+    package var handshakeTimeout: Duration
+    package var maxHandshakes: Int
 
     init(_ record: Record) {
         self.maxConnections = record.integer("maxConnections")
@@ -105,6 +146,8 @@ package struct GatewayLimitsSpec: Sendable, Hashable {
         self.maxRequestBody = record.integer("maxRequestBody")
         self.headerTimeout = record.duration("headerTimeout")
         self.idleTimeout = record.duration("idleTimeout")
+        self.handshakeTimeout = record.duration("handshakeTimeout")
+        self.maxHandshakes = record.integer("maxHandshakes")
     }
 }
 

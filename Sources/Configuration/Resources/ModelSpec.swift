@@ -41,7 +41,7 @@ package struct ModelSpec: Sendable, Hashable {
     package static let catchAllAlias = "*"
 
     /// What a `Model` without any field but its variants says; it has no variants.
-    package static let defaults = ModelSpec(Schemas.defaults(of: .model))
+    package static let defaults = ModelSpec(Schemas.defaults(of: .model), source: .program)
 
     package var isCatchAll: Bool { self.aliases.contains(Self.catchAllAlias) }
 
@@ -57,8 +57,8 @@ package struct ModelSpec: Sendable, Hashable {
         self.variants.first { $0.name == name }
     }
 
-    init(_ record: Record) {
-        let variants = record.records("variants").map(VariantSpec.init)
+    init(_ record: Record, source: ResourceSource) {
+        let variants = record.records("variants").map { VariantSpec($0, source: source) }
         self.protocol = record.choice("protocol")
         self.aliases = record.texts("aliases")
         self.hostnames = record.texts("hostnames")
@@ -96,6 +96,8 @@ package struct PathSpec: Sendable, Hashable {
 package struct VariantSpec: Sendable, Hashable {
     package var name: String
     package var backend: Backend
+    /// How `https` endpoints are asked; nil where nothing is said about it.
+    package var tls: UpstreamTLSSpec?
 
     /// Where a variant's replicas come from.
     package enum Backend: Sendable, Hashable {
@@ -109,13 +111,41 @@ package struct VariantSpec: Sendable, Hashable {
         self.backend = backend
     }
 
-    init(_ record: Record) {
+    init(_ record: Record, source: ResourceSource) {
         self.name = record.text("name")
+        self.tls = record.optionalRecord("tls").map { UpstreamTLSSpec($0, source: source) }
         if let reference = record.optionalRecord("workloadRef") {
             self.backend = .workload(WorkloadReference(reference))
         } else {
             self.backend = .endpoints(record.texts("endpoints").compactMap(EndpointURL.init(text:)))
         }
+    }
+}
+
+/// Whom to trust of the servers at `https` endpoints, and what to show them. Files in PEM,
+/// resolved; read again when they change.
+package struct UpstreamTLSSpec: Sendable, Hashable {
+    /// Nil: the system's authorities.
+    package var authority: String?
+    package var certificate: String?
+    package var key: String?
+    /// What the servers' certificates must be for; nil: the host of the endpoint.
+    package var serverName: String?
+    package var insecureSkipVerify = false
+
+    package init() {}
+
+    init(_ record: Record, source: ResourceSource) {
+        self.authority = record.optionalText("ca").map(source.resolve)
+        self.certificate = record.optionalText("certificate").map(source.resolve)
+        self.key = record.optionalText("key").map(source.resolve)
+        self.serverName = record.optionalText("serverName")
+        self.insecureSkipVerify = record.boolean("insecureSkipVerify")
+    }
+
+    /// Everything that is read.
+    package var files: [String] {
+        [self.authority, self.certificate, self.key].compactMap { $0 }
     }
 }
 

@@ -70,20 +70,66 @@ extension Schemas {
         ),
         field(
             "tls",
-            .object([
-                field("certificate", .text(.filePath), .required, "Certificate chain, PEM."),
-                field("key", .text(.filePath), .required, "Private key, PEM."),
-                field(
-                    "clientCA",
-                    .text(.filePath),
-                    .optional,
-                    "Clients must show a certificate that this authority signed, PEM."
-                ),
-            ]),
+            Self.listenerTLS,
             .optional,
             "Files are read again when they change. Absent: plain text."
         ),
     ])
+
+    private static let certificateFields = [
+        field("certificate", .text(.filePath), .required, "Certificate chain, PEM."),
+        field("key", .text(.filePath), .required, "Private key, PEM, without pass phrase."),
+        field(
+            "ocspStaple",
+            .text(.filePath),
+            .optional,
+            "What the authority's OCSP responder says of the certificate, DER."
+        ),
+    ]
+
+    private static let listenerTLS = Schema.object(
+        certificateFields + [
+            field(
+                "certificates",
+                .list(.object(certificateFields), 0...64),
+                .standard("[]"),
+                """
+                Further ones. A client gets the one with the name that it asks for, before one \
+                with a wildcard for it; else the first.
+                """
+            ),
+            field(
+                "clientCA",
+                .text(.filePath),
+                .optional,
+                """
+                Clients must show a certificate that this authority signed, PEM. Its subject \
+                goes to the model server as `x-weir-client-subject`.
+                """
+            ),
+            field(
+                "clientCertificate",
+                .choice([
+                    Choice("Required", "No certificate, no connection."),
+                    Choice("Optional", "A client without one is served too."),
+                ]),
+                .standard("Required"),
+                "What `clientCA` means for a client that has no certificate."
+            ),
+            field(
+                "minimumVersion",
+                .choice([Choice("1.2", "TLS 1.2 and 1.3."), Choice("1.3", "TLS 1.3 alone.")]),
+                .standard("\"1.2\""),
+                "The oldest version of TLS that is spoken."
+            ),
+            field(
+                "kernel",
+                .boolean,
+                .standard("false"),
+                "Lets the kernel encrypt what is sent, if it can (kTLS)."
+            ),
+        ]
+    )
 
     private static let admin = Schema.object([
         field(
@@ -149,6 +195,13 @@ extension Schemas {
             Self.timeout,
             .standard("60s"),
             "Between requests of a connection, and between two pieces of a body."
+        ),
+        field("handshakeTimeout", Self.timeout, .standard("10s"), "For a whole TLS handshake."),
+        field(
+            "maxHandshakes",
+            .integer(1...1_000_000),
+            .standard("512"),
+            "TLS handshakes under way at once, per worker; one more client is turned away."
         ),
     ])
 

@@ -91,11 +91,35 @@ extension Schemas {
                 "endpoints",
                 .list(.text(.endpoint), 1...maxEndpoints, unique: .value),
                 .optional,
-                "Fixed addresses, never scaled: `http://host:port`."
+                "Fixed addresses, never scaled: `http://host:port` or `https://host:port`."
             ),
+            field("tls", Self.upstreamTLS, .optional, "How `https` endpoints are asked."),
         ],
         [.exactlyOne("workloadRef", "endpoints")]
     )
+
+    private static let upstreamTLS = Schema.object([
+        field(
+            "ca",
+            .text(.filePath),
+            .optional,
+            "Authorities of the servers' certificates, PEM. Absent: those of the system."
+        ),
+        field("certificate", .text(.filePath), .optional, "Shown to servers that ask for it, PEM."),
+        field("key", .text(.filePath), .optional, "Its private key, PEM, without pass phrase."),
+        field(
+            "serverName",
+            .text(.subdomain),
+            .optional,
+            "What the certificates must be for. Absent: the host of the endpoint."
+        ),
+        field(
+            "insecureSkipVerify",
+            .boolean,
+            .standard("false"),
+            "Believes whoever answers. Anybody on the way can read and change everything."
+        ),
+    ])
 
     private static let workloadReference = Schema.object([
         field(
