@@ -221,7 +221,8 @@ package final class ControllerRole {
         let sources = ScrapedSources(
             loop: self.control.loop,
             fleet: self.cluster,
-            logger: self.logger
+            logger: self.logger,
+            board: { nil }
         )
         self.sources = sources
         self.scaling.sources = sources

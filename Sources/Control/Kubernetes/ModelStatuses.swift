@@ -206,10 +206,10 @@ struct ModelStatus {
     }
 
     /// True while a rollout runs, or where the live variant is the one that was asked for.
-    private static func progressing(_ rollout: RolloutController) -> Condition {
+    private static func progressing(_ rollout: RolloutController) -> StatusCondition {
         let phase = rollout.status.phase
         let word = phase.rawValue
-        return Condition(
+        return StatusCondition(
             type: "Progressing",
             isTrue: phase != .rolledBack && phase != .paused,
             reason: word.prefix(1).uppercased() + word.dropFirst(),
