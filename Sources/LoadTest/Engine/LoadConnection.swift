@@ -37,10 +37,13 @@ final class LoadConnection: IOHandler {
         var arrival: Arrival
         /// Nanoseconds from the start of the run.
         var dispatched: UInt64
-        /// Whether it was sent before, on a connection that had been closed.
-        var isResent = false
+        /// How often it was sent before, each time on a kept connection that had been closed.
+        var resends = 0
     }
 
+    /// When a server closes all that it keeps, a request may meet several of them; one sent on a
+    /// new connection is never sent again.
+    private static let resendsMax = 16
     private static let readBytes = 64 << 10
 
     init(worker: LoadWorker, target: Int, descriptor: Int32, now: Instant) {
@@ -278,8 +281,10 @@ final class LoadConnection: IOHandler {
             }
         }
         // A server may close a kept connection while the next request is on its way to it.
-        if self.servedCount > 0, self.record.firstByte == 0, var work = self.work, !work.isResent {
-            work.isResent = true
+        if self.servedCount > 0, self.record.firstByte == 0, var work = self.work,
+            work.resends < Self.resendsMax
+        {
+            work.resends += 1
             self.work = nil
             self.close()
             return self.worker.resend(work, target: self.target, now: now)
