@@ -696,7 +696,10 @@ def test_draining_ends_sessions_in_order(secure, backend, authority):
     client = Records(gateway.secure_address, client_context(authority))
     client.write(b"GET /events/2 HTTP/1.1\r\nHost: x\r\n\r\n")
     client.read_until(b"data: 0\n\n\r\n")
+    # An answer shows that the server, too, is done with the handshake.
     idle = Records(gateway.secure_address, client_context(authority))
+    idle.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+    idle.read_until(b"hello")
     gateway.signal(signal.SIGTERM)
     assert idle.read() == b"", "an idle connection ends in order"
     backend.gate.set()
