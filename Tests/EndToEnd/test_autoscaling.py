@@ -5,6 +5,7 @@ import http.server
 import json
 import ssl
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -322,6 +323,52 @@ def test_what_model_servers_say_of_their_caches_is_used(weir):
                 if r["target"] == "kvCache" and r["replicas"] is not None]
 
     eventually(cache, "a recommendation from the KV cache")
+
+REPORTING = """\
+import http.server, os
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, status, body=b"{}"):
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.send_header(
+            "endpoint-load-metrics",
+            "TEXT named_metrics.kv_cache_usage_perc=0.95, named_metrics.num_requests_waiting=0",
+        )
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        self.answer(200 if self.path == "/health" else 404)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer(200)
+
+    def log_message(self, *arguments):
+        pass
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def test_what_replicas_say_beside_their_answers_is_used(weir):
+    """A server without metrics that reports its load in a field of each answer."""
+    deployment = simulated("river-main", RIVER, 1)
+    deployment["spec"]["command"] = [sys.executable, "-c", REPORTING]
+    gate = weir(
+        policy({"type": "KVCache", "value": "80%"}), scaled(minimum=1), deployment, replicas=1,
+    )
+
+    def reported():
+        assert gate.call("POST", PATH, chat_body(RIVER)).status == 200
+        found = decision(gate) or {"recommendations": []}
+        return [r for r in found["recommendations"] if r["target"] == "kvCache" and r["replicas"]]
+
+    eventually(reported, "a recommendation from what an answer said")
+    eventually(lambda: reported() and desired(gate) >= 2, "a cache that is nearly full: one more")
 
 
 def test_two_models_share_a_budget_and_never_exceed_it(weir):
