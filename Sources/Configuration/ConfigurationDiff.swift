@@ -37,7 +37,7 @@ package struct ConfigurationDiff: Sendable, Equatable {
     package var needingRestart: [FieldChange] { self.fields.filter(\.needsRestart) }
 
     package init(from old: Configuration, to new: Configuration) {
-        for id in Set(old.documents.keys).union(new.documents.keys).sorted() {
+        for id in Self.differing(old.documents, new.documents) {
             let label =
                 id.namespace == Metadata.defaultNamespace ? id.name : "\(id.namespace)/\(id.name)"
             switch (old.documents[id], new.documents[id]) {
@@ -45,8 +45,6 @@ package struct ConfigurationDiff: Sendable, Equatable {
             case (.some, nil): self.names[id.kind, default: Names()].removed.append(label)
             case (nil, nil): break
             case (.some(let before), .some(let after)):
-                // The same tree, not read again, is known to be equal without a look inside.
-                if before == after { continue }
                 let count = self.fields.count
                 self.compare(before, after, id)
                 if self.fields.count > count && id.kind != .gateway {
@@ -55,6 +53,21 @@ package struct ConfigurationDiff: Sendable, Equatable {
             }
         }
         self.compareListeners(old.gateway.spec.listeners, new.gateway.spec.listeners)
+    }
+
+    /// Sorted. Few as a rule: the others, of which there may be very many, are looked at once.
+    private static func differing(
+        _ old: [ResourceID: Record],
+        _ new: [ResourceID: Record]
+    ) -> [ResourceID] {
+        var differing: [ResourceID] = []
+        for (id, after) in new {
+            // The same tree, not read again, is known to be equal without a look inside.
+            if let before = old[id], before == after { continue }
+            differing.append(id)
+        }
+        for id in old.keys where new[id] == nil { differing.append(id) }
+        return differing.sorted()
     }
 
     // MARK: Comparing

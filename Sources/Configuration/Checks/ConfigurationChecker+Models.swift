@@ -2,13 +2,10 @@ import Traffic
 
 extension ConfigurationChecker {
     mutating func checkModels() {
-        let known = Dictionary(grouping: self.set.all.map(ResourceSet.id)) { id in
-            ResourceID(kind: id.kind, namespace: id.namespace, name: "")
-        }
         self.checkModelNames()
         self.checkRoutes()
         for model in self.set.models {
-            self.checkReferences(of: model, known)
+            self.checkReferences(of: model)
             self.checkVariants(of: model)
             self.checkWorkloads(of: model)
             self.checkTraffic(of: model)
@@ -23,9 +20,9 @@ extension ConfigurationChecker {
     private mutating func checkModelNames() {
         var owners: [String: String] = [:]
         for model in self.set.models where !model.name.isEmpty {
-            if owners[model.name] == nil { owners[model.name] = "model `\(model.name)`" }
+            if owners[model.name] == nil { owners[model.name] = model.name }
         }
-        for model in self.set.models {
+        for model in self.set.models where !model.spec.aliases.isEmpty {
             let path = ConfigurationPath("spec", "aliases")
             var seen: Set<String> = []
             for (index, alias) in model.spec.aliases.enumerated() {
@@ -36,10 +33,10 @@ extension ConfigurationChecker {
                         model.origin,
                         path.index(index),
                         "the name `\(Excerpt.of(alias))` is a duplicate",
-                        hint: "\(owner) has it already"
+                        hint: "model `\(owner)` has it already"
                     )
                 } else {
-                    owners[alias] = "model `\(model.name)`"
+                    owners[alias] = model.name
                 }
             }
         }
@@ -116,15 +113,13 @@ extension ConfigurationChecker {
 
     // MARK: References
 
-    private mutating func checkReferences(
-        of model: Loaded<ModelSpec>,
-        _ known: [ResourceID: [ResourceID]]
-    ) {
+    private mutating func checkReferences(of model: Loaded<ModelSpec>) {
         for reference in ModelReferences(model).all {
             let id = reference.id
-            let group = ResourceID(kind: id.kind, namespace: id.namespace, name: "")
-            let there = known[group] ?? []
-            if there.contains(id) { continue }
+            if self.set.documents[id] != nil { continue }
+            let there = self.set.all.map(ResourceSet.id).filter {
+                $0.kind == id.kind && $0.namespace == id.namespace
+            }
             self.reportMissing(
                 id.kind.rawValue,
                 id.name,
@@ -218,12 +213,12 @@ extension ConfigurationChecker {
     private mutating func checkVariant(
         _ name: String,
         of model: Loaded<ModelSpec>,
-        _ path: ConfigurationPath,
+        _ path: @autoclosure () -> ConfigurationPath,
         isKey: Bool = false
     ) {
         if model.spec.variant(named: name) != nil { return }
         let names = model.spec.variants.map(\.name)
-        self.reportMissing("variant", name, among: names, model.origin, path, isKey: isKey)
+        self.reportMissing("variant", name, among: names, model.origin, path(), isKey: isKey)
     }
 
     private mutating func checkMirror(of model: Loaded<ModelSpec>) {

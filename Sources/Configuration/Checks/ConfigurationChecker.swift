@@ -72,6 +72,8 @@ struct ConfigurationChecker {
     // MARK: All kinds
 
     private mutating func checkDuplicates() {
+        // As many names as resources: there is nothing to look for.
+        if self.set.documents.count == self.set.all.count { return }
         var first: [ResourceID: LoadedResource] = [:]
         for resource in self.set.all {
             let id = ResourceSet.id(of: resource)
@@ -211,14 +213,12 @@ struct ConfigurationChecker {
             used.formUnion(ModelReferences(model).all.map(\.id))
         }
         for resource in self.set.all {
-            let isReferable: Bool
             switch resource.kind {
-            case .processDeployment, .scalingPolicy, .rolloutPolicy, .resourceBudget:
-                isReferable = true
-            case .gateway, .model, .tenant: isReferable = false
+            case .processDeployment, .scalingPolicy, .rolloutPolicy, .resourceBudget: break
+            case .gateway, .model, .tenant: continue
             }
             let id = ResourceSet.id(of: resource)
-            guard isReferable, !id.name.isEmpty, !used.contains(id) else { continue }
+            guard !id.name.isEmpty, !used.contains(id) else { continue }
             self.report(
                 resource,
                 ConfigurationPath("metadata", "name"),

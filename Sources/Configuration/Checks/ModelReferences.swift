@@ -8,26 +8,37 @@ struct ModelReferences {
     private(set) var all: [Reference] = []
 
     init(_ model: Loaded<ModelSpec>) {
-        let spec = ConfigurationPath("spec")
-        func add(_ kind: ResourceKind, _ name: String?, _ path: ConfigurationPath) {
+        func add(
+            _ kind: ResourceKind,
+            _ name: String?,
+            _ path: @autoclosure () -> ConfigurationPath
+        ) {
             guard let name, !name.isEmpty else { return }
             let id = ResourceID(kind: kind, namespace: model.namespace, name: name)
-            self.all.append(Reference(id: id, path: path))
+            self.all.append(Reference(id: id, path: path()))
         }
         for (index, variant) in model.spec.variants.enumerated() {
             guard case .workload(let reference) = variant.backend else { continue }
             // What is on the cluster is not in these files.
             if reference.kind.isOnCluster { continue }
-            let path = spec.field("variants").index(index).field("workloadRef").field("name")
-            add(.processDeployment, reference.name, path)
+            add(
+                .processDeployment,
+                reference.name,
+                ConfigurationPath("spec", "variants").index(index).field("workloadRef")
+                    .field("name")
+            )
         }
-        let scaling = spec.field("scaling")
-        add(.scalingPolicy, model.spec.scaling?.policy, scaling.field("policy"))
+        let scaling = model.spec.scaling
+        add(.scalingPolicy, scaling?.policy, ConfigurationPath("spec", "scaling", "policy"))
         add(
             .resourceBudget,
-            model.spec.scaling?.budget?.name,
-            scaling.field("budget").field("name")
+            scaling?.budget?.name,
+            ConfigurationPath("spec", "scaling", "budget", "name")
         )
-        add(.rolloutPolicy, model.spec.rolloutPolicy, spec.field("rollout").field("policy"))
+        add(
+            .rolloutPolicy,
+            model.spec.rolloutPolicy,
+            ConfigurationPath("spec", "rollout", "policy")
+        )
     }
 }
