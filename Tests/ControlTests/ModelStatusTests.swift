@@ -77,6 +77,7 @@ import Testing
                 obstruction: { self.obstructions[byName[$0] ?? ""] },
                 gap: { self.gaps[byName[$0] ?? ""] },
                 decision: { _ in nil },
+                rollout: { _ in nil },
                 gateways: self.gateways,
                 gatewaysMissing: self.missing
             )

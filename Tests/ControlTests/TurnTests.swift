@@ -77,7 +77,13 @@ import Testing
     }
 
     @Test func aBudgetIsSharedOutAmongAllOfItsModels() {
-        let budget = ScalingPlan.Budget(name: "gpus", resource: "gpu", total: 4, fixed: [])
+        let budget = ScalingPlan.Budget(
+            name: "gpus",
+            namespace: "default",
+            resource: "gpu",
+            total: 4,
+            fixed: []
+        )
         let models = Self.names.map { name in
             Plans.model(name, budget: .init(index: 0, weight: 1))
         }

@@ -221,8 +221,9 @@ package final class ControllerRole {
         let sources = ScrapedSources(
             loop: self.control.loop,
             fleet: self.cluster,
-            logger: self.logger,
-            board: { nil }
+            // What replicas say beside their answers only their gateway reads.
+            board: { nil },
+            logger: self.logger
         )
         self.sources = sources
         self.scaling.sources = sources
