@@ -152,7 +152,8 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "TLS", "Telemetry",
+                "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "TLS",
+                "Telemetry",
                 "HTTPService", "Digests", "Recorder", "CPlatform",
             ],
             swiftSettings: shell
