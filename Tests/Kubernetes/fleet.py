@@ -10,6 +10,7 @@ import urllib.request
 
 import kube
 import objects
+import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -17,6 +18,8 @@ WEIR = "weir:test"
 PATH = "/v1/chat/completions"
 WEIR_API = "/apis/weir.dev/v1alpha1"
 APPS = "/apis/apps/v1"
+# What was asked of the API server by the tests of rollouts.
+ROLLOUT_REQUESTS = pytest.StashKey()
 
 
 def weir_container(*args, ports=None, probe="/readyz", probe_port=9901):

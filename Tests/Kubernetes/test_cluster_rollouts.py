@@ -16,10 +16,11 @@ LONG = [{"weight": 30, "hold": "600s"}]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(request, tmp_path_factory):
     cluster = conftest.TestCluster(
         tmp_path_factory.mktemp("rollouts"), "--node", "node-1", "--node", "node-2")
     yield cluster
+    request.config.stash[fleets.ROLLOUT_REQUESTS] = cluster.control("GET", "/requests")
     cluster.stop()
 
 

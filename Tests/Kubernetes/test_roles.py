@@ -576,12 +576,14 @@ def test_knows_what_there_is_of_gpus(home):
 
 
 def test_uses_every_right_it_has(home, request):
-    """The last one: over all tests before, what was asked for is what the manifests allow."""
+    """The last one: over all tests before, and those of rollouts, what was asked for is what the
+    manifests allow."""
     chosen = {item.name for item in request.session.items}
-    if not {name for name in globals() if name.startswith("test_")} <= chosen:
+    rollouts = request.config.stash.get(fleets.ROLLOUT_REQUESTS, [])
+    if not rollouts or not {name for name in globals() if name.startswith("test_")} <= chosen:
         pytest.skip("not all of the tests were chosen")
     asked = {"weir-gateway": set(), "weir-controller": set()}
-    for entry in home.cluster.control("GET", "/requests"):
+    for entry in home.cluster.control("GET", "/requests") + rollouts:
         account = entry["user"].rpartition(":")[2]
         if account in asked and not entry["resource"].startswith("/"):
             name = entry["resource"].partition(".")[0]
