@@ -17,8 +17,8 @@ import socket
 import subprocess
 import sys
 
-from . import bodies, load, machine, peers, streams
-from .processes import Fault, Stage, free_port
+from . import bodies, http, load, machine, peers, streams
+from .processes import Fault, Stage, eventually, free_port
 
 OUTPUT = peers.ROOT / ".cache/bench/instructions"
 PATH = streams.PATH
@@ -171,10 +171,11 @@ def request_bytes(body):
     ).encode() + body
 
 
-def small_post(stage, cores, rounds):
+def small_post(stage, cores, rounds, folder="small-post", prepare=lambda weir: None):
     """600 bytes in, a chat's answer of 1 KB with its usage out, on 16 connections."""
     backend = peers.start_backend(stage, cores.load, load.chat_answer(1024))
-    counted = Counted(stage, peers.ROOT / "loadtests/small-post", backend, cores.proxy)
+    counted = Counted(stage, peers.ROOT / "loadtests" / folder, backend, cores.proxy)
+    prepare(counted.weir)
     request = request_bytes(bodies.exact_chat("river", bodies.SMALL_BYTES))
     clients = Clients(counted.weir.port, 16, request)
 
@@ -187,6 +188,24 @@ def small_post(stage, cores, rounds):
     result = counted.measure(lambda: work(rounds))
     clients.close()
     return result, 16 * rounds
+
+
+def begin_rollout(weir):
+    """Returns when half of the requests go to the new variant."""
+    answer = http.call(weir.admin, "PUT", "/api/v1/models/river/live", b'{"variant": "v2"}')
+    if answer.status != 200:
+        raise Fault(f"the rollout did not begin: {answer.body[:200]!r}")
+
+    def is_half():
+        seen = http.call(weir.admin, "GET", "/api/v1/rollouts/river").json()
+        return seen["weight"] == 50 and seen["stage"] == "holding"
+
+    eventually(is_half, "half of the requests go to the new variant")
+
+
+def rollout_post(stage, cores, rounds):
+    """The same as small_post, while a rollout compares two variants."""
+    return small_post(stage, cores, rounds, "rollout-post", begin_rollout)
 
 
 class Server:
@@ -239,7 +258,11 @@ def sse(stage, cores, rounds):
 
 
 # Name, by what the counts are divided, rounds that are counted.
-SCENARIOS = {"small-post": (small_post, "request", 125), "sse": (sse, "event", 60)}
+SCENARIOS = {
+    "small-post": (small_post, "request", 125),
+    "rollout-post": (rollout_post, "request", 125),
+    "sse": (sse, "event", 60),
+}
 
 
 def arguments():
