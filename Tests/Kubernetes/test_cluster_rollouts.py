@@ -50,6 +50,9 @@ def rollout_policy(steps, metrics=None, **spec):
         "steps": steps,
         "analysis": {"alpha": "0.05", "minRequests": 5, "warmup": "0s",
                      "metrics": ERRORS if metrics is None else metrics},
+        # On a busy machine few requests may be answered within a short hold; the tests that are
+        # about evidence hold for long.
+        "onInconclusive": "Promote",
         "guardrails": {"progressDeadline": "120s"},
         "scaleDownDelay": "0s", "abortScaleDownDelay": "0s",
         **spec,
