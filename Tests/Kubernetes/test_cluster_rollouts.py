@@ -236,3 +236,41 @@ def test_a_deployment_changed_for_the_better_stays(fleet):
         clients.wait_for(20)
     assert not clients.failures
     assert "Promoted" in kinds(fleet) and fleet.replicas("v1") == 2
+
+
+def test_a_scaled_model_has_replicas_before_its_share(fleet):
+    """With a ScalingPolicy the autoscaler stays the only writer of the numbers."""
+    fleet.workload("v1", 2, "--model", MODEL)
+    fleet.workload("v2", 0, "--model", MODEL)
+    fleet.create(fleets.WEIR_API, "rolloutpolicies",
+                 rollout_policy([{"weight": 50, "hold": "2s"}]))
+    fleet.create(fleets.WEIR_API, "scalingpolicies", fleets.policy(
+        targets=[{"type": "Concurrency", "value": "1"}]))
+    variants = [{"name": name, "workloadRef": {"kind": "Deployment", "name": name, "port": 8000}}
+                for name in ("v1", "v2")]
+    value = fleets.model(MODEL, 2, 4, variants=variants, live="v1",
+                         rollout={"policy": "careful"})
+    fleet.create(fleets.WEIR_API, "models", value)
+    fleet.gateways(1)
+    fleet.controllers(1)
+    fleet.wait_ready("weir-gateway", 1)
+    fleet.wait_ready("weir-controller", 1)
+    fleet.wait_ready("v1", 2)
+    kube.eventually(lambda: status(fleet).get("phase") == "Stable", "a status")
+    with Clients(fleet.addresses(), MODEL, threads=3, tokens=50) as clients:
+        clients.wait_for(20)
+        go_live(fleet, "v2")
+        seen = {}
+
+        def is_live():
+            now = status(fleet)
+            if now.get("weight"):
+                seen.setdefault(now["weight"], (fleet.replicas("v2"), fleet.replicas("v1")))
+            return now["stable"]["name"] == "v2"
+
+        kube.eventually(is_live, "v2 to be live", 120)
+        clients.wait_for(20)
+        kube.eventually(lambda: fleet.replicas("v1") == 0, "v1 to go", 60)
+    assert not clients.failures
+    assert seen[50][0] >= 1 and seen[50][1] >= 2, seen
+    assert fleet.replicas("v2") >= 2
