@@ -74,6 +74,7 @@ let package = Package(
         ),
         .target(name: "Core", swiftSettings: pure),
         .target(name: "HTTP", dependencies: ["Core"], swiftSettings: pure),
+        .target(name: "GRPC", dependencies: ["Core", "HTTP"], swiftSettings: pure),
         .target(name: "Traffic", dependencies: ["Core", "HTTP"], swiftSettings: pure),
         .target(name: "Autoscaling", dependencies: ["Core"], swiftSettings: pure),
         .target(
@@ -227,14 +228,15 @@ let package = Package(
         .target(
             name: "FuzzInvariants",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Signals", "Recordings", "Configuration", "EventLoop",
-                "HTTPService", "Kubernetes", "TestSupport",
+                "Core", "HTTP", "GRPC", "Traffic", "Signals", "Recordings", "Configuration",
+                "EventLoop", "HTTPService", "Kubernetes", "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
             swiftSettings: base
         ),
         test("FuzzTests", ["FuzzInvariants", "TestSupport"]),
         test("HTTPTests", ["HTTP", "Core", "TestSupport"]),
+        test("GRPCTests", ["GRPC", "HTTP", "Core"]),
         test("TrafficTests", ["Traffic", "HTTP", "Core"]),
         test("AutoscalingTests", ["Autoscaling", "Core"]),
         test("OrchestrationTests", ["Orchestration", "Autoscaling", "Core"]),

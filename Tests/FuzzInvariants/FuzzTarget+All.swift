@@ -15,6 +15,12 @@ extension FuzzTarget {
         FuzzTarget("HeaderValues", seeds: { HeaderValueInvariants.seeds }) {
             HeaderValueInvariants.violation($0)
         },
+        FuzzTarget("GRPCMessages", seeds: { GRPCInvariants.seeds }) {
+            GRPCInvariants.violation($0)
+        },
+        FuzzTarget("GRPCFields", inputBytesMax: 512, seeds: { GRPCInvariants.fieldSeeds }) {
+            GRPCInvariants.fieldViolation($0)
+        },
         FuzzTarget("Routing", seeds: { RoutingInvariants.seeds }) {
             RoutingInvariants.violation($0)
         },

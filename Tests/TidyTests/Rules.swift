@@ -162,14 +162,14 @@ enum Rules {
 
     /// Our modules; each may import those before it.
     static let modules = [
-        "Core", "HTTP", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
+        "Core", "HTTP", "GRPC", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
         "Workload", "Recordings", "Simulation", "Configuration", "EventLoop", "TLS", "Telemetry",
         "HTTPService", "Curl", "Digests", "Compression", "Recorder", "Kubernetes", "Scraping",
         "Reports",
         "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator", "weir",
     ]
     static let pureModules: Set<String> = [
-        "Core", "HTTP", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
+        "Core", "HTTP", "GRPC", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
         "Workload", "Recordings", "Simulation",
     ]
     /// What a pure module may import beside the pure modules before it.

@@ -1,0 +1,108 @@
+import HTTP
+
+/// The status of a call (`statuscodes.md` of the gRPC project); the raw value is what `grpc-status`
+/// carries.
+package enum GRPCStatus: UInt8, CaseIterable, Sendable {
+    case ok = 0
+    case cancelled = 1
+    case unknown = 2
+    case invalidArgument = 3
+    case deadlineExceeded = 4
+    case notFound = 5
+    case alreadyExists = 6
+    case permissionDenied = 7
+    case resourceExhausted = 8
+    case failedPrecondition = 9
+    case aborted = 10
+    case outOfRange = 11
+    case unimplemented = 12
+    case `internal` = 13
+    case unavailable = 14
+    case dataLoss = 15
+    case unauthenticated = 16
+
+    /// The number as it stands in a field. A number that no status has is `unknown`, as clients
+    /// take it; nil where it is no number of at most three digits.
+    package init?(field value: RawSpan) {
+        guard (1...3).contains(value.byteCount) else { return nil }
+        var number = 0
+        for index in 0..<value.byteCount {
+            let digit = value.byte(at: index) &- UInt8(ascii: "0")
+            guard digit < 10 else { return nil }
+            number = number * 10 + Int(digit)
+        }
+        self = UInt8(exactly: number).flatMap(GRPCStatus.init(rawValue:)) ?? .unknown
+    }
+
+    /// What a client makes of an answer that is not gRPC's (`http-grpc-status-mapping.md`); of 200
+    /// without a status too, which is `unknown`.
+    package init(httpStatus status: UInt16) {
+        self =
+            switch status {
+            case 400: .internal
+            case 401: .unauthenticated
+            case 403: .permissionDenied
+            case 404: .unimplemented
+            case 429, 502, 503, 504: .unavailable
+            default: .unknown
+            }
+    }
+
+    /// What the end of a stream by `RST_STREAM` means (`PROTOCOL-HTTP2.md`, "Errors"), by the code
+    /// of RFC 9113, section 7.
+    package init(resetCode code: UInt32) {
+        self =
+            switch code {
+            case 0x5: .unknown  // STREAM_CLOSED: no stream to be told on
+            case 0x7: .unavailable  // REFUSED_STREAM
+            case 0x8: .cancelled  // CANCEL
+            case 0xB: .resourceExhausted  // ENHANCE_YOUR_CALM
+            case 0xC: .permissionDenied  // INADEQUATE_SECURITY
+            case 0x0...0x4, 0x6, 0x9, 0xA: .internal
+            default: .unknown
+            }
+    }
+
+    /// What the gateway's own failure is to a client of gRPC. Clients that send calls again do so
+    /// for `unavailable`: so that is what passes by itself.
+    package init(_ kind: ProxyError.Kind) {
+        self =
+            switch kind {
+            case .badRequest, .targetTooLong, .expectationFailed, .noModel, .unknownVariant,
+                .ambiguousModel:
+                .invalidArgument
+            case .unknownModel: .notFound
+            case .notFound, .methodNotAllowed, .notImplemented, .versionNotSupported:
+                .unimplemented
+            case .unauthorized: .unauthenticated
+            case .modelForbidden: .permissionDenied
+            case .headersTooLarge, .bodyTooLarge, .rateLimited, .queueFull: .resourceExhausted
+            case .clientGone: .cancelled
+            case .requestTimeout, .firstByteTimeout, .upstreamTimeout, .streamIdleTimeout:
+                .deadlineExceeded
+            case .queueTimeout, .noReplica, .tooManyConnections, .draining, .connectFailed,
+                .connectTimeout, .upstreamReset, .upstreamTruncated:
+                .unavailable
+            case .upstreamInvalid, .internalFault: .internal
+            }
+    }
+
+    /// The HTTP status that a call which ended so is counted under: the one of
+    /// `google.rpc.Code`, so that error rates mean the same for both protocols.
+    package var httpStatus: UInt16 {
+        switch self {
+        case .ok: 200
+        case .cancelled: 499
+        case .invalidArgument, .failedPrecondition, .outOfRange: 400
+        case .deadlineExceeded: 504
+        case .notFound: 404
+        case .alreadyExists, .aborted: 409
+        case .permissionDenied: 403
+        case .resourceExhausted: 429
+        case .unimplemented: 501
+        case .unavailable: 503
+        case .unauthenticated: 401
+        case .unknown, .internal, .dataLoss: 500
+        }
+    }
+}
