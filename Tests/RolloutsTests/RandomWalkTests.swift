@@ -39,6 +39,8 @@ private struct Oracle {
     var ready: [String: Int] = [:]
     /// A new controller knows nothing before its first tick, and keeps the weights until then.
     var isBlind = false
+    /// Seconds for which a stable variant that was never ready since the start may be waited for.
+    var patience = 0.0
     var all = 4
     /// The plan each worker uses.
     var inUse: [TrafficPlan] = []
@@ -57,7 +59,8 @@ private struct Oracle {
         let serving = weights.filter { (self.ready[$0.variant] ?? 0) > 0 }
         let arms = [machine.status.stable.name, machine.status.canary?.name].compactMap { $0 }
         let someArmIsReady = arms.contains { (self.ready[$0] ?? 0) > 0 }
-        if !self.isBlind, someArmIsReady, serving.count < weights.count, machine.status.isRunning {
+        let mayWait = self.isBlind || self.patience > 0 && machine.status.phase != .promoting
+        if !mayWait, someArmIsReady, serving.count < weights.count, machine.status.isRunning {
             wrong.append("weight for an arm without a ready replica")
         }
         let target = plan.mirrorTo ?? (plan.headerRoute == nil ? nil : machine.status.canary?.name)
@@ -187,8 +190,12 @@ private struct HostileWorld {
     }
 
     private mutating func tick() {
-        self.now += [0.2, 1, 1, 1, 3, 20][self.below(6)]
+        let seconds = [0.2, 1, 1, 1, 3, 20][self.below(6)]
+        self.now += seconds
+        // The first tick after a start has no time before it, and a late one counts for little.
+        let isFirst = self.oracle.isBlind
         self.see()
+        self.await(isFirst ? 0 : min(seconds, 5))
         self.send(.tick(self.observation()))
     }
 
@@ -197,6 +204,13 @@ private struct HostileWorld {
         self.oracle.ready = self.ready
         self.oracle.all = self.all
         self.oracle.isBlind = false
+    }
+
+    private mutating func await(_ seconds: Double) {
+        let status = self.machine.status
+        if (self.ready[status.stable.name] ?? 0) > 0 { self.oracle.patience = 0 }
+        let isCanaryReady = status.canary.map { (self.ready[$0.name] ?? 0) > 0 } ?? false
+        if isCanaryReady { self.oracle.patience -= seconds }
     }
 
     private mutating func observation() -> RolloutObservation {
@@ -336,6 +350,9 @@ private struct HostileWorld {
         #expect(status == self.machine.status, "\(self.place)")
         self.machine = try RolloutMachine(self.machine.spec, resuming: status)
         self.oracle.isBlind = true
+        let isRunning = self.machine.status.isRunning
+        let patience = Double(RolloutMachine.stableAwaitedMillisecondsMax) / 1_000
+        self.oracle.patience = isRunning ? patience : 0
     }
 
     // MARK: Checking

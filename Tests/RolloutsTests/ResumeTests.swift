@@ -130,6 +130,51 @@ import Testing
         #expect(rig.weight("v2") == 50)
     }
 
+    /// Both variants' replicas start with the controller, and the canary's are ready first.
+    @Test func aCanaryThatStartsFirstIsNotGivenEverything() throws {
+        var rig = try Rig(.simple)
+        rig.obeysDemands = false
+        rig.ready = ["v1": 4, "v2": 2]
+        rig.live("v2")
+        _ = rig.tick { $0.weight("v2") == 25 && $0.status.stage == .holding }
+        try rig.crash()
+        rig.ready = [:]
+        rig.tick()
+        rig.ready = ["v2": 2]
+        let held = rig.status.heldMilliseconds
+        rig.tick(5)
+        #expect(rig.weight("v1") == 100, "requests wait for the stable variant")
+        #expect(rig.status.heldMilliseconds == held, "that was no time watched")
+        rig.ready["v1"] = 4
+        rig.tick(2)
+        #expect(rig.weight("v2") == 25)
+        // From then on a lost stable variant is not waited for.
+        rig.ready["v1"] = 0
+        rig.tick()
+        #expect(rig.weight("v2") == 100)
+        // What another controller decided stays.
+        try rig.crash()
+        rig.tick(2)
+        #expect(rig.weight("v2") == 100)
+    }
+
+    @Test func aStableVariantThatDoesNotComeIsNotAwaitedForEver() throws {
+        var rig = try Rig(.simple)
+        rig.obeysDemands = false
+        rig.ready = ["v1": 4, "v2": 2]
+        rig.live("v2")
+        _ = rig.tick { $0.weight("v2") == 25 && $0.status.stage == .holding }
+        try rig.crash()
+        rig.ready = [:]
+        rig.tick(60)
+        rig.ready = ["v2": 1]
+        let seconds = RolloutMachine.stableAwaitedMillisecondsMax / 1_000
+        rig.tick(seconds - 1)
+        #expect(rig.weight("v2") == 0)
+        rig.tick(2)
+        #expect(rig.weight("v2") == 100, "it is the only one that serves")
+    }
+
     @Test func evidenceSurvives() throws {
         var rig = try Rig(.simple)
         rig.errors = ["v2": 4]

@@ -61,6 +61,10 @@ extension RolloutMachine {
     ///
     /// - An arm without a ready replica gets none; with none on either side the stable variant has
     ///   all, and its queue.
+    /// - After a start of the controller the stable variant's replicas may be starting as well.
+    ///   Until one was ready, for `stableAwaitedMillisecondsMax` at most, requests wait for it as
+    ///   they do after scaling from zero: a canary on trial, with replicas for its share, is not
+    ///   given all.
     /// - More weight only once the canary's replicas are ready for it.
     /// - Less weight only as far as the stable variant can carry what it gets, unless the canary
     ///   fails hard: then errors are worse than a queue.
@@ -72,7 +76,7 @@ extension RolloutMachine {
         let canary = self.canaryObservation?.ready ?? 0
         let stable = self.stableObservation?.ready ?? 0
         if canary == 0 { return 0 }
-        if stable == 0 { return 100 }
+        if stable == 0 { return self.isStableAwaited ? current : 100 }
         let wanted = self.wantedWeight
         if wanted > current {
             return canary >= self.replicasNeeded(.canary, share: wanted) ? wanted : current
@@ -82,6 +86,19 @@ extension RolloutMachine {
         let all = self.replicasNeeded(.stable, share: 100)
         let carried = min(100, 100 * stable / max(all, 1))
         return max(wanted, min(current, 100 - carried))
+    }
+
+    /// Lets the time pass in which the stable variant's first replica is waited for.
+    mutating func awaitStable(_ elapsed: Int) {
+        if (self.stableObservation?.ready ?? 0) > 0 {
+            self.millisecondsToAwaitStable = 0
+        } else if (self.canaryObservation?.ready ?? 0) > 0 {
+            self.millisecondsToAwaitStable -= elapsed
+        }
+    }
+
+    private var isStableAwaited: Bool {
+        self.millisecondsToAwaitStable > 0 && self.status.phase != .promoting
     }
 
     private var wantedWeight: Int {

@@ -21,12 +21,17 @@ package struct RolloutMachine: Sendable {
     private var isResuming = true
     var lastDemands: [CapacityDemand]?
     private var millisecondsToReport = 0
+    /// What is left of `stableAwaitedMillisecondsMax`.
+    var millisecondsToAwaitStable = 0
 
     /// The most time that one tick counts: what lies between two ticks further apart was not
     /// watched.
     package static let tickMillisecondsMax = 5_000
     /// After this long a rollback no longer waits for acknowledgements; its replicas still do.
     package static let acknowledgementMillisecondsMax = 30_000
+    /// After a start, a canary that is ready waits so long for the stable variant's first replica
+    /// before it gets all requests: less than requests may wait in a queue, 30 s by default.
+    package static let stableAwaitedMillisecondsMax = 10_000
     /// Transitions within one event: more than any chain of steps that wait for nothing.
     static let transitionsMax = 8 + 4 * RolloutPlan.stepsMax
     private static let reportMilliseconds = 1_000
@@ -40,6 +45,9 @@ package struct RolloutMachine: Sendable {
         try stored?.check()
         self.spec = spec
         self.status = stored ?? RolloutStatus(live: spec.live)
+        if self.status.isRunning {
+            self.millisecondsToAwaitStable = Self.stableAwaitedMillisecondsMax
+        }
         if let plan = spec.plan, self.status.isRunning {
             self.evidence = Evidence(plan.analysis, resuming: self.status.evidence)
         }
@@ -57,6 +65,7 @@ package struct RolloutMachine: Sendable {
             elapsed = self.elapsed(moment.instant)
             self.observation = observation
             self.hasObserved = true
+            self.awaitStable(elapsed)
             self.watch(elapsed)
         case .acknowledged(let generation): self.acknowledge(generation)
         case .configured(let spec): self.configure(spec)
