@@ -173,7 +173,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "Signals",
                 "Configuration", "Traffic", "EventLoop", "HTTPService", "Curl", "Kubernetes",
-                "Scraping", "Proxy", "Clusters", "Telemetry", "Recorder", "TLS",
+                "Scraping", "Proxy", "Clusters", "Telemetry", "Recorder", "TLS", "Digests",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base

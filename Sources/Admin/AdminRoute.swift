@@ -16,6 +16,7 @@ enum AdminRoute: Equatable {
     case load
     case trials
     case drain
+    case tenants
     case wakes
     case budgets
     case decisions
@@ -52,6 +53,7 @@ enum AdminRoute: Equatable {
         case "/api/v1/load": self = .load
         case "/api/v1/trials": self = .trials
         case "/api/v1/drain": self = .drain
+        case "/api/v1/tenants": self = .tenants
         case "/api/v1/wakes": self = .wakes
         case "/api/v1/budgets": self = .budgets
         case "/api/v1/decisions": self = .decisions

@@ -88,6 +88,11 @@ extension AdminServer {
         response.respond { answer.write(to: &$0) }
     }
 
+    /// What is known of the tenants' keys.
+    func answerTenants(_ response: ResponseWriter) {
+        response.respond { self.control.tenantReport.value.write(to: &$0) }
+    }
+
     /// Models that requests wait for, as soon as there are any that the controller has not heard
     /// of.
     func answerWakes(query: String?, _ response: ResponseWriter) {

@@ -127,6 +127,7 @@ package final class AdminServer {
         case .decisions: response.respond { DecisionsDocument(self.control).write(to: &$0) }
         case .explain(let model): self.answerExplain(model, response)
         case .reload: self.answerReload(response)
+        case .tenants: self.answerTenants(response)
         case .drain: self.answerDrain(request, response)
         case .wakes: self.answerWakes(query: request.query, response)
         case .scale(let deployment): self.scale(deployment, request, response)

@@ -28,13 +28,17 @@ package enum ConfigurationLoader {
         return self.load(files, unreadable: problems, cache: cache)
     }
 
-    /// - Parameter filesMax: where the files are single resources, as on a cluster, there may be as
-    ///   many as resources.
+    /// - Parameters:
+    ///   - filesMax: where the files are single resources, as on a cluster, there may be as many as
+    ///     resources.
+    ///   - tenantsMayNameMissingModels: that a tenant may use a model that does not exist is a
+    ///     warning and no error.
     package static func load(
         _ files: [ConfigurationFile],
         unreadable: [Problem] = [],
         cache: ConfigurationCache? = nil,
-        filesMax: Int = Self.maxFiles
+        filesMax: Int = Self.maxFiles,
+        tenantsMayNameMissingModels: Bool = false
     ) -> LoadResult {
         if unreadable.isEmpty, let known = cache?.result(of: files) { return known }
         var loading = Loading(cache: cache)
@@ -46,7 +50,7 @@ package enum ConfigurationLoader {
             }
             loading.read(file)
         }
-        let result = loading.finish()
+        let result = loading.finish(missingModels: tenantsMayNameMissingModels ? .warning : .error)
         cache?.last = unreadable.isEmpty ? (files, result) : nil
         return result
     }
@@ -186,9 +190,9 @@ private struct Loading {
         sink.add(decoder.sink)
     }
 
-    mutating func finish() -> LoadResult {
+    mutating func finish(missingModels: Problem.Severity) -> LoadResult {
         self.cache?.files = self.kept
-        var checker = ConfigurationChecker(self.set)
+        var checker = ConfigurationChecker(self.set, missingModels: missingModels)
         checker.check()
         self.sink.add(checker.sink)
         var problems = self.sink.sorted(files: self.names)

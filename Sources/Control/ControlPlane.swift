@@ -62,6 +62,8 @@ package final class ControlPlane {
     package var rolloutHost: (any RolloutHost)?
     /// Records traffic, where the configuration asks for it.
     package let recording: TrafficRecording
+    /// On a gateway of a cluster: keys that are in Secrets.
+    var tenantKeys = TenantKeySource()
     private var builder: SnapshotBuilder?
     private var isPublishScheduled = false
     private var drainTimer: LoopTimer?
@@ -449,7 +451,8 @@ package final class ControlPlane {
         guard let builder = self.builder else { preconditionFailure("no snapshot builder") }
         let snapshot = builder.build(
             self.configuration,
-            traffic: { [unowned self] in self.trafficSource?.traffic(of: $0) }
+            traffic: { [unowned self] in self.trafficSource?.traffic(of: $0) },
+            keys: self.tenantKeys
         ) { [unowned self] model, variant in
             (self.groupStatus(model, variant)?.replicas ?? []).compactMap {
                 $0.state.takesRequests ? Self.target(of: $0) : nil
@@ -500,6 +503,11 @@ package final class ControlPlane {
 
     /// The tenants, with what was counted of them.
     package var tenants: [TenantShared] { self.builder?.tenantStatistics ?? [] }
+
+    /// What is known of the tenants' keys.
+    package var tenantReport: TenantReport {
+        TenantReport(tenants: self.configuration.tenants.map(self.tenantKeys.report))
+    }
 
     package func queueDepth(of model: String) -> Int { self.builder?.queueDepth(of: model) ?? 0 }
 

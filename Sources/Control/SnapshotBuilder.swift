@@ -126,6 +126,7 @@ package final class SnapshotBuilder {
     package func build(
         _ configuration: Configuration,
         traffic: TrafficLookup = { _ in nil },
+        keys: TenantKeySource = TenantKeySource(),
         targets: TargetLookup
     ) -> TrafficSnapshot {
         self.generation += 1
@@ -156,7 +157,7 @@ package final class SnapshotBuilder {
             table: Self.table(names, catchAll),
             routes: Self.table(paths),
             limits: Self.limits(configuration),
-            tenants: self.directory(configuration)
+            tenants: self.directory(configuration, keys)
         )
     }
 
@@ -167,11 +168,14 @@ package final class SnapshotBuilder {
 
     /// Nil without tenants. One whose keys are all elsewhere has none yet; the gateway is closed to
     /// it, and not open to everybody.
-    private func directory(_ configuration: Configuration) -> TenantDirectory? {
+    private func directory(
+        _ configuration: Configuration,
+        _ source: TenantKeySource
+    ) -> TenantDirectory? {
         let names = Set(configuration.tenants.map(Self.label))
         self.tenants = self.tenants.filter { names.contains($0.key) }
         self.tenantStatistics = []
-        if configuration.tenants.isEmpty { return nil }
+        if configuration.tenants.isEmpty, !source.areRequired { return nil }
         let forwards = configuration.gateway.spec.forwardCredentials
         var directory = TenantDirectory(forwardsCredentials: forwards)
         let now = EventLoop.readClock()
@@ -193,7 +197,8 @@ package final class SnapshotBuilder {
                 models: tenant.spec.models,
                 shared: shared
             )
-            directory.add(route, keys: tenant.spec.keys.compactMap(Self.digest))
+            let keys = tenant.spec.keys.compactMap(Self.digest) + source.inSecrets(tenant)
+            directory.add(route, keys: keys)
         }
         return directory
     }

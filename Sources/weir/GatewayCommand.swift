@@ -37,7 +37,16 @@ struct GatewayCommand: ParsableCommand {
     )
     var drainDelay = 5.0
 
+    @Option(
+        name: .customLong("key-period"),
+        help: "Seconds within which tenants' keys in Secrets are read again."
+    )
+    var keyPeriod = 10.0
+
     mutating func validate() throws {
+        guard self.keyPeriod >= 0.1, self.keyPeriod <= 3_600 else {
+            throw ValidationError("--key-period is between 0.1 and 3600 seconds")
+        }
         guard self.drainDelay >= 0, self.drainDelay <= 3_600 else {
             throw ValidationError("--drain-delay is between 0 and 3600 seconds")
         }
@@ -47,7 +56,8 @@ struct GatewayCommand: ParsableCommand {
         let runtime = try GatewayRuntime(
             flags: self.cluster,
             file: self.baseFile(),
-            drainDelay: .seconds(self.drainDelay)
+            drainDelay: .seconds(self.drainDelay),
+            keyPeriod: .seconds(self.keyPeriod)
         )
         runtime.run()
     }

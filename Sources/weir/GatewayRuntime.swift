@@ -23,7 +23,13 @@ final class GatewayRuntime {
     private var delayTimer: LoopTimer?
     private var isLeaving = false
 
-    init(flags: ClusterFlags, file: ConfigurationFile, drainDelay: Duration) throws {
+    /// - Parameter keyPeriod: within which tenants' keys in Secrets are read again.
+    init(
+        flags: ClusterFlags,
+        file: ConfigurationFile,
+        drainDelay: Duration,
+        keyPeriod: Duration
+    ) throws {
         let cluster = try ClusterRuntime(
             flags,
             file,
@@ -39,6 +45,7 @@ final class GatewayRuntime {
             namespaces: cluster.namespaces,
             base: cluster.base,
             baseFiles: [file],
+            keyPeriod: keyPeriod,
             logger: cluster.logger
         )
         do {

@@ -102,7 +102,11 @@ final class Runtime {
             let hasSecret = tenant.spec.keys.contains {
                 if case .secret = $0 { true } else { false }
             }
-            if hasSecret { self.warnMissing("Tenant \(tenant.name)", "secretRef") }
+            if !hasSecret { continue }
+            self.logger.warning(
+                "a key in a Secret opens nothing without a cluster: give its hash as `sha256`",
+                metadata: ["resource": "Tenant \(tenant.name)"]
+            )
         }
         for model in configuration.models {
             let name = "Model \(model.name)"

@@ -21,7 +21,7 @@ import Testing
         return ResourceText(
             name: "models.weir.dev ns/\(name)",
             createdAt: createdAt,
-            isModel: true,
+            kind: .model,
             text: """
                 {"apiVersion":"weir.dev/v1alpha1","kind":"Model",\
                 "metadata":{"name":"\(name)","namespace":"ns"},\
@@ -36,11 +36,25 @@ import Testing
         ResourceText(
             name: "scalingpolicies.weir.dev ns/\(name)",
             createdAt: "2026-01-01T00:00:00Z",
-            isModel: false,
+            kind: .scalingPolicy,
             text: """
                 {"apiVersion":"weir.dev/v1alpha1","kind":"ScalingPolicy",\
                 "metadata":{"name":"\(name)","namespace":"ns"},\
                 "spec":{"targets":[{"type":"Concurrency","value":"\(value)"}]}}
+                """
+        )
+    }
+
+    private func tenant(_ name: String, models: [String] = [], extra: String = "") -> ResourceText {
+        let list = models.map { "\"\($0)\"" }.joined(separator: ",")
+        return ResourceText(
+            name: "tenants.weir.dev ns/\(name)",
+            createdAt: "2026-01-01T00:00:00Z",
+            kind: .tenant,
+            text: """
+                {"apiVersion":"weir.dev/v1alpha1","kind":"Tenant",\
+                "metadata":{"name":"\(name)","namespace":"ns"},\
+                "spec":{"keys":[{"secretRef":{"name":"\(name)"}}],"models":[\(list)]\(extra)}}
                 """
         )
     }
@@ -118,5 +132,39 @@ import Testing
     @Test func saysWhenItsOwnSettingsAreWrong() {
         var keeper = ResourceKeeper(base: [ConfigurationFile(name: "base", text: "nonsense")])
         #expect(keeper.assemble([self.model("a")]) == nil)
+    }
+
+    // MARK: Tenants
+
+    /// A model that is not there yet, or is gone, shuts nobody out.
+    @Test func tenantsMayNameModelsThatAreNotThere() throws {
+        var keeper = ResourceKeeper(base: [Self.base])
+        let tenant = self.tenant("team", models: ["a", "b"])
+        for models in [[], [self.model("a"), self.model("b")], [self.model("b")]] {
+            let assembled = keeper.assemble(models + [tenant])
+            let outcome = try #require(assembled)
+            #expect(outcome.configuration.tenants.map(\.name) == ["team"])
+            #expect(outcome.verdicts["tenants.weir.dev ns/team"] == .accepted)
+            #expect(outcome.requiresKeys)
+        }
+    }
+
+    @Test func aTenantThatIsWrongStillClosesTheGateway() throws {
+        var keeper = ResourceKeeper(base: [Self.base])
+        let assembled = keeper.assemble([self.tenant("team", extra: ",\"nonsense\":1")])
+        let outcome = try #require(assembled)
+        #expect(outcome.configuration.tenants.isEmpty && outcome.requiresKeys)
+        let without = keeper.assemble([])
+        #expect(without?.requiresKeys == false)
+    }
+
+    /// What models refer to stays with them; a tenant that was deleted does not come back.
+    @Test func aDeletedTenantStaysAway() throws {
+        var keeper = ResourceKeeper(base: [Self.base])
+        _ = keeper.assemble([self.model("a", policy: "p"), self.policy("p"), self.tenant("team")])
+        let assembled = keeper.assemble([self.model("a", policy: "p")])
+        let outcome = try #require(assembled)
+        #expect(outcome.configuration.scalingPolicies.map(\.name) == ["p"])
+        #expect(outcome.configuration.tenants.isEmpty && !outcome.requiresKeys)
     }
 }

@@ -53,6 +53,41 @@ extension TrafficSnapshot {
     }
 }
 
+@Suite struct SnapshotTenantTests {
+    private func build(_ tenants: String, _ keys: TenantKeySource) throws -> TrafficSnapshot {
+        let text = Documents.fixed("river", at: ["127.0.0.1:1"]) + tenants
+        return SnapshotBuilder { _, _ in }
+            .build(try Documents.load(text), keys: keys) { _, _ in [] }
+    }
+
+    /// Somebody made a tenant that is wrong: the gateway is not open to everybody.
+    @Test func withoutATenantTheGatewayMayStillBeClosed() throws {
+        #expect(try self.build("", TenantKeySource()).tenants == nil)
+        let closed = try #require(try self.build("", TenantKeySource(areRequired: true)).tenants)
+        #expect(closed.tenants.isEmpty)
+    }
+
+    @Test func keysInSecretsAreTheTenants() throws {
+        let hash = String(repeating: "ab", count: 32)
+        let digest = try #require(KeyDigest(hexadecimal: hash))
+        let tenant = """
+            ---
+            apiVersion: weir.dev/v1alpha1
+            kind: Tenant
+            metadata: {name: team}
+            spec: {keys: [{secretRef: {name: team}}]}
+
+            """
+        var asked: [String] = []
+        let keys = TenantKeySource(inSecrets: {
+            asked.append($0.name)
+            return [digest]
+        })
+        let snapshot = try self.build(tenant, keys)
+        #expect(asked == ["team"] && snapshot.tenants?.tenants.map(\.name) == ["team"])
+    }
+}
+
 @Suite struct SnapshotEndpointTests {
     private let river = Documents.fixed("river", at: ["127.0.0.1:1"])
 

@@ -160,7 +160,15 @@ def test_samples_are_whole(name):
     """What `weir check` says of a sample, and that its workloads are in it."""
     path = MANIFESTS / "samples" / name
     objects = documents(path)
-    assert {obj["kind"] for obj in objects} <= {*SCHEMAS, "Service", "Deployment"}
+    kinds = {*SCHEMAS, "Service", "Deployment"}
+    if name == "tenant.yaml":
+        kinds |= {"Role", "RoleBinding"}
+        [rule] = next(obj["rules"] for obj in objects if obj["kind"] == "Role")
+        assert rule["resources"] == ["secrets"] and rule["verbs"] == ["get"]
+        tenant = next(obj for obj in objects if obj["kind"] == "Tenant")
+        named = [key["secretRef"]["name"] for key in tenant["spec"]["keys"]]
+        assert rule["resourceNames"] == named
+    assert {obj["kind"] for obj in objects} <= kinds
     keys = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
     for obj in objects:
         if pod_spec(obj):

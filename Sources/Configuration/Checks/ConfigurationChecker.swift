@@ -5,9 +5,12 @@
 struct ConfigurationChecker {
     let set: ResourceSet
     private(set) var sink = ProblemSink()
+    /// Of a tenant that may use a model that does not exist.
+    private let missingModels: Problem.Severity
 
-    init(_ set: ResourceSet) {
+    init(_ set: ResourceSet, missingModels: Problem.Severity = .error) {
         self.set = set
+        self.missingModels = missingModels
     }
 
     mutating func check() {
@@ -51,7 +54,8 @@ struct ConfigurationChecker {
         among names: [String],
         _ origin: LoadedResource,
         _ path: ConfigurationPath,
-        isKey: Bool = false
+        isKey: Bool = false,
+        severity: Problem.Severity = .error
     ) {
         let there: String
         switch names.count {
@@ -65,7 +69,8 @@ struct ConfigurationChecker {
             path,
             "\(noun) `\(Excerpt.of(name))` does not exist; \(there)",
             hint: hint ?? "define it, or name another one",
-            isKey: isKey
+            isKey: isKey,
+            severity: severity
         )
     }
 
@@ -179,7 +184,14 @@ struct ConfigurationChecker {
             let models = ConfigurationPath("spec", "models")
             for (index, name) in tenant.spec.models.enumerated()
             where !name.isEmpty && !known.contains(name) {
-                self.reportMissing("model", name, among: names, tenant.origin, models.index(index))
+                self.reportMissing(
+                    "model",
+                    name,
+                    among: names,
+                    tenant.origin,
+                    models.index(index),
+                    severity: self.missingModels
+                )
             }
             self.checkKeys(of: tenant, &owners)
         }

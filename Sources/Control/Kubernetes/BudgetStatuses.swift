@@ -3,52 +3,26 @@ import HTTPService
 import Kubernetes
 import Orchestration
 
-/// Writes what holds of each ResourceBudget into its status: who has how much, and what the nodes
-/// and a quota have of its resource. Where it changed, a bounded number at a time.
-package final class BudgetStatuses {
-    /// Statuses written per tick; the others wait for the next one.
-    static let writesMax = 5
-
-    package var onProblem: (String) -> Void = { _ in }
-    private let client: KubernetesClient
-    private var written: [ObjectKey: JSONValue] = [:]
-    private var writing: Set<ObjectKey> = []
-
-    package init(client: KubernetesClient) {
-        self.client = client
-    }
-
-    /// Another process has led meanwhile.
-    package func forget() { self.written = [:] }
-
-    package func write(
-        _ directory: ResourceDirectory,
-        verdicts: [String: ResourceKeeper.Verdict],
+/// What holds of each ResourceBudget, for its status: who has how much, and what the nodes and a
+/// quota have of its resource.
+enum BudgetStatuses {
+    static func draft(
+        _ item: ResourceDirectory.Item,
+        verdict: ResourceKeeper.Verdict?,
         uses: [BudgetUse],
         stock: CapacityLedger,
         wallTime: Double
-    ) {
-        var items: [ResourceDirectory.Item] = []
-        directory.forEach(.resourceBudget) { items.append($0) }
-        let present = Set(items.map(\.key))
-        self.written = self.written.filter { present.contains($0.key) }
-        var writes = 0
-        for item in items where writes < Self.writesMax && !self.writing.contains(item.key) {
-            let use = uses.first {
-                $0.budget.name == item.key.name && $0.budget.namespace == item.key.namespace
-            }
-            let accepted = StatusCondition.accepted(verdicts[item.text.name])
-            var status = Self.value(use, stock, generation: item.generation)
-            status["accepted"] = .string(accepted.significant)
-            if self.written[item.key] == status { continue }
-            let text = status
-            status.remove("accepted")
-            status["conditions"] = [
-                accepted.value(old: item.status, generation: item.generation, wallTime: wallTime)
-            ]
-            self.send(item, status, text)
-            writes += 1
+    ) -> StatusWriter.Draft {
+        let use = uses.first {
+            $0.budget.name == item.key.name && $0.budget.namespace == item.key.namespace
         }
+        let accepted = StatusCondition.accepted(verdict)
+        var status = self.value(use, stock, generation: item.generation)
+        let significant = status.text + accepted.significant
+        status["conditions"] = [
+            accepted.value(old: item.status, generation: item.generation, wallTime: wallTime)
+        ]
+        return StatusWriter.Draft(significant: significant) { [status] in status }
     }
 
     static func value(
@@ -86,28 +60,5 @@ package final class BudgetStatuses {
             "allocatable": .integer(pool.allocatable), "used": .integer(pool.used),
             "largestFree": .integer(max(0, pool.largestFree)),
         ]
-    }
-
-    private func send(_ item: ResourceDirectory.Item, _ status: JSONValue, _ text: JSONValue) {
-        let resource = ResourceDirectory.Kind.resourceBudget.resource
-        let key = item.key
-        var object = KubernetesObject(resource, namespace: key.namespace, name: key.name)
-        object["status"] = status
-        self.writing.insert(key)
-        self.client.apply(
-            resource,
-            object,
-            manager: ModelStatuses.manager,
-            force: true,
-            subresource: "status"
-        ) { [weak self] result in
-            self?.writing.remove(key)
-            switch result {
-            case .success: self?.written[key] = text
-            case .failure(let error):
-                if error.isConflict || error.isNotFound || error.isCancelled { return }
-                self?.onProblem("the status of ResourceBudget \(key) cannot be written: \(error)")
-            }
-        }
     }
 }

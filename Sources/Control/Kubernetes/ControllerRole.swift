@@ -60,8 +60,8 @@ package final class ControllerRole {
     private let scaling: ScalingLoop
     private let rollouts: ClusterRollouts
     private let events: EventRecorder
-    private let statuses: ModelStatuses
-    private let budgets: BudgetStatuses
+    private let statuses: ResourceStatuses
+    private let tenants: TenantChannel
     private var elector: LeaderElector?
     private var gateways: Informer<EndpointSlice>?
     private var gatewayVersion = "v1"
@@ -120,8 +120,8 @@ package final class ControllerRole {
             options: EventOptions(controller: "weir.dev/controller", instance: options.identity),
             seed: EventLoop.readClock().nanoseconds
         )
-        self.statuses = ModelStatuses(client: client)
-        self.budgets = BudgetStatuses(client: client)
+        self.statuses = ResourceStatuses(client, self.directory)
+        self.tenants = TenantChannel(self.polls)
         self.control.useScaling(self.scaling)
         self.control.rolloutHost = self.rollouts
         self.control.hasGateway = false
@@ -133,7 +133,7 @@ package final class ControllerRole {
         self.directory.onChange = { [weak self] in self?.take($0) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
         self.statuses.onProblem = { [weak self] in self?.tell($0) }
-        self.budgets.onProblem = { [weak self] in self?.tell($0) }
+        self.tenants.onKeys = { [weak self] in self?.note($0, of: $1) }
         self.cluster.mayWrite = { [weak self] in self?.elector?.mayWrite ?? false }
         self.cluster.streams = { [weak self] in self?.polls.streams($0) ?? 0 }
         self.cluster.isDrained = { [weak self] in self?.polls.isDrained($0) ?? false }
@@ -215,7 +215,7 @@ package final class ControllerRole {
     private func began() {
         self.logger.info("leading", metadata: ["identity": "\(self.options.identity)"])
         self.statuses.forget()
-        self.budgets.forget()
+        self.tenants.forget()
         // It may have stood by for hours: its windows begin now.
         self.scaling.restart(at: self.control.loop.now)
         let sources = ScrapedSources(
@@ -368,16 +368,15 @@ package final class ControllerRole {
         self.rollouts.tick()
         self.cluster.tick()
         self.noteGaps()
+        self.tenants.tick(self.control.configuration)
         self.writeStatuses(now)
     }
 
     private func writeStatuses(_ now: Instant) {
         let missing = self.polls.roll.missing(at: now)
         self.statuses.write(
-            self.directory,
             self.control.configuration,
-            wallTime: EventLoop.readWallClock(),
-            facts: ModelStatuses.Facts(
+            models: ModelStatuses.Facts(
                 group: { [cluster] in cluster.group($0) },
                 obstruction: { [cluster] in cluster.obstruction(of: $0) },
                 gap: { [polls] in polls.gap(ofGroup: $0) },
@@ -386,15 +385,11 @@ package final class ControllerRole {
                 gateways: self.polls.roll.count,
                 gatewaysMissing: missing
             ),
-            mayWrite: { [weak self] in self?.elector?.mayWrite ?? false }
-        )
-        guard self.elector?.mayWrite ?? false else { return }
-        self.budgets.write(
-            self.directory,
-            verdicts: self.statuses.verdicts,
-            uses: self.scaling.budgetUses,
+            budgets: self.scaling.budgetUses,
             stock: self.cluster.stock,
-            wallTime: EventLoop.readWallClock()
+            tenants: self.tenants.known,
+            wallTime: EventLoop.readWallClock(),
+            mayWrite: { [weak self] in self?.elector?.mayWrite ?? false }
         )
     }
 
@@ -443,6 +438,26 @@ package final class ControllerRole {
                 action: "Scale",
                 note: note.text,
                 regarding: self.reference(to: model)
+            )
+        )
+    }
+
+    /// What is wrong with a tenant's keys; nil where nothing is any more.
+    private func note(_ problem: KeyProblem?, of tenant: ObjectKey) {
+        guard self.isLeader, let item = self.directory.item(.tenant, tenant) else { return }
+        self.events.record(
+            EventNote(
+                isWarning: problem != nil,
+                reason: problem?.reason ?? "KeysFound",
+                action: "ReadKeys",
+                note: problem?.message ?? "every gateway knows its keys",
+                regarding: ObjectReference(
+                    apiVersion: "weir.dev/v1alpha1",
+                    kind: item.kind.rawValue,
+                    namespace: tenant.namespace,
+                    name: tenant.name,
+                    uid: item.uid
+                )
             )
         )
     }

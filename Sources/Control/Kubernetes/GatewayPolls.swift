@@ -19,7 +19,7 @@ package final class GatewayPolls {
 
     /// How long a drain holds without being asked for again.
     static let drainSeconds = 15
-    private static let answerBytesMax = 64 << 20
+    static let answerBytesMax = 64 << 20
     /// How long a gateway may think about whether there is something to tell.
     static let wakeSeconds = 20
 
@@ -40,7 +40,7 @@ package final class GatewayPolls {
     /// What one gateway measured of a rollout, once each.
     package var onTrial: (TrialDocument.Model) -> Void = { _ in }
 
-    private let loop: EventLoop
+    let loop: EventLoop
     private let options: Options
     private var trials: [String: Trials] = [:]
     private var draining: Set<String> = []
@@ -330,7 +330,7 @@ package final class GatewayPolls {
         }
     }
 
-    private func request(_ gateway: GatewayRoll.Gateway, _ target: String) -> FetchRequest? {
+    func request(_ gateway: GatewayRoll.Gateway, _ target: String) -> FetchRequest? {
         let endpoint = gateway.endpoint
         guard let address = SocketAddress(host: endpoint.address, port: endpoint.port) else {
             return nil

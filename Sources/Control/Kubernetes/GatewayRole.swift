@@ -14,11 +14,13 @@ import Proxy
 // nobody else and writes nothing, so that it goes on with what it knows while the controller, or
 // the API server, is gone.
 //
-//   Models, policies ─▶ ResourceDirectory ─▶ Configuration ─┐
-//   EndpointSlices ─▶ SliceCluster ─────────────────────────┴─▶ ControlPlane ─▶ workers
+//   Models, policies, tenants ─▶ ResourceDirectory ─▶ Configuration ─┐
+//   Secrets that tenants name ─▶ TenantSecrets ──────────────────────┤
+//   EndpointSlices ─▶ SliceCluster ──────────────────────────────────┴─▶ ControlPlane ─▶ workers
 //   a request without a replica ─▶ WakeBoard ─▶ the controller, which is waiting for it
 //
-// Ready: every resource and every slice has been read once, and the workers have the table.
+// Ready: every resource and every slice has been read once, every Secret of a tenant asked for, and
+// the workers have the table.
 // Leaving: not ready any more, wait until everybody has noticed, then drain.
 
 /// The gateway of a cluster. On the control loop's thread.
@@ -27,6 +29,7 @@ package final class GatewayRole {
     package let slices: SliceCluster
     package let wakes: WakeBoard
     package let rollouts: RolloutFollower
+    private let secrets: TenantSecrets
     private let client: KubernetesClient
     private let directory: ResourceDirectory
     private let namespaces: [String]?
@@ -42,14 +45,17 @@ package final class GatewayRole {
     /// - Parameters:
     ///   - namespaces: nil for all.
     ///   - base: the Gateway's own settings.
+    ///   - keyPeriod: within which keys in Secrets are read again.
     package init(
         client: KubernetesClient,
         namespaces: [String]?,
         base: Configuration,
         baseFiles: [ConfigurationFile],
+        keyPeriod: Duration = TenantSecrets.standardPeriod,
         logger: Logger
     ) {
         self.client = client
+        self.secrets = TenantSecrets(client, period: keyPeriod)
         self.namespaces = namespaces
         self.logger = logger
         self.slices = SliceCluster(loop: client.loop)
@@ -72,6 +78,11 @@ package final class GatewayRole {
         self.directory.onChange = { [weak self] in self?.take($0) }
         self.directory.onStatus = { [weak self] in self?.rollouts.take($0.key.name, $0.status) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
+        self.secrets.onChange = { [weak self] in self?.keysChanged() }
+        self.control.tenantKeys = TenantKeySource(
+            inSecrets: { [secrets] in secrets.keys($0) },
+            report: { [secrets] in secrets.report($0) }
+        )
         self.control.onWake = { [wakes] model, variant in
             wakes.note(WakeLog.Wake(model: model, variant: variant))
         }
@@ -90,6 +101,7 @@ package final class GatewayRole {
 
     package func stop() {
         self.directory.stop()
+        self.secrets.stop()
         for informer in self.informers { informer.stop() }
     }
 
@@ -98,6 +110,11 @@ package final class GatewayRole {
     private func take(_ outcome: ResourceKeeper.Outcome) {
         for (name, verdict) in outcome.verdicts where !verdict.problems.isEmpty {
             self.tell("\(name) is not taken over: \(Problem.render(verdict.problems))")
+        }
+        self.secrets.follow(outcome.configuration)
+        if self.control.tenantKeys.areRequired != outcome.requiresKeys {
+            self.control.tenantKeys.areRequired = outcome.requiresKeys
+            self.control.publishSoon()
         }
         self.slices.follow(self.backends(outcome.configuration))
         self.takeRollouts(outcome.configuration)
@@ -121,6 +138,18 @@ package final class GatewayRole {
             statuses[model.name] = self.directory.model(key)?.status
         }
         self.rollouts.take(statuses)
+    }
+
+    // MARK: Tenants
+
+    private func keysChanged() {
+        for tenant in self.control.tenantReport.tenants {
+            for problem in tenant.problems {
+                self.tell("Tenant \(tenant.name): \(problem.message)")
+            }
+        }
+        self.control.publishSoon()
+        self.checkReady()
     }
 
     private func backends(_ configuration: Configuration) -> [String: SliceCluster.Backend] {
@@ -191,6 +220,8 @@ package final class GatewayRole {
             self.control.unreadiness =
                 problem.map { "endpoint slices cannot be read: \($0.reason)" }
                 ?? "the endpoint slices are being read"
+        } else if !self.secrets.book.isComplete {
+            self.control.unreadiness = "the keys of tenants are being read"
         } else if self.control.unreadiness != nil {
             self.control.unreadiness = nil
             self.logger.info("ready")

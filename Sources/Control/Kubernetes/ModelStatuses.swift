@@ -7,8 +7,8 @@ import Kubernetes
 import Orchestration
 import Rollouts
 
-/// Writes what holds of each Model into its status: where it changed, a bounded number at a time.
-package final class ModelStatuses {
+/// What holds of each Model, for its status.
+package enum ModelStatuses {
     /// What a status is made of.
     package struct Facts {
         var group: (String) -> GroupStatus?
@@ -20,65 +20,14 @@ package final class ModelStatuses {
         var gatewaysMissing: Int
     }
 
-    /// The fields that are ours.
-    static let manager = "weir-controller-status"
-    /// Statuses written per tick; the others wait for the next one.
-    static let writesMax = 10
-
-    package var verdicts: [String: ResourceKeeper.Verdict] = [:]
-    package var onProblem: (String) -> Void = { _ in }
-    private let client: KubernetesClient
-    /// What was written last of each model, without what changes all the time.
-    private var written: [ObjectKey: String] = [:]
-    private var writing: Set<ObjectKey> = []
-    /// Where the next tick goes on, so that everybody's turn comes.
-    private var next: ObjectKey?
-
-    package init(client: KubernetesClient) {
-        self.client = client
-    }
-
-    /// Another process has led meanwhile.
-    package func forget() { self.written = [:] }
-
-    package func write(
-        _ directory: ResourceDirectory,
-        _ configuration: Configuration,
-        wallTime: Double,
-        facts: Facts,
-        mayWrite: @escaping () -> Bool
-    ) {
-        var items: [ResourceDirectory.Item] = []
-        directory.forEach(.model) { items.append($0) }
-        items.sort { $0.key < $1.key }
-        if let next = self.next, let start = items.firstIndex(where: { $0.key > next }) {
-            items = Array(items[start...] + items[..<start])
-        }
-        let models = Dictionary(
+    /// The models of a configuration by their keys.
+    static func specs(_ configuration: Configuration) -> [ObjectKey: ModelSpec] {
+        Dictionary(
             configuration.models.map {
-                (ObjectKey(namespace: $0.metadata.namespace, name: $0.name), $0)
+                (ObjectKey(namespace: $0.metadata.namespace, name: $0.name), $0.spec)
             },
             uniquingKeysWith: { first, _ in first }
         )
-        var writes = 0
-        for item in items where !self.writing.contains(item.key) {
-            let status = ModelStatus(
-                item,
-                verdict: self.verdicts[item.text.name],
-                spec: models[item.key]?.spec,
-                facts
-            )
-            let text = status.significant
-            if self.written[item.key] == text { continue }
-            self.send(item, status.value(old: item.status, wallTime: wallTime), text, mayWrite)
-            self.next = item.key
-            writes += 1
-            if writes == Self.writesMax { break }
-        }
-        if self.written.count > items.count {
-            let present = Set(items.map(\.key))
-            self.written = self.written.filter { present.contains($0.key) }
-        }
     }
 
     /// Why requests do not reach a workload; nil where nothing should be reached.
@@ -97,40 +46,6 @@ package final class ModelStatuses {
             if ready == 0 { return nil }
             return "Service \(reference.name) sends to none of \(ready) ready pods: compare its "
                 + "selector with their labels"
-        }
-    }
-
-    private func send(
-        _ item: ResourceDirectory.Item,
-        _ status: JSONValue,
-        _ text: String,
-        _ mayWrite: () -> Bool
-    ) {
-        guard mayWrite() else { return }
-        let resource = ResourceDirectory.Kind.model.resource
-        var object = KubernetesObject(
-            resource,
-            namespace: item.key.namespace,
-            name: item.key.name
-        )
-        object["status"] = status
-        self.writing.insert(item.key)
-        let key = item.key
-        self.client.apply(
-            resource,
-            object,
-            manager: Self.manager,
-            force: true,
-            subresource: "status"
-        ) { [weak self] result in
-            self?.writing.remove(key)
-            switch result {
-            case .success: self?.written[key] = text
-            case .failure(let error):
-                // A conflict or a Model that is gone needs nothing; the next tick looks again.
-                if error.isConflict || error.isNotFound || error.isCancelled { return }
-                self?.onProblem("the status of Model \(key) cannot be written: \(error)")
-            }
         }
     }
 }
@@ -339,6 +254,13 @@ struct ModelStatus {
     }
 
     // MARK: Writing
+
+    func draft(old: JSONValue, wallTime: Double) -> StatusWriter.Draft {
+        StatusWriter.Draft(
+            significant: self.significant,
+            value: { self.value(old: old, wallTime: wallTime) }
+        )
+    }
 
     /// Everything whose change is worth a write.
     var significant: String {

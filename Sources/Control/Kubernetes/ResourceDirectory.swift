@@ -25,6 +25,7 @@ package final class ResourceDirectory {
         case scalingPolicy = "ScalingPolicy"
         case rolloutPolicy = "RolloutPolicy"
         case resourceBudget = "ResourceBudget"
+        case tenant = "Tenant"
 
         package var resource: Kubernetes.Resource {
             let plural =
@@ -33,6 +34,7 @@ package final class ResourceDirectory {
                 case .scalingPolicy: "scalingpolicies"
                 case .rolloutPolicy: "rolloutpolicies"
                 case .resourceBudget: "resourcebudgets"
+                case .tenant: "tenants"
                 }
             return Kubernetes.Resource(
                 group: "weir.dev",
@@ -105,9 +107,11 @@ package final class ResourceDirectory {
         }
     }
 
-    package func model(_ key: ObjectKey) -> Item? {
-        self.informers.lazy.filter { $0.kind == .model }.compactMap { $0.informer[key] }.first
+    package func item(_ kind: Kind, _ key: ObjectKey) -> Item? {
+        self.informers.lazy.filter { $0.kind == kind }.compactMap { $0.informer[key] }.first
     }
+
+    package func model(_ key: ObjectKey) -> Item? { self.item(.model, key) }
 
     private func watch(_ kind: Kind, _ namespace: String?) {
         let scope = InformerScope<Item>(kind.resource, namespace: namespace) { object in
@@ -171,7 +175,7 @@ extension ResourceDirectory.Item {
         self.text = ResourceText(
             name: "\(kind.resource) \(metadata.key)",
             createdAt: metadata.creationTimestamp ?? "",
-            isModel: kind == .model,
+            kind: kind,
             text: document.text
         )
     }

@@ -6,16 +6,28 @@ package struct ResourceText: Sendable, Equatable {
     package var name: String
     /// RFC 3339; the older of two that cannot both be has the right.
     package var createdAt: String
-    /// Models end with their object; what they refer to is kept while they need it.
-    package var isModel: Bool
+    package var kind: ResourceDirectory.Kind
     /// JSON, which is YAML.
     package var text: String
 
-    package init(name: String, createdAt: String, isModel: Bool, text: String) {
+    package init(
+        name: String,
+        createdAt: String,
+        kind: ResourceDirectory.Kind,
+        text: String
+    ) {
         self.name = name
         self.createdAt = createdAt
-        self.isModel = isModel
+        self.kind = kind
         self.text = text
+    }
+
+    /// Models and tenants end with their object; what models refer to is kept while they need it.
+    var isKeptForModels: Bool {
+        switch self.kind {
+        case .scalingPolicy, .rolloutPolicy, .resourceBudget: true
+        case .model, .tenant: false
+        }
     }
 }
 
@@ -45,6 +57,8 @@ package struct ResourceKeeper {
         package var configuration: Configuration
         /// By the resources' names.
         package var verdicts: [String: Verdict]
+        /// Somebody made a tenant: whatever is wrong with it, the gateway is not open to everybody.
+        package var requiresKeys: Bool
     }
 
     /// What is always there, such as the Gateway.
@@ -70,7 +84,8 @@ package struct ResourceKeeper {
                 self.good = choice
                 return Outcome(
                     configuration: configuration,
-                    verdicts: Self.verdicts(asked, choice, problems)
+                    verdicts: Self.verdicts(asked, choice, problems),
+                    requiresKeys: resources.contains { $0.kind == .tenant }
                 )
             }
             let bad = Dictionary(
@@ -83,7 +98,7 @@ package struct ResourceKeeper {
             if self.takeBack(names, &choice) { continue }
             if !hasGhosts, names.contains(where: { self.good[$0] != nil }) {
                 hasGhosts = true
-                for (name, old) in self.good where choice[name] == nil && !old.isModel {
+                for (name, old) in self.good where choice[name] == nil && old.isKeptForModels {
                     if asked[name] == nil { choice[name] = old }
                 }
                 continue
@@ -110,7 +125,9 @@ package struct ResourceKeeper {
         return ConfigurationLoader.load(
             self.base + files,
             cache: self.cache,
-            filesMax: ConfigurationLoader.maxResources
+            filesMax: ConfigurationLoader.maxResources,
+            // A model that comes later, or is gone, must not shut its tenants out of the others.
+            tenantsMayNameMissingModels: true
         )
     }
 
