@@ -7,19 +7,21 @@ import pathlib
 import threading
 import time
 import urllib.request
+import uuid
 
 import kube
 import objects
 import pytest
 import yaml
+from local import TestCluster
 
 ROOT = pathlib.Path(__file__).parents[2]
 WEIR = "weir:test"
 PATH = "/v1/chat/completions"
 WEIR_API = "/apis/weir.dev/v1alpha1"
 APPS = "/apis/apps/v1"
-# What was asked of the API server by the tests of rollouts.
-ROLLOUT_REQUESTS = pytest.StashKey()
+# What the tests of this file and that have asked of their API servers.
+REQUESTS = pytest.StashKey()
 
 
 def weir_container(*args, ports=None, probe="/readyz", probe_port=9901):
@@ -30,6 +32,16 @@ def weir_container(*args, ports=None, probe="/readyz", probe_port=9901):
         # A busy machine is no reason to take a pod out of service.
         readinessProbe={"httpGet": {"path": probe, "port": probe_port}, "periodSeconds": 1,
                         "failureThreshold": 60, "timeoutSeconds": 30})
+
+
+def rights():
+    """The roles and bindings of the manifests, those for Secrets of tenants included."""
+    files = ("base/rbac.yaml", "overlays/cluster/nodes.yaml", "samples/tenant.yaml")
+    for file in files:
+        text = (ROOT / "manifests" / file).read_text(encoding="utf-8")
+        for value in yaml.safe_load_all(text):
+            if "Role" in value["kind"]:
+                yield value
 
 
 def custom(kind, name, spec):
@@ -63,6 +75,40 @@ def model(name, minimum=0, maximum=6, **spec):
         "scaling": {"policy": "standard", "minReplicas": minimum, "maxReplicas": maximum},
         **spec,
     })
+
+
+def weir_cluster(request, folder, name, *arguments):
+    """A test cluster for the tests of one file; what they asked of it is kept under the name."""
+    cluster = TestCluster(folder, *arguments)
+    yield cluster
+    kept = request.config.stash.setdefault(REQUESTS, {})
+    kept[name] = cluster.control("GET", "/requests")
+    cluster.stop()
+
+
+def fresh(cluster, request, more=(), about=None):
+    """A namespace of its own with the definitions and roles; when a test failed it tells why.
+
+    `more` names apps beside Weir's whose logs are told, `about` makes a text out of the fleet.
+    """
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    cluster.kube.post("/api/v1/namespaces", {
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).expect(201)
+    path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    kube.eventually(lambda: cluster.kube.get(path).code == 200, "the default service account")
+    fleet = Fleet(cluster, name)
+    fleet.install()
+    yield fleet
+    if request.session.testsfailed:
+        if about:
+            print(about(fleet))
+        for app in ("weir-gateway", "weir-controller", *more):
+            for path, text in fleet.log(app).items():
+                print(f"== {path}\n{text[-20000:]}")
+    cluster.control("DELETE", "/faults")
+    for app in ("weir-controller", "weir-gateway"):
+        cluster.kube.delete(fleet.path(APPS, "deployments", app))
+    cluster.kube.delete(f"/api/v1/namespaces/{name}")
 
 
 class Fleet:
@@ -99,10 +145,8 @@ class Fleet:
         for name in ("weir-gateway", "weir-controller"):
             self.create("/api/v1", "serviceaccounts", {
                 "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
-        for file in ("base/rbac.yaml", "overlays/cluster/nodes.yaml"):
-            text = (ROOT / "manifests" / file).read_text(encoding="utf-8")
-            for value in yaml.safe_load_all(text):
-                self.grant(value)
+        for value in rights():
+            self.grant(value)
 
     def grant(self, value):
         """A role or its binding, for the accounts of this namespace."""
@@ -186,15 +230,21 @@ class Fleet:
     def replicas(self, name):
         return self.get(APPS, "deployments", name)["spec"]["replicas"]
 
-    def condition(self, name, kind):
-        found = self.get(WEIR_API, "models", name).get("status", {}).get("conditions") or []
+    def condition(self, name, kind, plural="models"):
+        found = self.get(WEIR_API, plural, name).get("status", {}).get("conditions") or []
         return next((c for c in found if c["type"] == kind), None)
 
-    def events(self, name, reason):
-        """The events about a Model with this reason."""
+    def said(self, name, kind, reason, plural="models"):
+        """The condition with this reason, once it is there."""
+        return kube.eventually(
+            lambda: (c := self.condition(name, kind, plural)) and c["reason"] == reason and c,
+            f"{kind} of {name} to say {reason}")
+
+    def events(self, name, reason, kind="Model"):
+        """The events about an object with this reason."""
         found = self.kube.get(self.path("/apis/events.k8s.io/v1", "events")).expect(200)["items"]
         return [event for event in found if event["reason"] == reason
-                and event["regarding"]["kind"] == "Model" and event["regarding"]["name"] == name]
+                and event["regarding"]["kind"] == kind and event["regarding"]["name"] == name]
 
     def delete_pod(self, pod, grace=None):
         body = {"apiVersion": "v1", "kind": "DeleteOptions"}

@@ -1,12 +1,9 @@
 """Rollouts on the test cluster: several gateways, controllers that die, templates that change."""
 
-import uuid
-
-import conftest
 import fleet as fleets
 import kube
 import pytest
-from fleet import Clients, Fleet, ask
+from fleet import Clients, ask
 
 pytestmark = pytest.mark.skipif(not fleets.binary(), reason="WEIR_BINARY names the program to test")
 
@@ -17,32 +14,14 @@ LONG = [{"weight": 30, "hold": "600s"}]
 
 @pytest.fixture(scope="module")
 def cluster(request, tmp_path_factory):
-    cluster = conftest.TestCluster(
-        tmp_path_factory.mktemp("rollouts"), "--node", "node-1", "--node", "node-2")
-    yield cluster
-    request.config.stash[fleets.ROLLOUT_REQUESTS] = cluster.control("GET", "/requests")
-    cluster.stop()
+    yield from fleets.weir_cluster(
+        request, tmp_path_factory.mktemp("rollouts"), "rollouts", "--node", "node-1",
+        "--node", "node-2")
 
 
 @pytest.fixture
 def fleet(cluster, request):
-    name = f"t-{uuid.uuid4().hex[:8]}"
-    cluster.kube.post("/api/v1/namespaces", {
-        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).expect(201)
-    path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    kube.eventually(lambda: cluster.kube.get(path).code == 200, "the default service account")
-    fleet = Fleet(cluster, name)
-    fleet.install()
-    yield fleet
-    if request.session.testsfailed:
-        print(status(fleet))
-        for app in ("weir-gateway", "weir-controller"):
-            for path, text in fleet.log(app).items():
-                print(f"== {path}\n{text[-6000:]}")
-    cluster.control("DELETE", "/faults")
-    for app in ("weir-controller", "weir-gateway"):
-        cluster.kube.delete(fleet.path(fleets.APPS, "deployments", app))
-    cluster.kube.delete(f"/api/v1/namespaces/{name}")
+    yield from fleets.fresh(cluster, request, about=status)
 
 
 def rollout_policy(steps, metrics=None, **spec):

@@ -5,61 +5,38 @@ import threading
 import time
 import uuid
 
-import conftest
 import fleet as fleets
 import kube
 import objects
 import pytest
-import yaml
-from fleet import Clients, Fleet, ask
+from fleet import Clients, ask
 
 pytestmark = pytest.mark.skipif(not fleets.binary(), reason="WEIR_BINARY names the program to test")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(request, tmp_path_factory):
     """Its probes, back-offs and controllers are fast; what Weir does takes its own time."""
-    cluster = conftest.TestCluster(
-        tmp_path_factory.mktemp("roles"), "--scale", "5", "--node", "node-1", "--node", "node-2",
-        "--node", "gpu-1:nvidia.com/gpu=2", "--node", "gpu-2:nvidia.com/gpu=1")
-    yield cluster
-    cluster.stop()
+    yield from fleets.weir_cluster(
+        request, tmp_path_factory.mktemp("roles"), "roles", "--scale", "5", "--node", "node-1",
+        "--node", "node-2", "--node", "gpu-1:nvidia.com/gpu=2", "--node", "gpu-2:nvidia.com/gpu=1")
 
 
 @pytest.fixture
 def fleet(cluster, request):
-    yield from make_fleet(cluster, request)
+    yield from fleets.fresh(cluster, request, more=["chat"])
 
 
 @pytest.fixture(scope="module")
 def home(cluster, request):
     """A gateway and a controller that stay, for tests with models of names of their own."""
-    for fleet in make_fleet(cluster, request):
+    for fleet in fleets.fresh(cluster, request, more=["chat"]):
         fleet.create(fleets.WEIR_API, "scalingpolicies", fleets.policy())
         fleet.gateways()
         fleet.controllers()
         fleet.wait_ready("weir-gateway", 1)
         fleet.wait_ready("weir-controller", 1)
         yield fleet
-
-
-def make_fleet(cluster, request):
-    name = f"t-{uuid.uuid4().hex[:8]}"
-    cluster.kube.post("/api/v1/namespaces", {
-        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).expect(201)
-    path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    kube.eventually(lambda: cluster.kube.get(path).code == 200, "the default service account")
-    fleet = Fleet(cluster, name)
-    fleet.install()
-    yield fleet
-    if request.session.testsfailed:
-        for app in ("weir-gateway", "weir-controller", "chat"):
-            for path, text in fleet.log(app).items():
-                print(f"== {path}\n{text[-20000:]}")
-    cluster.control("DELETE", "/faults")
-    for app in ("weir-controller", "weir-gateway"):
-        cluster.kube.delete(fleet.path(fleets.APPS, "deployments", app))
-    cluster.kube.delete(f"/api/v1/namespaces/{name}")
 
 
 def serve(fleet, name="chat", replicas=1, gateways=1, **spec):
@@ -210,13 +187,6 @@ def scaled(fleet, name, minimum=0, maximum=6, *arguments):
     fleet.create(fleets.WEIR_API, "models", fleets.model(name, minimum, maximum))
 
 
-def said(fleet, name, kind, reason):
-    """The condition with this reason, once it is there."""
-    return kube.eventually(
-        lambda: (c := fleet.condition(name, kind)) and c["reason"] == reason and c,
-        f"{kind} of {name} to say {reason}")
-
-
 def test_scales_from_zero_to_many_and_back(home):
     scaled(home, "tide")
     address = home.gateway_addresses()[0]
@@ -232,7 +202,7 @@ def test_scales_from_zero_to_many_and_back(home):
     kube.eventually(lambda: home.replicas("tide") == 0, "no replica")
     assert not clients.failures
     assert home.condition("tide", "Accepted")["status"] == "True"
-    said(home, "tide", "Ready", "ScaledToZero")
+    home.said("tide", "Ready", "ScaledToZero")
     pods = home.pods("tide")
     assert all(p["metadata"].get("deletionTimestamp") for p in pods), "pods that stay"
     for path, text in home.log("weir-controller").items():
@@ -243,7 +213,7 @@ def test_a_request_wakes_its_model(home):
     """Prints the times from the request to the written number, and to its answer."""
     scaled(home, "asleep")
     address = home.gateway_addresses()[0]
-    said(home, "asleep", "Ready", "ScaledToZero")
+    home.said("asleep", "Ready", "ScaledToZero")
     kube.eventually(lambda: b"asleep" in ask(address, "none")[1], "the model to be known")
     answered = {}
 
@@ -354,7 +324,7 @@ def test_leaves_a_workload_to_its_autoscaler(home):
             "uid": str(uuid.uuid4()), "controller": True}]},
         "spec": {"maxReplicas": 5, "scaleTargetRef": {
             "apiVersion": "apps/v1", "kind": "Deployment", "name": "theirs"}}})
-    found = said(home, "theirs", "ScalingActive", "Obstructed")
+    found = home.said("theirs", "ScalingActive", "Obstructed")
     assert "ScaledObject" in found["message"] and "rival" in found["message"]
     kube.eventually(lambda: home.events("theirs", "SecondWriter"), "the event")
 
@@ -362,9 +332,9 @@ def test_leaves_a_workload_to_its_autoscaler(home):
 def test_leaves_replicas_that_somebody_sets_alone(home):
     scaled(home, "byhand", minimum=1)
     home.wait_ready("byhand", 1)
-    said(home, "byhand", "ScalingActive", "Active")
+    home.said("byhand", "ScalingActive", "Active")
     home.kube.patch(home.path(fleets.APPS, "deployments", "byhand"), {"spec": {"replicas": 3}})
-    found = said(home, "byhand", "ScalingActive", "Obstructed")
+    found = home.said("byhand", "ScalingActive", "Obstructed")
     assert "from 1 to 3" in found["message"]
     model = home.admin("weir-controller", "/api/v1/models/byhand/explain")
     assert model["variants"][0]["obstruction"] == found["message"]
@@ -397,7 +367,7 @@ def test_says_why_pods_do_not_come(home):
         home.workload(name, 0, **fields)
         home.create(fleets.WEIR_API, "models", fleets.model(name, 1, 2))
     for name, (reason, words, _) in cases.items():
-        found = said(home, name, "Ready", reason)
+        found = home.said(name, "Ready", reason)
         assert found["status"] == "False" and words in found["message"], found
         kube.eventually(lambda name=name, reason=reason: home.events(name, reason),
                         f"the event of {name}")
@@ -422,7 +392,7 @@ def test_says_that_a_pod_takes_too_long(home):
     home.kube.patch(path, {"spec": {"progressDeadlineSeconds": 2, "template": {"metadata": {
         "annotations": {"test.weir.dev/ready": "false"}}}}}).expect(200)
     home.create(fleets.WEIR_API, "models", fleets.model("late", 1, 2))
-    found = said(home, "late", "Ready", "StartTimeout")
+    found = home.said("late", "Ready", "StartTimeout")
     assert "progressDeadlineSeconds" in found["message"]
     kube.eventually(lambda: home.events("late", "StartTimeout"), "the event")
 
@@ -430,17 +400,17 @@ def test_says_that_a_pod_takes_too_long(home):
 def test_says_that_a_service_is_missing(home):
     home.workload("hidden", 0, service=False)
     home.create(fleets.WEIR_API, "models", fleets.model("hidden", 1, 2))
-    found = said(home, "hidden", "Ready", "ServiceMissing")
+    found = home.said("hidden", "Ready", "ServiceMissing")
     assert found["status"] == "False" and "hidden" in found["message"]
     kube.eventually(lambda: home.events("hidden", "ServiceMissing"), "the event")
     value = objects.service("hidden", 80, 8000)
     value["spec"]["selector"] = {"app": "somebody-else"}
     home.create("/api/v1", "services", value)
-    found = said(home, "hidden", "Ready", "NoEndpoint")
+    found = home.said("hidden", "Ready", "NoEndpoint")
     assert "selector" in found["message"]
     home.kube.patch(home.path("/api/v1", "services", "hidden"),
                     {"spec": {"selector": {"app": "hidden"}}}).expect(200)
-    said(home, "hidden", "Ready", "Serving")
+    home.said("hidden", "Ready", "Serving")
 
 
 # Other kinds ------------------------------------------------------------------------------------
@@ -468,8 +438,8 @@ def of_kind(home, name, kind):
     address = home.gateway_addresses()[0]
     kube.eventually(lambda: name.encode() in ask(address, "none")[1], "the model to be known")
     assert ask(address, name, timeout=kube.WAIT_SECONDS)[0] == 200
-    said(home, name, "Ready", "Serving")
-    said(home, name, "Ready", "ScaledToZero")
+    home.said(name, "Ready", "Serving")
+    home.said(name, "Ready", "ScaledToZero")
 
 
 def test_scales_a_stateful_set(home):
@@ -576,28 +546,27 @@ def test_knows_what_there_is_of_gpus(home):
 
 
 def test_uses_every_right_it_has(home, request):
-    """The last one: over all tests before, and those of rollouts, what was asked for is what the
-    manifests allow."""
+    """The last one: over all tests before, and those of rollouts and tenants, what was asked for is
+    what the manifests allow."""
     chosen = {item.name for item in request.session.items}
-    rollouts = request.config.stash.get(fleets.ROLLOUT_REQUESTS, [])
-    if not rollouts or not {name for name in globals() if name.startswith("test_")} <= chosen:
+    others = request.config.stash.get(fleets.REQUESTS, {})
+    if not {"rollouts", "tenants"} <= set(others) or not {
+            name for name in globals() if name.startswith("test_")} <= chosen:
         pytest.skip("not all of the tests were chosen")
     asked = {"weir-gateway": set(), "weir-controller": set()}
-    for entry in home.cluster.control("GET", "/requests") + rollouts:
+    for entry in sum(others.values(), home.cluster.control("GET", "/requests")):
         account = entry["user"].rpartition(":")[2]
         if account in asked and not entry["resource"].startswith("/"):
             name = entry["resource"].partition(".")[0]
             sub = f"/{entry['subresource']}" if entry["subresource"] else ""
             asked[account].add((name + sub, entry["verb"]))
     allowed = {account: set() for account in asked}
-    for file in ("base/rbac.yaml", "overlays/cluster/nodes.yaml"):
-        text = (fleets.ROOT / "manifests" / file).read_text(encoding="utf-8")
-        values = list(yaml.safe_load_all(text))
-        roles = {v["metadata"]["name"]: v for v in values if "rules" in v}
-        for binding in (v for v in values if "subjects" in v):
-            for rule in roles[binding["roleRef"]["name"]]["rules"]:
-                allowed[binding["subjects"][0]["name"]] |= {
-                    (resource, verb) for resource in rule["resources"] for verb in rule["verbs"]}
+    values = list(fleets.rights())
+    roles = {v["metadata"]["name"]: v for v in values if "rules" in v}
+    for binding in (v for v in values if "subjects" in v):
+        for rule in roles[binding["roleRef"]["name"]]["rules"]:
+            allowed[binding["subjects"][0]["name"]] |= {
+                (resource, verb) for resource in rule["resources"] for verb in rule["verbs"]}
     for account, rights in allowed.items():
         # A watch that sends what is there is a list; without it both are needed.
         unused = {(resource, verb) for resource, verb in rights - asked[account]
