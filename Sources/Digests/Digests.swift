@@ -1,6 +1,7 @@
 // Design note
 //
-// SHA-256 and random bytes by OpenSSL: what keys of tenants are made of and known by.
+// SHA-256, HMAC and random bytes by OpenSSL: what keys of tenants are made of and known by, and
+// what signs webhooks.
 // One function each; nothing is kept.
 
 import COpenSSL
@@ -26,6 +27,26 @@ package enum Digests {
 
     package static func sha256(_ bytes: [UInt8]) -> [UInt8] {
         bytes.withUnsafeBytes { self.sha256($0) }
+    }
+
+    /// The message's authentication code with SHA-256 (RFC 2104); `key` is not empty.
+    package static func hmacSHA256(key: [UInt8], _ message: [UInt8]) -> [UInt8] {
+        precondition(!key.isEmpty, "an empty key signs nothing")
+        return [UInt8](unsafeUninitializedCapacity: 32) { code, count in
+            var length: UInt32 = 0
+            // Fails only without memory for its context, or in an OpenSSL without SHA-256.
+            let isDone = HMAC(
+                EVP_sha256(),
+                key,
+                Int32(key.count),
+                message,
+                message.count,
+                code.baseAddress,
+                &length
+            )
+            precondition(isDone != nil && length == 32, "OpenSSL has no HMAC with SHA-256")
+            count = 32
+        }
     }
 
     /// Bytes that nobody can guess; at most as many as fit into an `Int32`.

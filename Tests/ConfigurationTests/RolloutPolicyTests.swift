@@ -118,7 +118,7 @@ import Testing
                 burnRate: 6
                 progressDeadline: 1m
               onInconclusive: Rollback
-              webhooks: [{when: AfterStep, url: "http://ci:80/ok", timeout: 3s}]
+              webhooks: [{when: AfterStep, url: "http://ci:80/ok", timeout: 3s, keyFile: ci.key}]
               scaleDownDelay: 1s
               abortScaleDownDelay: 2s
               drainDeadline: 3s
@@ -140,6 +140,7 @@ import Testing
         #expect(plan.webhooks.map(\.moment) == [.afterStep])
         #expect(plan.webhooks.map(\.url) == ["http://ci:80/ok"])
         #expect(plan.webhooks.map(\.timeout) == [.seconds(3)])
+        #expect(plan.webhooks.map(\.keyFile) == ["ci.key"])
         #expect(plan.scaleDownDelay == .seconds(1))
         #expect(plan.abortScaleDownDelay == .seconds(2))
         #expect(plan.drainDeadline == .seconds(3))

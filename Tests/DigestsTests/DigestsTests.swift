@@ -12,11 +12,40 @@ import Testing
         ),
     ])
     func isSHA256(text: String, hexadecimal: String) {
-        let digest = Digests.sha256(Array(text.utf8)).map { byte in
+        #expect(self.hexadecimal(Digests.sha256(Array(text.utf8))) == hexadecimal)
+    }
+
+    private func hexadecimal(_ bytes: [UInt8]) -> String {
+        bytes.map { byte in
             let digits = String(byte, radix: 16)
             return digits.count == 1 ? "0" + digits : digits
-        }
-        #expect(digest.joined() == hexadecimal)
+        }.joined()
+    }
+
+    /// Test cases 1, 2 and 6 of RFC 4231.
+    @Test(arguments: [
+        (
+            [UInt8](repeating: 0x0B, count: 20), "Hi There",
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+        ),
+        (
+            Array("Jefe".utf8), "what do ya want for nothing?",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        ),
+        (
+            [UInt8](repeating: 0xAA, count: 131),
+            "Test Using Larger Than Block-Size Key - Hash Key First",
+            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
+        ),
+    ])
+    func isHMAC(key: [UInt8], text: String, hexadecimal: String) {
+        let code = Digests.hmacSHA256(key: key, Array(text.utf8))
+        #expect(self.hexadecimal(code) == hexadecimal)
+    }
+
+    @Test func signsNothingAtAll() {
+        let code = self.hexadecimal(Digests.hmacSHA256(key: Array("key".utf8), []))
+        #expect(code == "5d5d139563c95b5967b9bd9a8c9b233a9dedb45072794cd232dc1b74832607d0")
     }
 
     @Test func randomBytesDiffer() {

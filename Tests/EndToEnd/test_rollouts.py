@@ -1,13 +1,17 @@
 """Rollouts for real: weights that move, evidence, rollback, and what people may do meanwhile."""
 
+import base64
 import http.server
 import json
+import os
 import subprocess
+import textwrap
 import threading
 
 import pytest
 
 from harness import (
+    ROOT,
     Load,
     Weir,
     binary,
@@ -384,6 +388,7 @@ class Gate(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         self.calls = []
+        self.raw = []
         self.status = 200
         self.go_on = threading.Event()
         self.go_on.set()
@@ -393,6 +398,7 @@ class Gate(http.server.ThreadingHTTPServer):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 owner.calls.append(json.loads(body))
+                owner.raw.append((dict(self.headers.items()), body))
                 owner.go_on.wait(60)
                 self.send_response(owner.status)
                 self.send_header("content-length", "0")
@@ -453,6 +459,46 @@ def test_a_webhook_that_says_no_holds(weir, hook):
     with Load(gate.address, PATH, BODY):
         command(gate, "promote")
         reaches(gate, "live")
+
+
+def documented_verification():
+    """The function that the documentation gives to those who receive webhooks."""
+    text = (ROOT / "docs" / "rollouts.md").read_text(encoding="utf-8")
+    code = text[text.index("    import base64"):].split("\n\nThe", 1)[0]
+    scope = {}
+    exec(textwrap.dedent(code), scope)  # noqa: S102
+    return scope["is_from_weir"]
+
+
+def test_webhooks_are_signed(weir, hook, tmp_path):
+    old, new = (f"whsec_{base64.b64encode(os.urandom(24)).decode()}" for _ in range(2))
+    keys = tmp_path / "webhook.keys"
+    keys.write_text(f"{old}\n{new}\n", encoding="utf-8")
+    hooks = [{"when": when, "url": hook.url, "keyFile": str(keys)}
+             for when in ("BeforeStep", "OnComplete")]
+    gate = weir(*fleet(), policy([{"weight": 30, "hold": "1s"}], webhooks=hooks), replicas=1)
+    with Load(gate.address, PATH, BODY):
+        go_live(gate, "v2")
+        reaches(gate, "live")
+        eventually(lambda: len(hook.raw) == 2, "both webhooks were called")
+    is_from_weir = documented_verification()
+    for headers, body in hook.raw:
+        assert is_from_weir(headers, body, old) and is_from_weir(headers, body, new)
+        assert not is_from_weir(headers, body + b" ", old)
+        assert not is_from_weir(headers, body, f"whsec_{'A' * 32}")
+        stale = {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) - 600)}
+        assert not is_from_weir(stale, body, old)
+    assert len({headers["webhook-id"] for headers, _ in hook.raw}) == 2
+
+
+def test_a_webhook_without_its_key_is_not_called(weir, hook, tmp_path):
+    missing = tmp_path / "missing.key"
+    hooks = [{"when": "BeforeStep", "url": hook.url, "keyFile": str(missing)}]
+    gate = weir(*fleet(), policy([{"weight": 30, "hold": "1s"}], webhooks=hooks), replicas=1)
+    go_live(gate, "v2")
+    said = eventually(lambda: events(gate, "webhook"), "the reason is in the history")[0]["message"]
+    assert "cannot be signed" in said and str(missing) in said
+    assert not hook.calls and gate.weights(MODEL) == {"v1": 100, "v2": 0}
 
 
 def test_a_webhook_that_hangs_pauses(weir, hook):

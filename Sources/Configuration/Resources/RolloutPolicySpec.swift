@@ -287,11 +287,14 @@ package struct WebhookSpec: Sendable, Hashable {
     /// Nil only in a spec that failed its checks.
     package var url: EndpointURL?
     package var timeout: Duration
+    /// A file with the keys that sign requests. Nil: they are not signed.
+    package var keyFile: String?
 
     init(_ record: Record) {
         self.when = record.choice("when")
         self.url = EndpointURL(text: record.text("url"))
         self.timeout = record.duration("timeout")
+        self.keyFile = record.optionalText("keyFile")
     }
 
     var plan: WebhookPlan {
@@ -304,6 +307,7 @@ package struct WebhookSpec: Sendable, Hashable {
             }
         var plan = WebhookPlan(moment, url: self.url.map { "\($0)" } ?? "")
         plan.timeout = self.timeout
+        plan.keyFile = self.keyFile
         return plan
     }
 }

@@ -334,5 +334,11 @@ extension Schemas {
         ),
         field("url", .text(.url), .required, "Gets a POST with the rollout's state."),
         field("timeout", Self.timeout, .standard("10s"), "For its answer."),
+        field(
+            "keyFile",
+            .text(.filePath),
+            .optional,
+            "File with the keys that sign the request, one in a line, read for each call."
+        ),
     ])
 }

@@ -51,9 +51,38 @@ final class RolloutCalls {
         request.totalTimeout = .milliseconds(max(1, webhook.timeoutMilliseconds))
         request.responseBytesMax = Self.answerBytesMax
         request.allowsHTTP2 = false
+        if let file = webhook.keyFile {
+            do throws(WebhookKeyError) {
+                let signature = try WebhookSignature(file: file)
+                request.fields += signature.fields(
+                    id: WebhookSignature.id(
+                        model: model,
+                        rollout: webhook.rollout,
+                        call: webhook.id
+                    ),
+                    seconds: Int(EventLoop.readWallClock()),
+                    body: request.body
+                )
+            } catch {
+                // Never without the signature that was asked for.
+                return self.answerLater(.failed("it cannot be signed: \(error)"), completion)
+            }
+        }
         self.liveClient().fetch(request) { [weak self] result in
             guard let self, self.isOpen else { return }
             completion(WebhookDocument.answer(result))
+        }
+    }
+
+    /// Not within the call: who asked has not finished what it was doing.
+    private func answerLater(
+        _ answer: WebhookAnswer,
+        _ completion: @escaping (WebhookAnswer) -> Void
+    ) {
+        let bound = LoopBound((calls: Weak(self), completion: completion), loop: self.loop)
+        self.loop.post {
+            let (calls, completion) = bound.value
+            if calls.object?.isOpen ?? false { completion(answer) }
         }
     }
 

@@ -155,6 +155,8 @@ package struct WebhookCall: Sendable, Equatable, Codable {
     package var moment: WebhookPlan.Moment
     package var url: String
     package var timeoutMilliseconds: Int
+    /// Nil where it is not signed.
+    package var keyFile: String?
     package var rollout: Int
     package var stable: VariantReference
     package var canary: VariantReference?

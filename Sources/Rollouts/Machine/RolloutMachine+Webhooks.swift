@@ -57,6 +57,7 @@ extension RolloutMachine {
             moment: webhook.moment,
             url: webhook.url,
             timeoutMilliseconds: webhook.timeout.millisecondsClamped,
+            keyFile: webhook.keyFile,
             rollout: self.status.rollout,
             stable: self.status.stable,
             canary: self.status.canary,

@@ -89,6 +89,8 @@ package struct WebhookPlan: Sendable, Equatable {
     package var moment: Moment
     package var url: String
     package var timeout = Duration.seconds(10)
+    /// A file with the keys that sign its requests; nil: they are not signed.
+    package var keyFile: String?
 
     package init(_ moment: Moment, url: String) {
         self.moment = moment
