@@ -8,15 +8,24 @@ import Rollouts
 extension AdminServer {
     /// The model of that name; nil once the answer says that there is none.
     private func model(_ name: String, _ response: ResponseWriter) -> ModelResource? {
-        if let model = self.control.configuration.model(name) { return model }
-        let known = self.control.configuration.models.map(\.name)
+        let models = self.control.configuration.models
+        // On a cluster of any namespace; the name is no other model's.
+        if let model = models.first(where: { $0.name == name }) { return model }
+        let known = models.map(\.name)
         let names = known.isEmpty ? "are none" : "are \(known.joined(separator: ", "))"
         response.refuse(status: 404, "there is no model `\(name)`; there \(names)")
         return nil
     }
 
+    /// Whether rollouts are asked about elsewhere; then the answer has said where.
+    private func isElsewhere(_ response: ResponseWriter) -> Bool {
+        guard let why = self.control.rolloutsElsewhere() else { return false }
+        response.refuse(status: 409, why)
+        return true
+    }
+
     func answerRollout(_ name: String, _ response: ResponseWriter) {
-        guard let model = self.model(name, response) else { return }
+        guard let model = self.model(name, response), !self.isElsewhere(response) else { return }
         guard let document = RolloutDocument(self.control, model.name) else {
             return response.refuse(
                 status: 404,
@@ -28,7 +37,7 @@ extension AdminServer {
 
     /// - Parameter query: `rollout=N`, or nothing for the last one.
     func answerTimeline(_ name: String, query: String?, _ response: ResponseWriter) {
-        guard let model = self.model(name, response) else { return }
+        guard let model = self.model(name, response), !self.isElsewhere(response) else { return }
         let controller = self.control.rollouts?.controller(of: model.name)
         var number: Int?
         if let query {

@@ -121,7 +121,11 @@ package final class AdminServer {
         case .replicas: response.respond { ReplicasDocument(self.control).write(to: &$0) }
         case .listeners: response.respond { self.writeListeners(to: &$0) }
         case .snapshot: response.respond { SnapshotDocument(self.control).write(to: &$0) }
-        case .load: self.answerLoad(response)
+        case .load:
+            if let leader = request.field(named: LeaderPlace.fieldName) {
+                self.follower?.heard(ofLeader: leader)
+            }
+            self.answerLoad(response)
         case .budgets: response.respond { BudgetsDocument(self.control).write(to: &$0) }
         case .trials: self.answerTrials(query: request.query, response)
         case .decisions: response.respond { DecisionsDocument(self.control).write(to: &$0) }

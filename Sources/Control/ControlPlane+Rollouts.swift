@@ -63,6 +63,7 @@ extension ControlPlane {
         throws(RolloutRefusal)
     {
         if self.isDraining { throw RolloutRefusal("Weir is shutting down") }
+        if let why = self.rolloutsElsewhere() { throw RolloutRefusal(why) }
         if let host = self.rolloutHost { return try host.perform(command, of: model) }
         guard let driver = self.rolloutDriver, let spec = driver.spec(of: model) else {
             throw RolloutRefusal(

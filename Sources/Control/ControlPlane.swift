@@ -60,6 +60,8 @@ package final class ControlPlane {
     var trafficSource: (any TrafficSource)?
     /// Who decides about the rollouts of a cluster; nil elsewhere.
     package var rolloutHost: (any RolloutHost)?
+    /// On a cluster: why nothing can be asked of rollouts here, and where it can; nil: here.
+    package var rolloutsElsewhere: () -> String? = { nil }
     /// Records traffic, where the configuration asks for it.
     package let recording: TrafficRecording
     /// On a gateway of a cluster: keys that are in Secrets.

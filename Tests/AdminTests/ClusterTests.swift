@@ -56,6 +56,29 @@ import Testing
         #expect(try fixture.get("/api/v1/wakes?seconds=0").status == 400)
     }
 
+    /// Rollouts are the leading controller's.
+    @Test(arguments: [
+        "rollouts/river/pause", "rollouts/river/promote", "rollouts/river/abort",
+        "rollouts/river/retry", "models/river/live", "rollouts/river", "rollouts/river/timeline",
+    ])
+    func tellsWhereRolloutsAreRun(_ target: String) throws {
+        let models = Documents.river.replacing("name: river}", with: "name: river, namespace: ns}")
+        let fixture = try AdminFixture(models: models)
+        fixture.control.rolloutsElsewhere = { "ask somebody else" }
+        let method: HTTPMethod =
+            target.hasSuffix("live")
+            ? .put
+            : target.split(separator: "/").count == 2
+                || target.hasSuffix("timeline") ? .get : .post
+        let body: String? =
+            method == .get ? nil : method == .put ? #"{"variant":"v2"}"# : "{}"
+        let answer = try fixture.fetch(method, "/api/v1/\(target)", body: body)
+        #expect(answer.status == 409)
+        #expect(try JSONValue(answer.body)["error"] == .string("ask somebody else"))
+        let unknown = target.replacing("river", with: "lake")
+        #expect(try fixture.fetch(method, "/api/v1/\(unknown)", body: body).status == 404)
+    }
+
     @Test func saysWhatItCannotReach() throws {
         let fixture = try self.gateway()
         try fixture.serve(replicas: 2)

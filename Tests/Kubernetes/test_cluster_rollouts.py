@@ -1,5 +1,8 @@
 """Rollouts on the test cluster: several gateways, controllers that die, templates that change."""
 
+import http.client
+import json
+
 import fleet as fleets
 import kube
 import pytest
@@ -38,7 +41,7 @@ def rollout_policy(steps, metrics=None, **spec):
     })
 
 
-def serve(fleet, steps, gateways=2, controllers=1, replicas=1, new=(), **spec):
+def serve(fleet, steps, gateways=2, controllers=1, replicas=1, new=(), admin_token=False, **spec):
     """A model with two Deployments, the first of them live, and what a rollout needs."""
     fleet.workload("v1", replicas, "--model", MODEL)
     fleet.workload("v2", 0, "--model", MODEL, *new)
@@ -48,7 +51,8 @@ def serve(fleet, steps, gateways=2, controllers=1, replicas=1, new=(), **spec):
     fleet.create(fleets.WEIR_API, "models", fleets.model(
         MODEL, scaling=None, variants=variants, live="v1", rollout={"policy": "careful"}))
     fleet.gateways(gateways)
-    fleet.controllers(controllers)
+    flags = ("--admin-token-file", str(fleet.token)) if admin_token else ()
+    fleet.controllers(controllers, *flags)
     fleet.wait_ready("weir-gateway", gateways)
     fleet.wait_ready("weir-controller", controllers)
     fleet.wait_ready("v1", replicas)
@@ -154,6 +158,44 @@ def test_the_next_leader_goes_on_where_the_last_one_stood(fleet):
 def kill_leader(fleet):
     """Waits for a leader that lives: the lease may still name one that was killed before."""
     fleet.delete_pod(kube.eventually(lambda: leader(fleet), "a leader", 60), grace=0)
+
+
+def admin_call(pod, method, path, token=None):
+    """Status and error of a call to a pod's admin API."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connection = http.client.HTTPConnection(pod["status"]["podIP"], 9901, timeout=30)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read()).get("error", "")
+    finally:
+        connection.close()
+
+
+def test_who_does_not_lead_says_who_does(fleet):
+    token = fleet.token.read_text(encoding="utf-8").strip()
+    serve(fleet, LONG, gateways=1, controllers=2, admin_token=True)
+    leads = kube.eventually(lambda: leader(fleet), "a leader", 60)
+    name = leads["metadata"]["name"]
+    others = [pod for pod in fleet.pods("weir-controller", True)
+              if pod["metadata"]["name"] != name]
+    for pod in [*others, *fleet.pods("weir-gateway", True)]:
+        for method, verb in [("POST", "/pause"), ("POST", "/abort"), ("GET", "")]:
+            def is_told(pod=pod, method=method, verb=verb):
+                status, text = admin_call(pod, method, f"/api/v1/rollouts/{MODEL}{verb}", token)
+                assert status == 409, (status, text)
+                return "ask the admin address of" in text
+
+            kube.eventually(is_told, "an advice where to ask")
+    # The one that leads does what it is told.
+    path = f"/api/v1/rollouts/{MODEL}"
+    assert admin_call(leads, "GET", path, token)[0] == 200
+    status_code, text = admin_call(leads, "POST", f"{path}/pause", token)
+    assert status_code == 409 and "nothing that can be paused runs" in text
+    go_live(fleet, "v2")
+    kube.eventually(lambda: status(fleet).get("weight") == 30, "v2 to have its share", 90)
+    assert admin_call(leads, "POST", f"{path}/pause", token)[0] == 200
+    reaches(fleet, "Paused")
 
 
 def leader(fleet):

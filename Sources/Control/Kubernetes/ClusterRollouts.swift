@@ -173,7 +173,9 @@ final class ClusterRollouts: RolloutExecutor, RolloutFleet, RolloutHost {
 
     func perform(_ command: RolloutCommand, of model: ModelResource) throws(RolloutRefusal) {
         guard let loop = self.loop, self.mayWrite() else {
-            throw RolloutRefusal("another controller leads: ask that one (its log says `leading`)")
+            throw RolloutRefusal(
+                "this controller may be losing the lead: try again in some seconds"
+            )
         }
         guard let spec = self.spec(of: model) else {
             throw RolloutRefusal(

@@ -93,6 +93,7 @@ package final class ControllerRole {
         self.cluster = KubernetesCluster(client: client, options: clusterOptions)
         var pollOptions = GatewayPolls.Options()
         pollOptions.tokenFile = options.gatewayTokenFile
+        pollOptions.identity = options.identity
         self.polls = GatewayPolls(loop: client.loop, options: pollOptions)
         self.directory = ResourceDirectory(
             client: client,
@@ -124,6 +125,7 @@ package final class ControllerRole {
         self.tenants = TenantChannel(self.polls)
         self.control.useScaling(self.scaling)
         self.control.rolloutHost = self.rollouts
+        self.control.rolloutsElsewhere = { [weak self] in self?.leaderElsewhere }
         self.control.hasGateway = false
         self.control.unreadiness = "nothing has been read from the cluster yet"
         self.connect()
@@ -208,6 +210,15 @@ package final class ControllerRole {
         self.events.stop()
         guard let elector = self.elector else { return completion() }
         elector.release(completion: completion)
+    }
+
+    private var leaderElsewhere: String? {
+        if self.isLeader { return nil }
+        return LeaderPlace.textOfController(
+            holder: self.elector?.holder ?? "",
+            own: self.options.identity,
+            lease: "\(self.options.lease)"
+        )
     }
 
     package var isLeader: Bool { self.elector?.isLeader ?? false }

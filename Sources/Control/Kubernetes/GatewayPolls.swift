@@ -13,6 +13,8 @@ package final class GatewayPolls {
         /// A file with the token for the gateways' admin API.
         package var tokenFile: String?
         package var timeout = Duration.milliseconds(900)
+        /// Who asks; gateways pass it on to people who want to know who leads.
+        package var identity = ""
 
         package init() {}
     }
@@ -337,6 +339,9 @@ package final class GatewayPolls {
         }
         var request = FetchRequest(address: address, target: target)
         request.timeout = self.options.timeout
+        if !self.options.identity.isEmpty {
+            request.fields = [("\(LeaderPlace.fieldName)", self.options.identity)]
+        }
         return request
     }
 

@@ -74,6 +74,7 @@ package final class GatewayRole {
         )
         self.rollouts = RolloutFollower(self.control, slices: self.slices)
         self.control.trafficSource = self.rollouts
+        self.control.rolloutsElsewhere = { [weak self] in self?.rollouts.elsewhere }
         self.control.unreadiness = "nothing has been read from the cluster yet"
         self.directory.onChange = { [weak self] in self?.take($0) }
         self.directory.onStatus = { [weak self] in self?.rollouts.take($0.key.name, $0.status) }

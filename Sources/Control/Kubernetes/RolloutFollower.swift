@@ -27,6 +27,7 @@ package final class RolloutFollower: TrafficSource {
     private var lastPart = 0
     private var open: [String: TrialCounts] = [:]
     private var timer: LoopTimer?
+    private var leader: LeaderPlace?
 
     init(_ control: ControlPlane, slices: SliceCluster) {
         self.control = control
@@ -38,6 +39,15 @@ package final class RolloutFollower: TrafficSource {
     }
 
     // MARK: What the controller says
+
+    /// A controller that leads has asked something.
+    package func heard(ofLeader identity: String) {
+        let now = self.control.loop.now
+        self.leader = LeaderPlace(identity, at: now) ?? self.leader
+    }
+
+    /// Why nothing can be asked of rollouts here.
+    var elsewhere: String { LeaderPlace.textOfGateway(self.leader, at: self.control.loop.now) }
 
     /// What is written of all models now.
     func take(_ statuses: [String: JSONValue]) {
