@@ -81,7 +81,8 @@ enum HTMLTemplate {
         th { color: var(--dim); font-weight: 500; font-size: 12px; }
         th, td { padding: 5px 0 5px 18px; text-align: right; white-space: nowrap;
           border-bottom: 1px solid var(--line); }
-        th:first-child, td:first-child { text-align: left; padding-left: 0; }
+        th.text, td.text { text-align: left; white-space: normal; min-width: 5em; }
+        th:first-child, td:first-child { padding-left: 0; }
         tr:last-child td { border-bottom: 0; }
         </style>
         </head>
@@ -257,12 +258,17 @@ enum HTMLTemplate {
           const section = element("section", place(where));
           element("h2", section, {}, spec.title);
           const made = element("table", section);
+          // Words stand left, and figures right under each other.
+          const isText = place => place === 0
+            || spec.rows.slice(1).some(row => !/^([-+~<>≤≥]?\s?\d|-$|$)/.test(row[place] ?? ""));
+          const kinds = (spec.rows[0] || []).map((_, place) => isText(place) ? "text" : "");
           spec.rows.forEach((row, index) => {
             const line = element("tr", made);
-            for (const cell of row) {
-              const kind = cell === "missed" || cell === "kept" ? {class: cell} : {};
-              element(index ? "td" : "th", line, kind, cell);
-            }
+            row.forEach((cell, place) => {
+              const mark = cell === "missed" || cell === "kept" ? cell : "";
+              const kind = [kinds[place], mark].filter(Boolean).join(" ");
+              element(index ? "td" : "th", line, kind ? {class: kind} : {}, cell);
+            });
           });
         }
         document.title = data.title;

@@ -262,6 +262,51 @@ private final class World: RolloutExecutor {
         let last = try #require(timeline.points.last)
         #expect(last.at - first.at > 2_900_000)
     }
+
+    /// However soon after the last point; then the picture ends with the reason.
+    @Test func showsWhatWasDecidedBy() throws {
+        let world = World()
+        var plan = RolloutPlan(steps: [.weight(50, hold: .seconds(600))])
+        plan.analysis = AnalysisPlan(metrics: [.successRate(maxDrop: 0)])
+        let spec = RolloutSpec(
+            live: "v1",
+            variants: [VariantReference("v1"), VariantReference("v2")],
+            plan: plan
+        )
+        var milliseconds = 1_000
+        func moment() -> RolloutMoment {
+            milliseconds += 400
+            return RolloutMoment(
+                instant: Instant(nanoseconds: UInt64(milliseconds) * 1_000_000),
+                wall: milliseconds
+            )
+        }
+        let controller = try RolloutController(
+            model: "m",
+            spec: spec,
+            resuming: nil,
+            executor: world,
+            at: moment()
+        )
+        try controller.perform(.start(variant: "v2"), at: moment())
+        for _ in 0..<400 where controller.status.phase != .rolledBack {
+            world.pass()
+            controller.handle(.acknowledged(generation: world.acknowledged), at: moment())
+            let generation = controller.status.traffic.generation
+            var observation = world.observation(generation: generation)
+            for index in observation.samples.indices where observation.samples[index].arm == .canary
+            {
+                observation.samples[index][.error] = 1
+            }
+            controller.handle(.tick(observation), at: moment())
+        }
+        let timeline = try #require(controller.timeline)
+        let failed = try #require(timeline.record([.failed]))
+        let point = try #require(timeline.points.last { $0.at <= failed.at })
+        #expect(point.at == failed.at)
+        let threshold = try #require(timeline.metrics.first?.threshold)
+        #expect(try #require(point.values.first).evidence >= threshold)
+    }
 }
 
 /// Files, and what is made of those that are damaged.

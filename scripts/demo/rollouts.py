@@ -297,7 +297,8 @@ def evidence(report):
         return f"{1000 * value:.1f} ms" if "latency" in report["name"] else f"{100 * value:.2f} %"
 
     strength = report["evidence"]
-    amount = f"{strength:.3g}" if strength < 1e6 else f"> 10^{math.floor(math.log10(strength))}"
+    short = f"{strength:.3g}" if strength < 1000 else f"{strength:.0f}"
+    amount = short if strength < 1e6 else f"> 10^{math.floor(math.log10(strength))}"
     if report["name"] in PAIRED:
         return (f"{amount} (enough is {report['threshold']:.0f}): {report['canary']:.0f} of "
                 f"{report['canaryRequests']} copies")

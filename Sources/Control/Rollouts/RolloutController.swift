@@ -98,8 +98,9 @@ package final class RolloutController {
 
     package func handle(_ event: RolloutEvent, at moment: RolloutMoment) {
         self.now = moment
+        let before = self.machine.status
         self.proceed(self.machine.handle(event, at: moment))
-        if case .tick(let observation) = event { self.note(observation) }
+        if case .tick(let observation) = event { self.note(observation, before) }
     }
 
     /// - Throws: why the command cannot be followed; then nothing has changed.
@@ -202,8 +203,11 @@ package final class RolloutController {
         if record.rollout == self.timeline?.rollout { self.timeline?.append(record) }
     }
 
-    private func note(_ observation: RolloutObservation) {
-        guard self.machine.status.isRunning else { return }
-        self.timeline?.add(observation, self.machine.status, at: self.now.wall)
+    /// What a tick decided is always shown, however short after the last point.
+    private func note(_ observation: RolloutObservation, _ before: RolloutStatus) {
+        let status = self.machine.status
+        guard before.isRunning || status.isRunning else { return }
+        let isDecision = before.phase != status.phase
+        self.timeline?.add(observation, status, at: self.now.wall, isDecision: isDecision)
     }
 }

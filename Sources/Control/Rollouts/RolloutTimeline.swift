@@ -85,12 +85,17 @@ package struct RolloutTimeline: Sendable, Equatable, Codable {
         self.records.append(record)
     }
 
-    /// Takes a tick in.
-    mutating func add(_ observation: RolloutObservation, _ status: RolloutStatus, at wall: Int) {
+    /// Takes a tick in; `isDecision`: something was decided by it, so that it makes a point.
+    mutating func add(
+        _ observation: RolloutObservation,
+        _ status: RolloutStatus,
+        at wall: Int,
+        isDecision: Bool = false
+    ) {
         self.gather(0, observation.stable)
         self.gather(1, observation.canary)
         let last = self.points.last?.at ?? self.startedAt
-        guard wall - last >= self.stride || self.points.isEmpty else { return }
+        guard wall - last >= self.stride || self.points.isEmpty || isDecision else { return }
         if status.reports.map(\.name) != self.metrics.map(\.name) {
             self.metrics = status.reports.map { Metric(name: $0.name, threshold: $0.threshold) }
         }
@@ -127,6 +132,8 @@ package struct RolloutTimeline: Sendable, Equatable, Codable {
             point.canary.errors += before.canary.errors
             kept.append(point)
         }
+        // The newest has no neighbour yet, and may be what was decided by.
+        if self.points.count % 2 == 1, let last = self.points.last { kept.append(last) }
         self.points = kept
     }
 

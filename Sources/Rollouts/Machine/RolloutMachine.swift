@@ -312,6 +312,7 @@ package struct RolloutMachine: Sendable {
             return
         }
         if case .broken(let text) = self.finding {
+            self.status.reports = self.fullReports()
             self.reject("\(self.canaryName): \(text)", isEmergency: true)
             return
         }
