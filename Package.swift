@@ -68,6 +68,11 @@ let package = Package(
             providers: [.apt(["libzstd-dev"])]
         ),
         .systemLibrary(
+            name: "CZlib",
+            pkgConfig: "zlib",
+            providers: [.apt(["zlib1g-dev"])]
+        ),
+        .systemLibrary(
             name: "COpenSSL",
             pkgConfig: "openssl",
             providers: [.apt(["libssl-dev"])]
@@ -126,7 +131,11 @@ let package = Package(
         ),
         .target(name: "Curl", dependencies: ["Core", "EventLoop", "CCurl"], swiftSettings: shell),
         .target(name: "Digests", dependencies: ["COpenSSL"], swiftSettings: shell),
-        .target(name: "Compression", dependencies: ["Core", "CZstd"], swiftSettings: shell),
+        .target(
+            name: "Compression",
+            dependencies: ["Core", "HTTP", "CZlib", "CZstd"],
+            swiftSettings: shell
+        ),
         .target(
             name: "Recorder",
             dependencies: ["Core", "Recordings", "EventLoop", "Compression"],
@@ -155,7 +164,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "TLS",
                 "Telemetry",
-                "HTTPService", "Digests", "Recorder", "CPlatform",
+                "HTTPService", "Digests", "Compression", "Recorder", "CPlatform",
             ],
             swiftSettings: shell
         ),
@@ -229,7 +238,7 @@ let package = Package(
             name: "FuzzInvariants",
             dependencies: [
                 "Core", "HTTP", "GRPC", "Traffic", "Signals", "Recordings", "Configuration",
-                "EventLoop", "HTTPService", "Kubernetes", "TestSupport",
+                "EventLoop", "HTTPService", "Compression", "Kubernetes", "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
             swiftSettings: base
@@ -262,7 +271,7 @@ let package = Package(
         test("WorkloadTests", ["Workload", "Core"]),
         test("RecordingsTests", ["Recordings", "Workload", "Core"]),
         test("DigestsTests", ["Digests"]),
-        test("CompressionTests", ["Compression"]),
+        test("CompressionTests", ["Compression", "HTTP", "Core"]),
         test("TLSTests", ["TLS", "EventLoop", "Core"]),
         test("RecorderTests", ["Recorder", "Recordings", "EventLoop", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),
@@ -294,7 +303,10 @@ let package = Package(
         test("ProxyTests", ["Proxy", "Rollouts", "Traffic", "EventLoop", "Core"]),
         test(
             "WireTests",
-            ["Proxy", "Rollouts", "EventLoop", "HTTP", "Traffic", "Core", "TestSupport"]
+            [
+                "Proxy", "Compression", "Rollouts", "EventLoop", "HTTP", "Traffic", "Core",
+                "TestSupport",
+            ]
         ),
         test(
             "ClustersTests",

@@ -51,6 +51,12 @@ extension FuzzTarget {
         FuzzTarget("RecordingBlock", seeds: { RecordingInvariants.blocks }) {
             RecordingInvariants.blockViolation($0)
         },
+        FuzzTarget("ContentCoding", seeds: { CodingInvariants.seeds }) {
+            CodingInvariants.violation($0)
+        },
+        FuzzTarget("AcceptedCodings", inputBytesMax: 256, seeds: { CodingInvariants.fields }) {
+            CodingInvariants.fieldViolation($0)
+        },
         FuzzTarget("SocketAddress", inputBytesMax: 64, seeds: { AddressInvariants.seeds }) {
             AddressInvariants.violation($0)
         },
