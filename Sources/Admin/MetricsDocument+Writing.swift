@@ -18,6 +18,7 @@ extension MetricsDocument {
         self.writeGenerative(&writer)
         self.writeConnections(&writer)
         self.writeTLS(&writer)
+        self.writeCodings(&writer)
         self.writeConfiguration(&writer)
         self.writeProcess(&writer)
         writer.end()

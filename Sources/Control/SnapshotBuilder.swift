@@ -413,6 +413,7 @@ package final class SnapshotBuilder {
         limits.maxBufferedBody = spec.maxBufferedBody
         limits.maxReplayBody = spec.maxRetryBody
         limits.maxRequestBody = UInt64(spec.maxRequestBody)
+        limits.maxDecodedRatio = spec.maxDecodedRatio
         limits.headerTimeout = spec.headerTimeout
         limits.idleTimeout = spec.idleTimeout
         limits.handshakeTimeout = spec.handshakeTimeout
@@ -483,5 +484,9 @@ extension ModelSettings {
         self.outlier.consecutiveErrors = spec.outlier.consecutiveErrors
         self.outlier.ejectFor = spec.outlier.ejectFor
         self.outlier.maxEjected = spec.outlier.maxEjected.fraction
+        self.compression.answers = spec.compression.answers
+        self.compression.streams = spec.compression.streams
+        self.compression.answerBytesMin = spec.compression.minBytes
+        self.compression.decodesRequests = spec.compression.requests == .decode
     }
 }

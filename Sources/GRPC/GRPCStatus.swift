@@ -72,7 +72,8 @@ package enum GRPCStatus: UInt8, CaseIterable, Sendable {
                 .ambiguousModel:
                 .invalidArgument
             case .unknownModel: .notFound
-            case .notFound, .methodNotAllowed, .notImplemented, .versionNotSupported:
+            case .notFound, .methodNotAllowed, .notImplemented, .versionNotSupported,
+                .unsupportedCoding:
                 .unimplemented
             case .unauthorized: .unauthenticated
             case .modelForbidden: .permissionDenied

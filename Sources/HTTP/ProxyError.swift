@@ -12,6 +12,7 @@ package struct ProxyError: Error, Equatable, Sendable {
         // The client's request.
         case badRequest, headersTooLarge, targetTooLong, bodyTooLarge, requestTimeout
         case methodNotAllowed, expectationFailed, notImplemented, versionNotSupported
+        case unsupportedCoding
         case notFound, noModel, unknownModel, unknownVariant, ambiguousModel
         case unauthorized, modelForbidden, rateLimited
         case clientGone
@@ -127,6 +128,7 @@ extension ProxyError.Kind {
         case .requestTimeout: 408
         case .bodyTooLarge, .ambiguousModel: 413
         case .targetTooLong: 414
+        case .unsupportedCoding: 415
         case .expectationFailed: 417
         case .queueFull, .rateLimited: 429
         case .headersTooLarge: 431
@@ -147,7 +149,8 @@ extension ProxyError.Kind {
             true
         case .unauthorized, .modelForbidden, .badRequest, .headersTooLarge, .targetTooLong,
             .bodyTooLarge, .requestTimeout,
-            .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported, .notFound,
+            .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported,
+            .unsupportedCoding, .notFound,
             .noModel, .unknownModel, .unknownVariant, .ambiguousModel, .clientGone, .internalFault,
             .connectFailed, .connectTimeout, .firstByteTimeout, .upstreamTimeout,
             .streamIdleTimeout, .upstreamReset, .upstreamInvalid, .upstreamTruncated:
@@ -159,7 +162,8 @@ extension ProxyError.Kind {
     package var source: ProxyError.Source {
         switch self {
         case .badRequest, .headersTooLarge, .targetTooLong, .bodyTooLarge, .requestTimeout,
-            .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported, .notFound,
+            .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported,
+            .unsupportedCoding, .notFound,
             .noModel, .unknownModel, .unknownVariant, .ambiguousModel, .unauthorized,
             .modelForbidden, .rateLimited, .clientGone:
             .client
@@ -177,7 +181,8 @@ extension ProxyError.Kind {
         case .connectFailed, .connectTimeout: .yes
         case .upstreamReset: .onlyIfReused
         case .badRequest, .headersTooLarge, .targetTooLong, .bodyTooLarge, .requestTimeout,
-            .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported, .notFound,
+            .methodNotAllowed, .expectationFailed, .notImplemented, .versionNotSupported,
+            .unsupportedCoding, .notFound,
             .noModel, .unknownModel, .unknownVariant, .ambiguousModel, .unauthorized,
             .modelForbidden, .rateLimited, .clientGone, .queueFull, .queueTimeout, .noReplica,
             .tooManyConnections, .draining, .internalFault,
@@ -199,6 +204,7 @@ extension ProxyError.Kind {
         case .expectationFailed: "expectation-failed"
         case .notImplemented: "not-implemented"
         case .versionNotSupported: "version-not-supported"
+        case .unsupportedCoding: "unsupported-content-coding"
         case .notFound: "not-found"
         case .noModel: "no-model"
         case .unknownModel: "unknown-model"
@@ -237,6 +243,8 @@ extension ProxyError.Kind {
         case .expectationFailed: "The only expectation supported is 100-continue."
         case .notImplemented: "The request needs something that is not supported."
         case .versionNotSupported: "The HTTP version is not supported."
+        case .unsupportedCoding:
+            "The body has a Content-Encoding that cannot be read here: use zstd or gzip."
         case .notFound: "There is nothing at this path."
         case .noModel: "The request names no model: set \"model\" in the body or x-weir-model."
         case .unknownModel: "There is no such model."

@@ -20,6 +20,9 @@ extension Exchange {
         output.append("\r\n")
         if let readings = self.tenancy?.readings { self.writeRateFields(readings, into: output) }
         if self.wantsServerTiming { self.writeServerTiming(into: output) }
+        if self.error?.kind == .unsupportedCoding {
+            HeadWriter.field("Accept-Encoding", ContentCoding.accepted, into: output)
+        }
     }
 
     /// Gives the client its variant for later requests. The cookie holds the variant's name only.

@@ -33,6 +33,14 @@ extension Exchange {
         }
         self.streamIdle = model.route.timeouts.streamIdle
         self.arm(after: self.streamIdle)
+        if self.answerCoding != nil || self.method == .get {
+            return self.sendNegotiatedHead(head, bytes, framing: framing, model)
+        }
+        self.sendHead(head, bytes, framing: framing)
+    }
+
+    @inline(__always)
+    func sendHead(_ head: ResponseHead, _ bytes: RawSpan, framing: ResponseFraming) {
         self.client.withConnection {
             $0.sendHead(head, bytes, framing: framing, exchange: self)
         }
@@ -50,23 +58,33 @@ extension Exchange {
 
     /// What the answer's bytes are looked at for: events of a stream, or usage in a JSON answer.
     private func observedKind(_ head: ResponseHead, _ bytes: RawSpan) -> ResponseObserver.Kind {
-        guard self.style == .openAI, head.status == 200, !head.contains(.contentEncoding),
-            let field = head.first(.contentType)
+        guard self.style == .openAI, head.status == 200, let field = head.first(.contentType)
         else { return .opaque }
         let type = bytes.slice(field.valueRange)
-        if type.hasPrefix("text/event-stream") { return .eventStream }
-        return type.hasPrefix("application/json") ? .json : .opaque
+        let isStream = type.hasPrefix("text/event-stream")
+        guard isStream || type.hasPrefix("application/json"), self.canRead(head, bytes) else {
+            return .opaque
+        }
+        return isStream ? .eventStream : .json
     }
 
     func responseBody(_ bytes: UnsafeRawBufferPointer) {
         self.responseBytes += UInt64(bytes.count)
+        if let coded = self.coded { return self.codedAnswer(bytes, coded) }
+        self.observe(bytes)
+        self.client.withConnection { $0.sendBody(bytes) }
+    }
+
+    /// Looks at an answer's bytes as they were before any coding.
+    @inline(__always)
+    func observe(_ bytes: UnsafeRawBufferPointer) {
         self.observer.observe(bytes.bytes, now: self.now)
         if let inspection = self.inspection { inspection.take(bytes) }
-        self.client.withConnection { $0.sendBody(bytes) }
     }
 
     /// All bytes of one read were handled: what was composed goes out in one write.
     func upstreamBatchEnded() {
+        if let coded = self.coded { self.flushCodedAnswer(coded) }
         self.client.withConnection { connection in
             if self.phase == .responding { self.arm(after: self.streamIdle) }
             if connection.deferFlush() { return }
@@ -88,6 +106,7 @@ extension Exchange {
         self.upstream = nil
         releaseConnection()
         if self.attempt > 1 { self.model?.statistics.retries[.success, default: 0] += 1 }
+        if let coded = self.coded { self.endCodedAnswer(coded) }
         self.finish {
             self.client.withConnection {
                 $0.endResponse(trailers: trailers, requestIsComplete: self.isRequestEnded)

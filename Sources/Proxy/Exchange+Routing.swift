@@ -39,6 +39,8 @@ extension Exchange {
         if self.worker.shared.logsAccess { self.notePath(head, bytes) }
         if let recorder = self.worker.recorder { self.draftRecording(recorder) }
         self.noteTimingRequest(head)
+        if head.contains(.contentEncoding) { self.noteCodings(head, bytes) }
+        if head.contains(.acceptEncoding) { self.noteAcceptedCodings(head, bytes) }
         self.requestID = RequestID(head, bytes, random: &self.worker.random)
         if head.method == .connect { return self.fail(ProxyError(.methodNotAllowed)) }
         if case .length(let length) = head.framing, length > self.worker.limits.maxRequestBody {
@@ -280,7 +282,8 @@ extension Exchange {
     }
 
     private func scan() {
-        guard let body = self.body else {
+        if let coded = self.coded, !self.lookAhead(coded, isRequired: true) { return }
+        guard let body = self.plainBody else {
             if self.isRequestEnded { self.fail(ProxyError(.noModel)) }
             return
         }
@@ -314,9 +317,11 @@ extension Exchange {
         guard let model = self.model else { return }
         if model.route.needsHead { self.pin(model) }
         if self.phase != .receiving { return }
+        if let coded = self.coded, !self.prepareCoded(coded, model) { return }
         if model.needsPrefix, !self.hashPrefix() { return }
         if self.recording != nil { self.hashRecordedPrefix() }
         if self.tenancy != nil, !self.charge(model) { return }
+        if let coded = self.coded { self.endLookAhead(coded) }
         self.admit(model)
     }
 
@@ -325,7 +330,7 @@ extension Exchange {
     private func hashPrefix() -> Bool {
         if self.prefixHashed { return true }
         var found = JSONKeyScanner.OnScan.needMore
-        if let body = self.body {
+        if let body = self.plainBody {
             if !self.isHashingPrefix {
                 self.isHashingPrefix = true
                 self.scanner.reset(needs: .prompt, stopsEarly: true)
@@ -398,7 +403,7 @@ extension Exchange {
         self.hasChosenVariant = true
     }
 
-    private static let canonicalLimits = HeadLimits(
+    static let canonicalLimits = HeadLimits(
         maxHeadBytes: HeadLimits.maxHeadBytesCeiling,
         maxFields: 4_096,
         maxTargetBytes: HeadLimits.maxHeadBytesCeiling

@@ -80,7 +80,7 @@ extension Exchange {
         let shared = tenancy.tenant.shared
         var answerTokens = 0
         if tenancy.isInference {
-            let bytes = max(tenancy.declaredBytes, UInt64(self.bodyCount))
+            let bytes = self.plainBytes(declared: tenancy.declaredBytes)
             tenancy.promptTokens = Int(
                 min(
                     bytes / Self.bytesPerToken + 1,
@@ -134,7 +134,7 @@ extension Exchange {
 
     /// The most tokens the request lets its answer have, as far as its body has arrived.
     private func answerLimit() -> Int? {
-        guard let body = self.body else { return nil }
+        guard let body = self.plainBody else { return nil }
         // A prefix that is being hashed needs the scanner's state no more: it was taken.
         self.scanner.reset(needs: .maxTokens, stopsEarly: true)
         _ = self.scanner.scan(body.readable)

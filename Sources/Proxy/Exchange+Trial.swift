@@ -100,7 +100,7 @@ extension Exchange {
 
     /// Keeps what the answer says, where the rollout asks for it.
     func beginInspection(_ arm: TrialArm, _ head: ResponseHead, _ bytes: RawSpan) {
-        guard arm.trial.inspectsAnswers, head.status == 200, !head.contains(.contentEncoding) else {
+        guard arm.trial.inspectsAnswers, head.status == 200, self.canRead(head, bytes) else {
             return
         }
         var format = AnswerInspection.Format.other
@@ -116,7 +116,7 @@ extension Exchange {
             style: self.style,
             format: format,
             asksForJSON: self.style == .openAI
-                && (self.body.map { AnswerInspection.asksForJSON($0.readable) } ?? false)
+                && (self.plainBody.map { AnswerInspection.asksForJSON($0.readable) } ?? false)
         )
     }
 

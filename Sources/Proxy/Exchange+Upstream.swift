@@ -207,7 +207,7 @@ extension Exchange {
         }
         if let head = self.head { upstream.sendHead(head, isChunked: self.isChunked) }
         self.sendRequestBytes()
-        if !upstream.isFlushDeferred { self.requestSent() }
+        if !upstream.isFlushDeferred, self.phase != .free { self.requestSent() }
     }
 
     /// The request, or what there was of it, was handed to the socket.
@@ -299,6 +299,11 @@ extension Exchange {
     private func noteFailure(_ model: WorkerModel, _ endpoint: Endpoint) {
         let until = model.noteFailure(of: endpoint, variant: self.variant, now: self.now)
         if let until { self.worker.pumpQueue(model, at: until) }
+    }
+
+    /// Its body is here as it goes upstream, whole.
+    var mayBeCopied: Bool {
+        self.isRequestEnded && self.isReplayable && self.coded?.decodesForUpstream != true
     }
 
     /// Whether a failure now could be followed by another try.

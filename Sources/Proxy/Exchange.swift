@@ -98,6 +98,10 @@ final class Exchange: WheelTimer {
     var prefixHashed = false
     /// Of a request that the recorder wants; nil where it does not.
     var recording: RecordingDraft?
+    /// What it has to do with content codings; nil where that is nothing.
+    var coded: CodedContent?
+    /// What an answer may be compressed with.
+    var answerCoding: ContentCoding?
     /// What it is to its tenant; nil without tenants.
     var tenancy: Tenancy?
     /// Of a refusal that knows when it would be none; else 0.
@@ -222,6 +226,10 @@ final class Exchange: WheelTimer {
         if self.pair != nil { self.pair = nil }
         if self.recording != nil { self.recording = nil }
         if self.tenancy != nil { self.tenancy = nil }
+        if let coded = self.coded.take() {
+            self.worker.coding.release(coded, &self.worker.buffers)
+        }
+        self.answerCoding = nil
         self.retryAfterNanoseconds = 0
         self.error = nil
         self.isClientGone = false
@@ -267,6 +275,7 @@ final class Exchange: WheelTimer {
         // Nobody needs the body of what the gateway answers itself.
         if case .fleet = self.target { return }
         self.awaitsContinue = false
+        if let coded = self.coded, coded.decodesForUpstream { return self.codedBody(bytes, coded) }
         switch self.phase {
         case .receiving, .queued, .connecting:
             self.keep(bytes)
@@ -287,6 +296,7 @@ final class Exchange: WheelTimer {
         case .receiving, .queued, .connecting: break
         case .forwarding, .responding, .tunnel, .free: return nil
         }
+        if let coded = self.coded, coded.decodesForUpstream { return nil }
         let limit = self.worker.limits.maxBufferedBody + 1
         guard let body = self.body, body.count < limit else { return nil }
         let room = min(Int(clamping: remaining), limit - body.count)
@@ -329,7 +339,7 @@ final class Exchange: WheelTimer {
 
     var bodyCount: Int { self.body?.count ?? 0 }
 
-    private func keep(_ bytes: UnsafeRawBufferPointer) {
+    func keep(_ bytes: UnsafeRawBufferPointer) {
         if self.body == nil {
             self.body =
                 bytes.count >= BufferPool.largeBytesMin
@@ -339,7 +349,7 @@ final class Exchange: WheelTimer {
     }
 
     /// Sends bytes of a streaming body on, straight from where they were read where possible.
-    private func forward(_ bytes: UnsafeRawBufferPointer) {
+    func forward(_ bytes: UnsafeRawBufferPointer) {
         guard let upstream = self.upstream, let start = bytes.baseAddress else { return }
         if self.isReplayable, self.bodyCount + bytes.count > self.worker.limits.maxReplayBody {
             self.isReplayable = false
@@ -358,6 +368,14 @@ final class Exchange: WheelTimer {
     /// Hands what is kept to the upstream, then the end; stops at a backlog.
     func sendRequestBytes() {
         guard let upstream = self.upstream else { return }
+        if let coded = self.coded, coded.decodesForUpstream { return self.sendDecodedBytes(coded) }
+        self.sendKept(upstream)
+        self.finishSending(upstream, mayEnd: true)
+    }
+
+    /// Hands what is kept to the upstream; stops at a backlog.
+    @inline(__always)
+    func sendKept(_ upstream: UpstreamConnection) {
         let body = self.body
         let count = body?.count ?? 0
         while self.bodySent < count, !upstream.hasBacklog, !upstream.hasWriteFailed, let body {
@@ -366,7 +384,13 @@ final class Exchange: WheelTimer {
                 count: count - self.bodySent
             )
         }
-        if self.bodySent == count, self.isRequestEnded, !self.hasSentEnd {
+    }
+
+    /// Hands the end to the upstream behind all that is kept, unless there is more, and sees that it
+    /// gets out.
+    @inline(__always)
+    func finishSending(_ upstream: UpstreamConnection, mayEnd: Bool) {
+        if mayEnd, self.bodySent == self.bodyCount, self.isRequestEnded, !self.hasSentEnd {
             self.hasSentEnd = true
             upstream.endRequest(trailers: self.trailers)
         }

@@ -189,6 +189,7 @@ package struct WorkerStatistics: Sendable {
     package var localAnswers: [UInt16: UInt64] = [:]
     package var acceptErrors: UInt64 = 0
     package var tls = TLSStatistics()
+    package var coding = CodingStatistics()
 
     package init() {}
 
@@ -205,6 +206,7 @@ package struct WorkerStatistics: Sendable {
         self.localAnswers.merge(other.localAnswers, uniquingKeysWith: +)
         self.acceptErrors += other.acceptErrors
         self.tls.merge(other.tls)
+        self.coding.merge(other.coding)
     }
 }
 

@@ -62,6 +62,8 @@ package struct GatewayLimits: Sendable, Equatable {
     /// A body up to this size is kept until its response begins, so that it can be sent again.
     package var maxReplayBody = 64 * 1024
     package var maxRequestBody: UInt64 = 512 * 1024 * 1024
+    /// How many times its own size a coded body may become, beyond the first 128 KiB.
+    package var maxDecodedRatio = 200
     /// From the first byte of a request head to its last, and from accept to the first request.
     package var headerTimeout = Duration.seconds(10)
     /// From accept to the end of a TLS handshake.
@@ -154,6 +156,7 @@ package struct ModelSettings: Sendable {
     /// Share of requests that may be retries, 0...1.
     package var retryBudget = 0.2
     package var outlier = OutlierSettings()
+    package var compression = CompressionSettings()
 
     package init() {}
 }

@@ -27,7 +27,7 @@ extension Worker {
             let mirror = model.route.settings.mirror
         else { return }
         if exchange.isShadow { return }
-        let hasWholeBody = exchange.isRequestEnded && exchange.isReplayable
+        let hasWholeBody = exchange.mayBeCopied
         guard let decision = model.decideMirror(hasWholeBody: hasWholeBody) else { return }
         switch decision {
         case .skip:

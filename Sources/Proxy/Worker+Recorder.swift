@@ -74,7 +74,7 @@ extension Exchange {
     /// Hashes the beginning of the prompt, as far as it has arrived.
     func hashRecordedPrefix() {
         if !self.isHashingPrefix {
-            guard self.style == .openAI, let body = self.body else { return }
+            guard self.style == .openAI, let body = self.plainBody else { return }
             self.scanner.reset(needs: .prompt, stopsEarly: true)
             _ = self.scanner.scan(body.readable)
         }

@@ -36,6 +36,15 @@ final class Worker {
     /// For looking into a request's canonical head after its bytes are gone.
     let lookupHead = RequestHead()
 
+    /// Made by the first exchange that has to do with content codings.
+    private var madeCoding: WorkerCoding?
+    var coding: WorkerCoding {
+        if let coding = self.madeCoding { return coding }
+        let coding = WorkerCoding()
+        self.madeCoding = coding
+        return coding
+    }
+
     var dateReadAt = Instant.zero
     var dateSeconds: Int64 = 0
     let accessLog: AccessLogSink?
@@ -460,6 +469,7 @@ final class Worker {
         let now = self.loop.now
         var result = GatewayStatistics()
         result.workers = self.stats.snapshot()
+        if let coding = self.madeCoding { result.workers.coding = coding.statistics }
         result.workers.upstreamConnections = self.pools.reduce(0) { $0 + ($1?.openCount ?? 0) }
         result.workers.upstreamConnectionsIdle = self.pools.reduce(0) { $0 + ($1?.idleCount ?? 0) }
         for model in self.models {

@@ -131,6 +131,8 @@ package struct GatewayLimitsSpec: Sendable, Hashable {
     package var maxBufferedBody: Int
     package var maxRetryBody: Int
     package var maxRequestBody: Int
+    /// How many times its own size a coded body may become.
+    package var maxDecodedRatio: Int
     package var headerTimeout: Duration
     package var idleTimeout: Duration
     package var handshakeTimeout: Duration
@@ -144,6 +146,7 @@ package struct GatewayLimitsSpec: Sendable, Hashable {
         self.maxBufferedBody = record.integer("maxBufferedBody")
         self.maxRetryBody = record.integer("maxRetryBody")
         self.maxRequestBody = record.integer("maxRequestBody")
+        self.maxDecodedRatio = record.integer("maxDecodedRatio")
         self.headerTimeout = record.duration("headerTimeout")
         self.idleTimeout = record.duration("idleTimeout")
         self.handshakeTimeout = record.duration("handshakeTimeout")

@@ -30,6 +30,7 @@ package struct ModelSpec: Sendable, Hashable {
     package var timeouts: TimeoutsSpec
     package var retry: RetrySpec
     package var outlier: OutlierSpec
+    package var compression: CompressionSpec
     /// How fixed endpoints are asked whether they are ready. Nil: an open port is enough.
     package var healthCheck: ProbeSpec?
     package var objectives: ObjectivesSpec
@@ -76,6 +77,7 @@ package struct ModelSpec: Sendable, Hashable {
         self.timeouts = TimeoutsSpec(record.record("timeouts"))
         self.retry = RetrySpec(record.record("retry"))
         self.outlier = OutlierSpec(record.record("outlier"))
+        self.compression = CompressionSpec(record.record("compression"))
         self.healthCheck = record.optionalRecord("healthCheck").map(ProbeSpec.init)
         self.objectives = ObjectivesSpec(record.record("objectives"))
         self.scaling = record.optionalRecord("scaling").map(ModelScalingSpec.init)
@@ -304,6 +306,29 @@ package struct OutlierSpec: Sendable, Hashable {
         self.consecutiveErrors = record.integer("consecutiveErrors")
         self.ejectFor = record.duration("ejectFor")
         self.maxEjected = record.percent("maxEjected")
+    }
+}
+
+/// What is compressed on the way to clients, and decoded on the way to replicas.
+package struct CompressionSpec: Sendable, Hashable {
+    package enum Requests: String, Sendable, CaseIterable {
+        /// They go on as they came.
+        case forward = "Forward"
+        /// They go on decoded.
+        case decode = "Decode"
+    }
+
+    package var answers: Bool
+    package var streams: Bool
+    /// Shorter answers stay as they are.
+    package var minBytes: Int
+    package var requests: Requests
+
+    init(_ record: Record) {
+        self.answers = record.boolean("answers")
+        self.streams = record.boolean("streams")
+        self.minBytes = record.integer("minBytes")
+        self.requests = record.choice("requests")
     }
 }
 

@@ -189,6 +189,12 @@ extension Schemas {
             .standard("512MiB"),
             "Bytes of a request's body; more get 413."
         ),
+        field(
+            "maxDecodedRatio",
+            .integer(1...1_000_000),
+            .standard("200"),
+            "How many times its own size a compressed body may become, beyond 128 KiB; then 413."
+        ),
         field("headerTimeout", Self.timeout, .standard("10s"), "For a whole head; then 408."),
         field(
             "idleTimeout",

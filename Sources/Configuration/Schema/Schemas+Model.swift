@@ -278,6 +278,40 @@ extension Schemas {
             "Keeps requests away from replicas that fail."
         ),
         field(
+            "compression",
+            .object([
+                field(
+                    "answers",
+                    .boolean,
+                    .standard("true"),
+                    "Compresses answers of text or JSON, by `Accept-Encoding`: zstd, else gzip."
+                ),
+                field(
+                    "streams",
+                    .boolean,
+                    .standard("false"),
+                    "The same for event streams, flushed with every piece that arrives."
+                ),
+                field(
+                    "minBytes",
+                    .bytes(0...1_073_741_824),
+                    .standard("1KiB"),
+                    "Shorter answers stay as they are."
+                ),
+                field(
+                    "requests",
+                    .choice([
+                        Choice("Forward", "As they came: the model server decodes them."),
+                        Choice("Decode", "Decoded, for model servers that cannot."),
+                    ]),
+                    .standard("Forward"),
+                    "What becomes of requests that come with a `Content-Encoding`."
+                ),
+            ]),
+            .standard("{}"),
+            "What is compressed on the way, and what is not any more."
+        ),
+        field(
             "healthCheck",
             Self.probe(path: .optional, period: "5s"),
             .optional,
