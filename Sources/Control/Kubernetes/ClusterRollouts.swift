@@ -37,7 +37,7 @@ final class ClusterRollouts: RolloutExecutor, RolloutFleet, RolloutHost {
     private let directory: ResourceDirectory
     private let polls: GatewayPolls
     private let logger: Logger
-    private let calls: RolloutCalls
+    let calls: RolloutCalls
     private(set) var loop: RolloutLoop?
     var book = RolloutBook()
     var mayWrite: () -> Bool = { false }
@@ -93,13 +93,6 @@ final class ClusterRollouts: RolloutExecutor, RolloutFleet, RolloutHost {
         self.runs = [:]
         self.undoing = []
         self.book.capacities = [:]
-    }
-
-    private var moment: RolloutMoment {
-        RolloutMoment(
-            instant: self.control.loop.refreshNow(),
-            wall: Int(EventLoop.readWallClock() * 1_000)
-        )
     }
 
     // MARK: What comes in
@@ -210,24 +203,8 @@ final class ClusterRollouts: RolloutExecutor, RolloutFleet, RolloutHost {
         }
     }
 
-    func call(_ webhook: WebhookCall, of model: String) {
-        self.calls.call(webhook, of: model) { [weak self] answer in
-            guard let self else { return }
-            let event = RolloutEvent.webhookAnswered(call: webhook.id, answer)
-            self.loop?.handle(event, of: model, at: self.moment)
-        }
-    }
-
-    func measure(_ metric: Int, number: Int, of model: String) {
-        guard let resource = self.book.resources[model],
-            let policy = self.control.configuration.rolloutPolicy(of: resource)
-        else { return }
-        self.calls.measure(metric, of: policy) { [weak self] value in
-            guard let self else { return }
-            let event = RolloutEvent.measured(metric: metric, number: number, value)
-            self.loop?.handle(event, of: model, at: self.moment)
-        }
-    }
+    /// The next tick is soon enough.
+    func webhookAnswered() {}
 
     func keep(_ timeline: RolloutTimeline) {
         var kept = self.timelines[timeline.model] ?? []

@@ -26,7 +26,7 @@ final class RolloutDriver: RolloutExecutor, TrafficSource {
     /// What the replicas of process deployments are made of, where that is watched.
     var templates: [String: ProcessTemplates] = [:]
     private var keptAt: [String: Instant] = [:]
-    private let calls: RolloutCalls
+    let calls: RolloutCalls
     private var timer: LoopTimer?
     private var patienceTimer: LoopTimer?
     private var round: UInt64 = 0
@@ -44,13 +44,6 @@ final class RolloutDriver: RolloutExecutor, TrafficSource {
     deinit {
         self.timer?.cancel()
         self.patienceTimer?.cancel()
-    }
-
-    var moment: RolloutMoment {
-        RolloutMoment(
-            instant: self.control.loop.refreshNow(),
-            wall: Int(EventLoop.readWallClock() * 1_000)
-        )
     }
 
     // MARK: Configuration
@@ -284,27 +277,7 @@ final class RolloutDriver: RolloutExecutor, TrafficSource {
         record.log(to: self.control.logger, of: model)
     }
 
-    // MARK: To the outside
-
-    func call(_ webhook: WebhookCall, of model: String) {
-        self.calls.call(webhook, of: model) { [weak self] answer in
-            guard let self else { return }
-            let event = RolloutEvent.webhookAnswered(call: webhook.id, answer)
-            self.rollouts.handle(event, of: model, at: self.moment)
-            self.tickSoon()
-        }
-    }
-
-    func measure(_ metric: Int, number: Int, of model: String) {
-        guard let resource = self.book.resources[model],
-            let policy = self.control.configuration.rolloutPolicy(of: resource)
-        else { return }
-        self.calls.measure(metric, of: policy) { [weak self] value in
-            guard let self else { return }
-            let event = RolloutEvent.measured(metric: metric, number: number, value)
-            self.rollouts.handle(event, of: model, at: self.moment)
-        }
-    }
+    func webhookAnswered() { self.tickSoon() }
 }
 
 extension RolloutDriver {

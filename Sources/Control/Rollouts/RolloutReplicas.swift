@@ -2,6 +2,7 @@ import Autoscaling
 import Clusters
 import Configuration
 import Core
+import EventLoop
 import Logging
 import Rollouts
 
@@ -53,6 +54,9 @@ protocol RolloutFleet: RolloutWorld {
     func scale(_ group: String, to count: Int) throws(ClusterError)
     /// What rollouts ask of the autoscaler has changed.
     func capacitiesChanged()
+    var calls: RolloutCalls { get }
+    /// The machine has been told what a webhook answered.
+    func webhookAnswered()
 }
 
 enum RolloutLead {
@@ -63,6 +67,35 @@ enum RolloutLead {
 }
 
 extension RolloutFleet {
+    var moment: RolloutMoment {
+        RolloutMoment(
+            instant: self.control.loop.refreshNow(),
+            wall: Int(EventLoop.readWallClock() * 1_000)
+        )
+    }
+
+    // MARK: To the outside
+
+    func call(_ webhook: WebhookCall, of model: String) {
+        self.calls.call(webhook, of: model) { [weak self] answer in
+            guard let self else { return }
+            let event = RolloutEvent.webhookAnswered(call: webhook.id, answer)
+            self.loop?.handle(event, of: model, at: self.moment)
+            self.webhookAnswered()
+        }
+    }
+
+    func measure(_ metric: Int, number: Int, of model: String) {
+        guard let resource = self.book.resources[model],
+            let policy = self.control.configuration.rolloutPolicy(of: resource)
+        else { return }
+        self.calls.measure(metric, of: policy) { [weak self] value in
+            guard let self else { return }
+            let event = RolloutEvent.measured(metric: metric, number: number, value)
+            self.loop?.handle(event, of: model, at: self.moment)
+        }
+    }
+
     // MARK: What there is
 
     func variants(of model: String) -> [String: Rollouts.VariantObservation] {
