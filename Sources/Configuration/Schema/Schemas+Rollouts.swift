@@ -123,7 +123,7 @@ extension Schemas {
         field(
             "metrics",
             .list(.union(Self.analysisMetric), 0...AnalysisPlan.metricsMax),
-            .standard("[{name: successRate, maxDrop: 0.5%}]"),
+            .standard("[{name: successRate, maxDrop: 0.1%}]"),
             "What must not become worse."
         ),
         field(

@@ -16,7 +16,7 @@ package struct AnalysisPlan: Sendable, Hashable {
 
     package static let metricsMax = 16
 
-    package init(metrics: [MetricPlan] = [.successRate(maxDrop: 0.005)]) {
+    package init(metrics: [MetricPlan] = [.successRate(maxDrop: 0.001)]) {
         self.metrics = metrics
     }
 }
