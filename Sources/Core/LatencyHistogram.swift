@@ -25,8 +25,11 @@ package struct LatencyHistogram: Sendable, Equatable {
     /// The longest in nanoseconds; 0 where nothing was recorded.
     package private(set) var maximum: UInt64 = 0
 
+    /// Shared by all that have recorded nothing: many never do.
+    private static let empty = [UInt64](repeating: 0, count: Self.bucketCount)
+
     package init() {
-        self.buckets = Array(repeating: 0, count: Self.bucketCount)
+        self.buckets = Self.empty
     }
 
     // MARK: Recording

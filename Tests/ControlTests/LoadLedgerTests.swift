@@ -137,6 +137,62 @@ import Testing
         #expect(later.queued == 0 && later.variants[0].inFlight == 1)
     }
 
+    /// Reports of which nobody asked anything are not worked out one by one.
+    @Test func aModelThatBeginsAnewBetweenTwoQuestionsLosesNothing() {
+        var ledger = self.ledger()
+        var worker = FakeWorker()
+        worker.serve("river", "main", 50)
+        ledger.take(worker.load(at: self.start + .seconds(1)))
+        worker = FakeWorker()
+        worker.models["river"] = ModelStatistics(name: "river")
+        worker.models["river"]?.epoch = 7
+        worker.serve("river", "main", 60)
+        ledger.take(worker.load(at: self.start + .seconds(2)))
+        worker.serve("river", "main", 3)
+        ledger.take(worker.load(at: self.start + .seconds(3)))
+        let delta = ledger.delta(of: "river")
+        #expect(delta.arrivals == 113 && delta.variants[0].latency.count == 113)
+    }
+
+    @Test func whatALaterReportLeavesOutIsStillCounted() {
+        var ledger = LoadLedger()
+        ledger.follow(["river", "lake", "sea"].map { ($0, ObjectiveLimits()) })
+        ledger.take(WorkerLoad(worker: 0, at: self.start, models: []))
+        var worker = FakeWorker()
+        for name in ["river", "lake", "sea"] { worker.serve(name, "main", 2) }
+        ledger.take(worker.load(at: self.start + .seconds(1)))
+        let reported = worker
+        worker.serve("sea", "main", 5)
+        ledger.take(worker.changes(since: reported, at: self.start + .seconds(2)))
+        worker.serve("river", "main", 4)
+        ledger.take(worker.load(at: self.start + .seconds(3)))
+        #expect(ledger.delta(of: "river").arrivals == 6)
+        #expect(ledger.delta(of: "lake").arrivals == 2)
+        #expect(ledger.delta(of: "sea").arrivals == 7)
+    }
+
+    @Test func aModelThatIsTwiceInAReportIsCountedOnce() {
+        var ledger = self.ledger()
+        var worker = FakeWorker()
+        worker.serve("river", "main", 5)
+        var load = worker.load(at: self.start + .seconds(1))
+        load.models.append(load.models[0])
+        for _ in 0..<3 { ledger.take(load) }
+        #expect(ledger.delta(of: "river").arrivals == 5)
+    }
+
+    @Test func aSourceThatGoesLeavesWhatItHadCounted() {
+        var ledger = self.ledger()
+        var worker = FakeWorker()
+        worker.serve("river", "main", 5)
+        worker.models["river"]?.variants[0].inFlight = 4
+        ledger.take(worker.load(at: self.start + .seconds(1)))
+        #expect(ledger.isTouched(0))
+        ledger.forget(source: 0)
+        let delta = ledger.delta(of: "river")
+        #expect(delta.arrivals == 5 && delta.variants[0].inFlight == 0)
+    }
+
     /// Random work on several workers, reports lost at random: in the end every request was counted
     /// once.
     @Test(arguments: 0..<40)

@@ -55,19 +55,90 @@ package struct ObjectiveLimits: Sendable, Equatable {
 ///
 /// A report that comes late or not at all loses nothing: the next one has counted on. A source's
 /// first report is where counting starts; a model that begins anew (another epoch, or counters that
-/// have fallen) counts from zero. Only the models that are followed are worked out.
+/// have fallen) counts from zero. Only the models that are followed are worked out, and only when
+/// somebody asks: until then a report takes the place of the one before it.
 ///
 /// Models that are followed have places, in the order in which they were given: what is kept of
 /// them is in arrays by place and is changed where it stands.
 package struct LoadLedger {
-    /// What one source said last.
+    /// What one source said of one model.
+    private struct Word {
+        /// The last, where it is not in the latest report.
+        var kept: ModelStatistics?
+        /// What was worked out last; nil: nothing yet, or what was said last.
+        var counted: ModelStatistics?
+        /// Whether what was said last is worked out.
+        var isCounted = true
+        /// Its place in the latest report; negative: not there.
+        var index = -1
+        /// Whether the report that is being taken had it already.
+        var isTaken = false
+    }
+
+    /// One that reports. Its latest report is kept as a whole: to take thousands of statistics out
+    /// of it one by one costs more than to work some of them out.
     private final class Source {
-        /// By place; nil: nothing yet.
-        var followed: [ModelStatistics?]
+        var report: [ModelStatistics] = []
+        /// The place of each model in the report; negative: not followed. The next report has
+        /// mostly the same order.
+        var order: [Int] = []
+        /// By place.
+        var words: [Word]
         var others: [String: ModelStatistics] = [:]
 
         init(places: Int) {
-            self.followed = Array(repeating: nil, count: places)
+            self.words = Array(repeating: Word(), count: places)
+        }
+
+        /// What was said last of the model at a place.
+        func latest(_ place: Int) -> ModelStatistics? {
+            let index = self.words[place].index
+            return index >= 0 ? self.report[index] : self.words[place].kept
+        }
+
+        /// Whether a report counts on from the one before, for all that can be seen quickly.
+        /// Field by field, here and below: a call would take the whole out of its array.
+        func goesOn(in next: borrowing [ModelStatistics], at index: Int, _ place: Int) -> Bool {
+            let own = self.words[place].index
+            if own >= 0 {
+                return self.report[own].epoch == next[index].epoch
+                    && self.report[own].arrivals <= next[index].arrivals
+                    && self.report[own].variants.goOn(in: next[index].variants)
+            }
+            guard let kept = self.words[place].kept else { return true }
+            return kept.epoch == next[index].epoch && kept.arrivals <= next[index].arrivals
+                && kept.variants.goOn(in: next[index].variants)
+        }
+
+        /// Whether requests wait, or were given up since the report before.
+        func presses(in next: borrowing [ModelStatistics], at index: Int, _ place: Int) -> Bool {
+            if next[index].queue.count > 0 { return true }
+            if next[index].unrouted.isEmpty { return false }
+            let before = self.latest(place)?.unrouted.refused ?? 0
+            return next[index].unrouted.refused > before
+        }
+
+        /// Notes that the next report has a word of the model at a place.
+        func say(_ place: Int, at index: Int) {
+            if self.words[place].isCounted {
+                self.words[place].counted = self.latest(place)
+                self.words[place].isCounted = false
+            }
+            self.words[place].kept = nil
+            self.words[place].index = index
+        }
+
+        /// Lets go of a report once the next one is noted; what the next one leaves out is kept.
+        func turn(_ next: [ModelStatistics], places: [Int]) {
+            let (before, order) = (self.report, self.order)
+            self.report = next
+            self.order = places
+            for (index, place) in order.enumerated() where place >= 0 {
+                if self.words[place].isTaken { continue }
+                self.words[place].kept = before[index]
+                self.words[place].index = -1
+            }
+            for place in places where place >= 0 { self.words[place].isTaken = false }
         }
     }
 
@@ -78,12 +149,16 @@ package struct LoadLedger {
     private var limits: [ObjectiveLimits] = []
     private var pending: [ModelDelta] = []
     private var isTouched: [Bool] = []
+    /// Whether a report that is not worked out told of a queue, or of requests given up.
+    private var isPressed: [Bool] = []
 
     package init() {}
 
     /// Follows these models and no others; what is known of them stays. One that was not followed
     /// before begins with what is under way: its end will be reported, its beginning was.
     package mutating func follow(_ models: [(name: String, limits: ObjectiveLimits)]) {
+        // By the limits that were in force.
+        for place in self.names.indices { self.workOut(place) }
         let before = self.places
         let pending = self.pending
         self.names = models.map(\.name)
@@ -91,6 +166,7 @@ package struct LoadLedger {
         self.limits = models.map(\.limits)
         self.pending = Array(repeating: ModelDelta(), count: models.count)
         self.isTouched = Array(repeating: true, count: models.count)
+        self.isPressed = Array(repeating: false, count: models.count)
         for source in self.sources.values { self.move(source, before) }
         for (place, name) in self.names.enumerated() {
             if let old = before[name] {
@@ -98,19 +174,21 @@ package struct LoadLedger {
                 continue
             }
             for source in self.sources.values {
-                guard let model = source.followed[place] else { continue }
-                self.pending[place].addGauges(model, before: nil)
+                guard let model = source.words[place].kept else { continue }
+                self.pending[place].addGauges([model], at: 0, before: .nothing)
             }
         }
     }
 
     private func move(_ source: Source, _ before: [String: Int]) {
-        let old = source.followed
+        source.turn([], places: [])
+        let old = source.words
         for (name, place) in before where self.places[name] == nil {
-            if let model = old[place] { source.others[name] = model }
+            if let model = old[place].kept { source.others[name] = model }
         }
-        source.followed = self.names.map { name in
-            before[name].map { old[$0] } ?? source.others.removeValue(forKey: name)
+        source.words = self.names.map { name in
+            if let place = before[name] { return old[place] }
+            return Word(kept: source.others.removeValue(forKey: name))
         }
     }
 
@@ -123,43 +201,96 @@ package struct LoadLedger {
 
     /// A source is gone, and with it what was under way there.
     package mutating func forget(source: Int) {
-        guard let gone = self.sources.removeValue(forKey: source) else { return }
-        for (place, model) in gone.followed.enumerated() {
-            guard let model else { continue }
+        guard let gone = self.sources[source] else { return }
+        for place in gone.words.indices {
+            self.workOut(place, gone)
+            guard let model = gone.latest(place) else { continue }
             self.pending[place].removeGauges(model)
             self.isTouched[place] = true
         }
+        self.sources[source] = nil
     }
 
     package mutating func take(_ load: WorkerLoad) {
         let known = self.sources[load.worker]
         let source = known ?? Source(places: self.names.count)
         if known == nil { self.sources[load.worker] = source }
-        for model in load.models {
-            guard let place = self.places[model.name] else {
-                source.others[model.name] = model
+        var order: [Int] = []
+        order.reserveCapacity(load.models.count)
+        for index in load.models.indices {
+            guard let place = self.place(of: load.models[index].name, at: index, source) else {
+                source.others[load.models[index].name] = load.models[index]
+                order.append(-1)
                 continue
             }
+            // Nobody has two words in one report.
+            if source.words[place].isTaken {
+                order.append(-1)
+                continue
+            }
+            order.append(place)
             self.isTouched[place] = true
             if known == nil {
-                self.pending[place].addGauges(model, before: nil)
+                self.pending[place].addGauges(load.models, at: index, before: .nothing)
+                source.words[place].index = index
             } else {
-                self.pending[place].add(
-                    model,
-                    before: source.followed[place],
-                    self.limits[place]
-                )
+                self.take(load.models, at: index, place, source)
             }
-            source.followed[place] = model
+            source.words[place].isTaken = true
         }
+        source.turn(load.models, places: order)
+    }
+
+    private mutating func take(
+        _ next: borrowing [ModelStatistics],
+        at index: Int,
+        _ place: Int,
+        _ source: Source
+    ) {
+        if source.presses(in: next, at: index, place) { self.isPressed[place] = true }
+        if source.goesOn(in: next, at: index, place) { return source.say(place, at: index) }
+        // Counted at once: what comes later would hide that it began anew.
+        self.workOut(place, source)
+        let before = source.latest(place) ?? .nothing
+        self.pending[place].add(next, at: index, before: before, self.limits[place])
+        source.words[place].kept = nil
+        source.words[place].index = index
+    }
+
+    /// Looks where the model's place was in the report before.
+    private func place(of name: String, at index: Int, _ source: Source) -> Int? {
+        if index < source.order.count {
+            let place = source.order[index]
+            if place >= 0, self.names[place] == name { return place }
+        }
+        return self.places[name]
     }
 
     /// What is new of a model since this was called last. What is under way now stays known.
     package mutating func delta(of model: String) -> ModelDelta {
         guard let place = self.places[model] else { return ModelDelta() }
+        self.workOut(place)
         let delta = self.pending[place]
         self.settle(place)
         return delta
+    }
+
+    private mutating func workOut(_ place: Int) {
+        for source in self.sources.values { self.workOut(place, source) }
+    }
+
+    private mutating func workOut(_ place: Int, _ source: Source) {
+        if source.words[place].isCounted { return }
+        var before: ModelStatistics?
+        swap(&before, &source.words[place].counted)
+        source.words[place].isCounted = true
+        let limits = self.limits[place]
+        let index = source.words[place].index
+        if index >= 0 {
+            self.pending[place].add(source.report, at: index, before: before ?? .nothing, limits)
+        } else if let kept = source.words[place].kept {
+            self.pending[place].add([kept], at: 0, before: before ?? .nothing, limits)
+        }
     }
 
     // MARK: By place
@@ -169,57 +300,111 @@ package struct LoadLedger {
 
     /// Whether requests wait, or were given up, as far as was said.
     package func hasQueue(_ place: Int) -> Bool {
-        self.pending[place].queued > 0 || self.pending[place].refused > 0
+        self.isPressed[place] || self.pending[place].queued > 0 || self.pending[place].refused > 0
     }
 
     /// Calls `body` with what is new of a model since it was settled.
-    package func withDelta<Result>(
+    package mutating func withDelta<Result>(
         _ place: Int,
         _ body: (borrowing ModelDelta) -> Result
     ) -> Result {
-        body(self.pending[place])
+        self.workOut(place)
+        return body(self.pending[place])
     }
 
     /// Begins to count anew; what is under way stays known.
     package mutating func settle(_ place: Int) {
         self.isTouched[place] = false
+        self.isPressed[place] = false
         self.pending[place].forgetCounts()
     }
 }
 
+extension ModelStatistics {
+    /// What was counted before anything was.
+    fileprivate static let nothing = ModelStatistics(name: "")
+}
+
+extension [VariantStatistics] {
+    /// Whether `later` counts on from here, for all that can be seen quickly.
+    fileprivate func goOn(in later: [VariantStatistics]) -> Bool {
+        guard self.count <= later.count else { return false }
+        for index in self.indices {
+            guard self[index].name == later[index].name,
+                self[index].duration.count <= later[index].duration.count
+            else { return false }
+        }
+        return true
+    }
+
+    /// The place of a variant, which is mostly the same in each report.
+    fileprivate func place(of variant: String, near place: Int) -> Int? {
+        if place < self.count, self[place].name == variant { return place }
+        return self.indices.first { self[$0].name == variant }
+    }
+}
+
+extension [UInt16: UInt64] {
+    /// Answered by the gateway because no replica had room in time.
+    fileprivate var refused: UInt64 { (self[429] ?? 0) + (self[503] ?? 0) }
+}
+
 extension ModelDelta {
+    /// Adds what the word at `index` of a report has counted.
     /// - Parameter before: what the same source said last.
     mutating func add(
-        _ now: ModelStatistics,
-        before: ModelStatistics?,
+        _ report: borrowing [ModelStatistics],
+        at index: Int,
+        before: borrowing ModelStatistics,
         _ limits: ObjectiveLimits
     ) {
-        self.addGauges(now, before: before)
-        // Begun anew: everything it has counted is new.
-        var before = before
-        if let known = before, known.epoch != now.epoch || known.arrivals > now.arrivals {
-            before = nil
+        self.addGauges(report, at: index, before: before)
+        if before.epoch != report[index].epoch || before.arrivals > report[index].arrivals {
+            // Begun anew: everything it has counted is new.
+            self.addCounts(report, at: index, before: .nothing, limits)
+        } else {
+            self.addCounts(report, at: index, before: before, limits)
         }
-        self.arrivals += now.arrivals - (before?.arrivals ?? 0)
-        self.refused += since(Self.refused(now), before.map(Self.refused))
-        self.queuedSeconds += seconds(now.queue.nanoseconds, before?.queue.nanoseconds)
-        self.queueWait.add(now.queueWait, since: before?.queueWait, limit: nil)
-        for variant in now.variants {
-            let earlier = before?.variants.first { $0.name == variant.name }
-            let index = self.index(of: variant.name)
-            self.variants[index].add(variant, before: earlier, limits)
+    }
+
+    private mutating func addCounts(
+        _ report: borrowing [ModelStatistics],
+        at index: Int,
+        before: borrowing ModelStatistics,
+        _ limits: ObjectiveLimits
+    ) {
+        self.arrivals += report[index].arrivals - before.arrivals
+        self.refused += since(report[index].unrouted.refused, before.unrouted.refused)
+        self.queuedSeconds += seconds(
+            report[index].queue.nanoseconds,
+            before.queue.nanoseconds
+        )
+        self.queueWait.add(report[index].queueWait, since: before.queueWait, limit: nil)
+        let variants = report[index].variants
+        for place in variants.indices {
+            let own = self.index(of: variants[place].name)
+            let earlier = before.variants.place(of: variants[place].name, near: place)
+            self.variants[own].add(variants, at: place, before: before.variants, earlier, limits)
         }
     }
 
     /// What is under way does not begin anew with the counters.
-    mutating func addGauges(_ now: ModelStatistics, before: ModelStatistics?) {
-        self.queued += now.queue.count - (before?.queue.count ?? 0)
-        for variant in now.variants {
-            let earlier = before?.variants.first { $0.name == variant.name }
-            let index = self.index(of: variant.name)
-            self.variants[index].inFlight += variant.inFlight - (earlier?.inFlight ?? 0)
-            self.variants[index].queued +=
-                variant.pinnedQueue.count - (earlier?.pinnedQueue.count ?? 0)
+    mutating func addGauges(
+        _ report: borrowing [ModelStatistics],
+        at index: Int,
+        before: borrowing ModelStatistics
+    ) {
+        self.queued += report[index].queue.count - before.queue.count
+        let variants = report[index].variants
+        for place in variants.indices {
+            let own = self.index(of: variants[place].name)
+            self.variants[own].inFlight += variants[place].inFlight
+            self.variants[own].queued += variants[place].pinnedQueue.count
+            guard let earlier = before.variants.place(of: variants[place].name, near: place) else {
+                continue
+            }
+            self.variants[own].inFlight -= before.variants[earlier].inFlight
+            self.variants[own].queued -= before.variants[earlier].pinnedQueue.count
         }
     }
 
@@ -246,11 +431,11 @@ extension ModelDelta {
         self.variants.append(VariantDelta(name: name))
         return self.variants.count - 1
     }
+}
 
-    /// Answered by the gateway because no replica had room in time.
-    private static func refused(_ model: ModelStatistics) -> UInt64 {
-        (model.unrouted[429] ?? 0) + (model.unrouted[503] ?? 0)
-    }
+extension VariantStatistics {
+    /// What was counted before anything was.
+    fileprivate static let nothing = [VariantStatistics(name: "")]
 }
 
 extension VariantDelta {
@@ -266,51 +451,73 @@ extension VariantDelta {
         self.tokensOut = 0
     }
 
+    /// - Parameter earlier: its place in `before`; nil: it was not there.
     mutating func add(
-        _ now: VariantStatistics,
-        before: VariantStatistics?,
+        _ variants: borrowing [VariantStatistics],
+        at index: Int,
+        before: borrowing [VariantStatistics],
+        _ earlier: Int?,
         _ limits: ObjectiveLimits
     ) {
-        self.pinned += since(now.pinnedArrivals, before?.pinnedArrivals)
-        self.completions += since(Self.completions(now), before.map(Self.completions))
-        self.dispatched += since(Self.dispatched(now), before.map(Self.dispatched))
-        self.inFlightSeconds += seconds(now.inFlightNanoseconds, before?.inFlightNanoseconds)
-        self.queuedSeconds += seconds(
-            now.pinnedQueue.nanoseconds,
-            before?.pinnedQueue.nanoseconds
+        guard let earlier else {
+            return self.add(variants, at: index, before: VariantStatistics.nothing, 0, limits)
+        }
+        self.pinned += since(variants[index].pinnedArrivals, before[earlier].pinnedArrivals)
+        let answers = Answers(variants[index].requestsByCode)
+        let answersBefore = Answers(before[earlier].requestsByCode)
+        self.completions += since(answers.completed, answersBefore.completed)
+        // Ended and under way: what replicas were ever given.
+        self.dispatched += since(
+            answers.all + variants[index].mirrored
+                + UInt64(clamping: variants[index].inFlight),
+            answersBefore.all + before[earlier].mirrored
+                + UInt64(clamping: before[earlier].inFlight)
         )
-        self.latency.add(now.duration, since: before?.duration, limit: limits.latency)
+        self.inFlightSeconds += seconds(
+            variants[index].inFlightNanoseconds,
+            before[earlier].inFlightNanoseconds
+        )
+        self.queuedSeconds += seconds(
+            variants[index].pinnedQueue.nanoseconds,
+            before[earlier].pinnedQueue.nanoseconds
+        )
+        self.latency.add(
+            variants[index].duration,
+            since: before[earlier].duration,
+            limit: limits.latency
+        )
         self.timeToFirstToken.add(
-            now.timeToFirstToken,
-            since: before?.timeToFirstToken,
+            variants[index].timeToFirstToken,
+            since: before[earlier].timeToFirstToken,
             limit: limits.timeToFirstToken
         )
-        self.tokensIn += since(now.inputTokens, before?.inputTokens)
-        self.tokensOut += since(now.outputTokens, before?.outputTokens)
+        self.tokensIn += since(variants[index].inputTokens, before[earlier].inputTokens)
+        self.tokensOut += since(variants[index].outputTokens, before[earlier].outputTokens)
     }
 
-    /// Answered to the end; a client that left did not wait for it.
-    private static func completions(_ variant: VariantStatistics) -> UInt64 {
-        variant.requestsByCode.reduce(0) { $1.key == 499 ? $0 : $0 + $1.value }
-    }
+    private struct Answers {
+        var all: UInt64 = 0
+        /// To the end; a client that left did not wait for it.
+        var completed: UInt64 = 0
 
-    /// Ended and under way: what replicas were ever given.
-    private static func dispatched(_ variant: VariantStatistics) -> UInt64 {
-        variant.requestsByCode.values.reduce(0, +) + variant.mirrored
-            + UInt64(clamping: variant.inFlight)
+        init(_ byCode: [UInt16: UInt64]) {
+            for (code, count) in byCode {
+                self.all += count
+                if code != 499 { self.completed += count }
+            }
+        }
     }
 }
 
 /// What is new of a counter. One that has fallen while its model's others have not is of a variant
 /// that changed places with another of its name: nothing of it is known to be new.
-private func since(_ now: UInt64, _ before: UInt64?) -> UInt64 {
-    guard let before, before <= now else { return before == nil ? now : 0 }
-    return now - before
+private func since(_ now: UInt64, _ before: UInt64) -> UInt64 {
+    now >= before ? now - before : 0
 }
 
 /// Counted modulo 2^64, so that the difference is right whatever wrapped around.
-private func seconds(_ now: UInt64, _ before: UInt64?) -> Double {
-    let difference = Double(now &- (before ?? 0)) / 1e9
+private func seconds(_ now: UInt64, _ before: UInt64) -> Double {
+    let difference = Double(now &- before) / 1e9
     // A century of request-seconds within one report is none: counters that do not belong together.
     return difference < 3.2e9 ? difference : 0
 }
@@ -325,10 +532,10 @@ extension TimeSample {
     /// Adds what was recorded since `earlier`; `limit` is in nanoseconds.
     mutating func add(
         _ histogram: LatencyHistogram,
-        since earlier: LatencyHistogram?,
+        since earlier: LatencyHistogram,
         limit: UInt64?
     ) {
-        if histogram.count == earlier?.count ?? 0 { return }
+        if histogram.count == earlier.count { return }
         var within: UInt64 = 0
         var recorded = TimeHistogram()
         histogram.forEachBucket(since: earlier) { nanoseconds, times in

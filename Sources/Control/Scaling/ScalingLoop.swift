@@ -58,7 +58,7 @@ package final class ScalingLoop {
     private let restTicks: Int
     /// Models that are looked at in one tick, but for those that share a budget, which are decided
     /// about together.
-    package static let looksPerTick = 1_500
+    package static let looksPerTick = 1_250
     private let looksPerTick: Int
     /// Where the turn is.
     private var turn = 0
