@@ -269,12 +269,11 @@ struct Rehearsal: Sendable {
 
     private mutating func play(_ index: Int, _ scene: Scene) {
         let seconds = Forecaster.bucketSeconds
-        let staffing = scene.staffing
         var player = self.players[index]
         player.ready += player.starts.takeReady(bucket: self.bucket)
         player.replicaSeconds =
             player.replicaSeconds * Self.fading + Double(player.wanted) * seconds
-        let missed = player.serve(scene.rate * seconds, staffing, scene.table)
+        let missed = player.serve(scene.rate * seconds, scene.staffing, scene.table)
         player.missed = player.missed * Self.fading + missed
         player.squares *= Self.fading * Self.fading
         player.block += missed
@@ -295,7 +294,7 @@ struct Rehearsal: Sendable {
             rate: scene.forecast,
             load: player.load,
             present: player.wanted,
-            staffing
+            scene.staffing
         )
         self.want(count, index, scene)
     }

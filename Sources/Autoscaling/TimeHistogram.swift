@@ -10,6 +10,7 @@ package struct TimeHistogram: Sendable {
     /// 22 powers of two.
     package static let bucketCount = 88
 
+    /// Read in loops through its span: `buckets[index]` copies all of them each time.
     private(set) var buckets: InlineArray<88, UInt32>
     package private(set) var count: UInt64
     /// Of what was recorded, in seconds.
@@ -59,10 +60,9 @@ package struct TimeHistogram: Sendable {
 
     package mutating func merge(_ other: borrowing TimeHistogram) {
         if other.count == 0 { return }
-        for bucket in 0..<Self.bucketCount {
-            let (sum, overflow) = self.buckets[bucket].addingReportingOverflow(
-                other.buckets[bucket]
-            )
+        let others = other.buckets.span
+        for bucket in 0..<Self.bucketCount where others[bucket] > 0 {
+            let (sum, overflow) = self.buckets[bucket].addingReportingOverflow(others[bucket])
             self.buckets[bucket] = overflow ? .max : sum
         }
         self.count &+= other.count
@@ -74,11 +74,12 @@ package struct TimeHistogram: Sendable {
         guard seconds > 0 else { return 0 }
         let own = Self.bucket(ofSeconds: seconds)
         var total: Double = 0
-        for bucket in 0..<own { total += Double(self.buckets[bucket]) }
+        let buckets = self.buckets.span
+        for bucket in 0..<own { total += Double(buckets[bucket]) }
         let lower = own == 0 ? 0 : Self.upperEdge(ofBucket: own - 1)
         let width = Self.upperEdge(ofBucket: own) - lower
         let share = min(1, max(0, (seconds - lower) / width))
-        return total + Double(self.buckets[own]) * share
+        return total + Double(buckets[own]) * share
     }
 
     /// The seconds that a share `quantile` of the times does not exceed, within a tenth; nil where
@@ -86,13 +87,14 @@ package struct TimeHistogram: Sendable {
     package func quantileSeconds(_ quantile: Double) -> Double? {
         if self.count == 0 { return nil }
         var total: UInt64 = 0
-        for bucket in 0..<Self.bucketCount { total &+= UInt64(self.buckets[bucket]) }
+        let buckets = self.buckets.span
+        for bucket in 0..<Self.bucketCount { total &+= UInt64(buckets[bucket]) }
         let share = min(max(quantile, 0), 1) * Double(total)
         let rank = max(1, UInt64(share.rounded(.up)))
         // High quantiles are asked for: from the top it is not far.
         var before = total
         for bucket in stride(from: Self.bucketCount - 1, through: 0, by: -1) {
-            let own = UInt64(self.buckets[bucket])
+            let own = UInt64(buckets[bucket])
             before &-= own
             if before >= rank || own == 0 { continue }
             let lower = bucket == 0 ? 0 : Self.upperEdge(ofBucket: bucket - 1)
@@ -102,11 +104,11 @@ package struct TimeHistogram: Sendable {
         return Self.upperEdge(ofBucket: Self.bucketCount - 1)
     }
 
-    /// Calls `body` with every bucket that has counts. From outside, each look at `buckets` would
-    /// copy all of them.
+    /// Calls `body` with every bucket that has counts.
     func forEachBucket(_ body: (_ bucket: Int, _ times: UInt32) -> Void) {
-        for bucket in 0..<Self.bucketCount where self.buckets[bucket] > 0 {
-            body(bucket, self.buckets[bucket])
+        let buckets = self.buckets.span
+        for bucket in 0..<Self.bucketCount where buckets[bucket] > 0 {
+            body(bucket, buckets[bucket])
         }
     }
 
@@ -115,10 +117,9 @@ package struct TimeHistogram: Sendable {
     static func bucket(ofSeconds seconds: Double) -> Int {
         guard seconds > 0x1p-10 else { return 0 }
         guard seconds < 0x1p12 else { return Self.bucketCount - 1 }
-        let exponent = Int(seconds.exponent)
-        // 1 to 2 within the octave, cut into four equal parts.
-        let part = Int((seconds.significand - 1) * Double(Self.perOctave))
-        return (exponent - Self.firstExponent) * Self.perOctave + min(part, Self.perOctave - 1)
+        // The exponent and two more bits: an octave, cut into four equal parts.
+        let quarters = Int(truncatingIfNeeded: seconds.bitPattern >> 50)
+        return quarters - (1_023 + Self.firstExponent) * Self.perOctave
     }
 
     static func upperEdge(ofBucket bucket: Int) -> Double {

@@ -45,49 +45,44 @@ package struct Arrival: Equatable, Sendable {
 
 /// A sequence of arrivals in order of time. The same seed gives the same sequence.
 package struct ArrivalSchedule: Sendable {
-    private enum Source {
-        case rate(RateArrivals)
-        case trace(TraceArrivals)
-        case windows(WindowArrivals)
-    }
-
-    private var source: Source
+    // One of the three. Each where it stands: taken out of an enum it would be copied with each
+    // arrival.
+    private var rate: RateArrivals?
+    private var trace: TraceArrivals?
+    private var windows: WindowArrivals?
     private var index = 0
 
     /// Arrivals at the rates of a profile.
     package init(_ profile: RateProfile, pattern: ArrivalPattern, seed: UInt64) {
-        self.source = .rate(RateArrivals(profile, pattern: pattern, seed: seed))
+        self.rate = RateArrivals(profile, pattern: pattern, seed: seed)
     }
 
     /// The requests of a trace at their times.
     package init(_ trace: RequestTrace) {
-        self.source = .trace(TraceArrivals(trace))
+        self.trace = TraceArrivals(trace)
     }
 
     /// Arrivals drawn from windows of rates.
     package init(_ windows: WindowTrace, seed: UInt64) {
-        self.source = .windows(WindowArrivals(windows, seed: seed))
+        self.windows = WindowArrivals(windows, seed: seed)
     }
 
     /// The next arrival; nil at the end.
     package mutating func next() -> Arrival? {
-        let moment: (offset: UInt64, traceIndex: Int?)?
-        switch self.source {
-        case .rate(var arrivals):
-            moment = arrivals.next().map { ($0, nil) }
-            self.source = .rate(arrivals)
-        case .trace(var arrivals):
-            moment = arrivals.next().map { ($0.0, $0.1) }
-            self.source = .trace(arrivals)
-        case .windows(var arrivals):
-            // Moved out first: the gaps of a window must not be copied with each arrival.
-            self.source = .rate(.none)
-            moment = arrivals.next().map { ($0, nil) }
-            self.source = .windows(arrivals)
+        var traceIndex: Int?
+        let offset: UInt64?
+        if self.windows != nil {
+            offset = self.windows?.next()
+        } else if self.rate != nil {
+            offset = self.rate?.next()
+        } else {
+            let request = self.trace?.next()
+            offset = request?.0
+            traceIndex = request?.1
         }
-        guard let moment else { return nil }
+        guard let offset else { return nil }
         defer { self.index += 1 }
-        return Arrival(index: self.index, offset: moment.offset, traceIndex: moment.traceIndex)
+        return Arrival(index: self.index, offset: offset, traceIndex: traceIndex)
     }
 }
 
@@ -103,8 +98,6 @@ struct RateArrivals: Sendable {
     private var segmentCount = 0.0
     /// Where the process of rate 1 stands.
     private var position = 0.0
-
-    static let none = RateArrivals(RateProfile([]), pattern: .constant, seed: 0)
 
     init(_ profile: RateProfile, pattern: ArrivalPattern, seed: UInt64) {
         self.segments = profile.segments

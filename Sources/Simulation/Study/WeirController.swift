@@ -11,12 +11,14 @@ package struct WeirController: WorldController {
     private let gpus: [Int]
     private let slots: [Double?]
     private let epoch: Int64
+    /// Whether a target asks what the servers say of themselves.
+    private let needsServers: Bool
     /// The last decision of each model, for those who ask why.
     package private(set) var decisions: [ScalingDecision?]
 
     package var traits: ControllerTraits {
         var traits = ControllerTraits()
-        traits.needsReplicas = true
+        traits.needsReplicas = self.needsServers
         traits.needsSamples = true
         traits.victims = .fewestStreams
         return traits
@@ -33,6 +35,11 @@ package struct WeirController: WorldController {
         epoch: Int64 = 1_767_571_200
     ) {
         self.epoch = epoch
+        self.needsServers = policies.contains { policy in
+            policy.targets.contains { goal in
+                if case .kvCache = goal { true } else { false }
+            }
+        }
         self.allocator = setup.budget.map { BudgetAllocator(total: $0) }
         self.priorities = setup.models.map(\.priority)
         self.weights = setup.models.map(\.weight)

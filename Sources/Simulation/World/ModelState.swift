@@ -46,7 +46,9 @@ final class ModelState {
 
     var ready: ReadyReplicas
     var balancer: LeastLoaded
-    var queue: AdmissionQueue<Int32>
+    private var queue: AdmissionQueue<Int32>
+    /// Requests in the queue. Kept beside it, as every event asks.
+    private(set) var queued = 0
     /// Replicas that exist, in the order of their making.
     var members: [Int32] = []
     var desired = 0
@@ -100,9 +102,38 @@ final class ModelState {
     func touch(_ now: UInt64) {
         let passed = now &- self.touched
         self.inFlightIntegral &+= passed &* UInt64(truncatingIfNeeded: self.inFlight)
-        self.queueIntegral &+= passed &* UInt64(truncatingIfNeeded: self.queue.count)
+        self.queueIntegral &+= passed &* UInt64(truncatingIfNeeded: self.queued)
         self.billedIntegral &+= passed &* UInt64(truncatingIfNeeded: self.billed)
         self.touched = now
+    }
+
+    // MARK: The queue
+
+    /// Whether there was room.
+    func enqueue(_ slot: Int32, deadline: Instant, now: Instant) -> Bool {
+        let outcome = self.queue.enqueue(slot, bytes: 0, deadline: deadline, now: now)
+        guard case .queued = outcome else { return false }
+        self.queued += 1
+        return true
+    }
+
+    /// The first in line; nil where nobody waits.
+    func popFirst(now: Instant) -> Int32? {
+        guard self.queued > 0, let entry = self.queue.popFirst(now: now) else { return nil }
+        self.queued -= 1
+        return entry.ticket
+    }
+
+    /// One whose time is over, and when it came.
+    func popExpired(now: Instant) -> (slot: Int32, enqueuedAt: Instant)? {
+        guard self.queued > 0, let entry = self.queue.popExpired(now: now) else { return nil }
+        self.queued -= 1
+        return (entry.ticket, entry.enqueuedAt)
+    }
+
+    /// How long the first in line has waited, in nanoseconds.
+    func oldestWaitNanoseconds(now: Instant) -> UInt64 {
+        self.queued > 0 ? self.queue.oldestWaitNanoseconds(now: now) : 0
     }
 
     /// Moves on to the next arrival.

@@ -9,10 +9,10 @@ extension World {
         let now = Instant(nanoseconds: self.clock)
         seen.now = now
         seen.inFlight = model.inFlight
-        seen.queued = model.queue.count
+        seen.queued = model.queued
         seen.inFlightMean = Double(seen.inFlight)
         seen.queuedMean = Double(seen.queued)
-        seen.oldestWait = Double(model.queue.oldestWaitNanoseconds(now: now)) / 1e9
+        seen.oldestWait = Double(model.oldestWaitNanoseconds(now: now)) / 1e9
         seen.desired = model.desired
         self.count(model, &seen)
         let isOut = self.setup.outages.contains { $0.contains(seconds) }

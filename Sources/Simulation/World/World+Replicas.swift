@@ -68,7 +68,7 @@ extension World {
         // One that is not ready serves nobody: whether to go on asking for it is the policy's
         // affair.
         guard desired == 0, model.ready.count > 0 else { return }
-        guard model.inFlight > 0 || !model.queue.isEmpty else { return }
+        guard model.inFlight > 0 || model.queued > 0 else { return }
         self.result.violations.lastReplica += 1
     }
 

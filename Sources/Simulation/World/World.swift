@@ -104,7 +104,7 @@ package final class World {
     }
 
     private var isSettled: Bool {
-        self.models.allSatisfy { $0.inFlight == 0 && $0.queue.isEmpty }
+        self.models.allSatisfy { $0.inFlight == 0 && $0.queued == 0 }
     }
 
     private func begin() {
@@ -187,24 +187,18 @@ package final class World {
     /// Onto a replica, into the queue, or away.
     func dispatch(_ slot: Int32, _ model: ModelState) {
         model.touch(self.clock)
-        if model.queue.isEmpty, case .free(let place) = model.balancer.pick(model.ready) {
+        if model.queued == 0, case .free(let place) = model.balancer.pick(model.ready) {
             self.start(slot, model, place: place)
             return
         }
         let arrival = self.live[Int(slot)].arrival
         let deadline = Instant(nanoseconds: arrival)
             .advanced(byNanoseconds: Int64(model.setup.queueTimeout * 1e9))
-        let outcome = model.queue.enqueue(
-            slot,
-            bytes: 0,
-            deadline: deadline,
-            now: Instant(nanoseconds: self.clock)
-        )
-        if case .full = outcome {
+        if model.enqueue(slot, deadline: deadline, now: Instant(nanoseconds: self.clock)) {
+            self.live[Int(slot)].replica = -1
+        } else {
             self.giveBack(slot)
             self.lose(model, arrival: arrival, \.rejected)
-        } else {
-            self.live[Int(slot)].replica = -1
         }
     }
 
@@ -299,7 +293,7 @@ package final class World {
         switch replica.state {
         case .ready:
             model.ready.loads[replica.place] = replica.inFlight
-            if !model.queue.isEmpty, Int(replica.inFlight) < model.ready.limit {
+            if model.queued > 0, Int(replica.inFlight) < model.ready.limit {
                 self.takeFromQueue(model, place: replica.place)
             }
         case .draining: if replica.inFlight == 0 { self.exit(index) }
@@ -310,16 +304,16 @@ package final class World {
     @discardableResult
     private func takeFromQueue(_ model: ModelState, place: Int) -> Bool {
         model.touch(self.clock)
-        guard let entry = model.queue.popFirst(now: Instant(nanoseconds: self.clock)) else {
+        guard let slot = model.popFirst(now: Instant(nanoseconds: self.clock)) else {
             return false
         }
-        self.start(entry.ticket, model, place: place)
+        self.start(slot, model, place: place)
         return true
     }
 
     /// Gives what waits to replicas that have become free.
     func pump(_ model: ModelState) {
-        while !model.queue.isEmpty, case .free(let place) = model.balancer.pick(model.ready) {
+        while model.queued > 0, case .free(let place) = model.balancer.pick(model.ready) {
             guard self.takeFromQueue(model, place: place) else { return }
         }
     }
@@ -366,11 +360,10 @@ package final class World {
 
     private func expire(_ model: ModelState) {
         let now = Instant(nanoseconds: self.clock)
-        while let deadline = model.queue.nextDeadline, deadline <= now {
-            model.touch(self.clock)
-            guard let entry = model.queue.popExpired(now: now) else { return }
-            self.giveBack(entry.ticket)
-            self.lose(model, arrival: entry.enqueuedAt.nanoseconds, \.timedOut)
+        model.touch(self.clock)
+        while let late = model.popExpired(now: now) {
+            self.giveBack(late.slot)
+            self.lose(model, arrival: late.enqueuedAt.nanoseconds, \.timedOut)
         }
     }
 
