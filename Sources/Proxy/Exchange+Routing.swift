@@ -302,7 +302,8 @@ extension Exchange {
             self.resolveScanned()
             if self.phase == .receiving { self.pinAndAdmit() }
         case .needMore:
-            if body.count > self.worker.limits.maxBufferedBody {
+            // Of a coded body, what it becomes and what it is.
+            if max(body.count, self.bodyCount) > self.worker.limits.maxBufferedBody {
                 self.fail(ProxyError(.ambiguousModel))
             }
         case .invalid(let problem):
@@ -341,7 +342,7 @@ extension Exchange {
             found = self.scanner.scan(fresh)
         }
         if found == .needMore, !self.isRequestEnded,
-            self.bodyCount < self.worker.limits.maxReplayBody
+            max(self.bodyCount, self.plainBody?.count ?? 0) < self.worker.limits.maxReplayBody
         {
             return false
         }

@@ -181,6 +181,26 @@ import Testing
         }
     }
 
+    /// Frames that hold nothing: what comes is bounded also where nothing comes of it.
+    @Test func bodiesThatBecomeNothingAreBounded() throws {
+        var limits = GatewayLimits()
+        limits.maxBufferedBody = 100_000
+        try Wire.one(limits: limits) { wire, _ in
+            // A skippable frame (RFC 8878, section 3.1.2) of 4 000 bytes, over and over.
+            let frame =
+                [0x50, 0x2A, 0x4D, 0x18, 0xA0, 0x0F, 0, 0] + [UInt8](repeating: 0, count: 4_000)
+            let body = Array(repeatElement(frame, count: 100).joined())
+            let client = try wire.client()
+            let carried = Carried(client)
+            let sender = Background {
+                try carried.value.send(Array(Self.head(body, "zstd").utf8) + body)
+            }
+            #expect(try client.readResponse().status == 413)
+            client.close()
+            try? sender.join()
+        }
+    }
+
     /// The same on their way to a server that has begun to be told.
     @Test func whatBreaksOnItsWayEndsThere() throws {
         try Wire.one({ $0.compression.decodesRequests = true }) { wire, upstream in
