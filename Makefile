@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-rollout demo-kubernetes demo-stop bench \
     bench-micro bench-control bench-pods bench-kubernetes bench-autoscaling bench-rollouts \
-    bench-instructions loadtest test test-kubernetes test-roles test-sanitized fuzz lint format \
+    bench-instructions loadtest soak test test-kubernetes test-roles test-sanitized fuzz lint format \
     modules clean
 
 FUZZ_SECONDS ?= 60
@@ -94,6 +94,9 @@ bench-instructions: ## what a request and an event cost outside the kernel, coun
 
 loadtest: ## what must hold under load: reloads, a killed replica, a stuck server, overflow (ONLY=reload)
 	@scripts/bench loadtest --only "$(ONLY)"
+
+soak: ## everything at once for MINUTES=3: nothing grows, and nothing is left over
+	@scripts/bench soak --minutes "$(or $(MINUTES),3)"
 
 bench-rollouts: ## how often rollouts go back falsely, and how soon rightly (minutes on one core)
 	@scripts/setup build
