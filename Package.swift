@@ -73,6 +73,11 @@ let package = Package(
             providers: [.apt(["zlib1g-dev"])]
         ),
         .systemLibrary(
+            name: "CNghttp2",
+            pkgConfig: "libnghttp2",
+            providers: [.apt(["libnghttp2-dev"])]
+        ),
+        .systemLibrary(
             name: "COpenSSL",
             pkgConfig: "openssl",
             providers: [.apt(["libssl-dev"])]
@@ -117,6 +122,7 @@ let package = Package(
             dependencies: ["Core", "EventLoop", "COpenSSL"],
             swiftSettings: shell
         ),
+        .target(name: "HTTP2", dependencies: ["Core", "HTTP", "CNghttp2"], swiftSettings: shell),
         .target(
             name: "Telemetry",
             dependencies: [
@@ -163,7 +169,7 @@ let package = Package(
             name: "Proxy",
             dependencies: [
                 "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "TLS",
-                "Telemetry",
+                "HTTP2", "Telemetry",
                 "HTTPService", "Digests", "Compression", "Recorder", "CPlatform",
             ],
             swiftSettings: shell
@@ -237,7 +243,8 @@ let package = Package(
         .target(
             name: "FuzzInvariants",
             dependencies: [
-                "Core", "HTTP", "GRPC", "Traffic", "Signals", "Recordings", "Configuration",
+                "Core", "HTTP", "GRPC", "HTTP2", "Traffic", "Signals", "Recordings",
+                "Configuration",
                 "EventLoop", "HTTPService", "Compression", "Kubernetes", "TestSupport",
             ],
             path: "Tests/FuzzInvariants",
@@ -272,6 +279,7 @@ let package = Package(
         test("RecordingsTests", ["Recordings", "Workload", "Core"]),
         test("DigestsTests", ["Digests"]),
         test("CompressionTests", ["Compression", "HTTP", "Core"]),
+        test("HTTP2Tests", ["HTTP2", "HTTP", "Core"]),
         test("TLSTests", ["TLS", "EventLoop", "Core"]),
         test("RecorderTests", ["Recorder", "Recordings", "EventLoop", "Core"]),
         test("ReportsTests", ["Reports", "Core"]),

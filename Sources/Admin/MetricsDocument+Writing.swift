@@ -19,6 +19,7 @@ extension MetricsDocument {
         self.writeConnections(&writer)
         self.writeTLS(&writer)
         self.writeCodings(&writer)
+        self.writeHTTP2(&writer)
         self.writeConfiguration(&writer)
         self.writeProcess(&writer)
         writer.end()

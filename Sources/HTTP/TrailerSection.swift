@@ -96,14 +96,17 @@ struct TrailerSection: Sendable {
         }
     }
 
-    /// Known names by the set; `If-` for conditions and `X-Weir-` for the gateway's own by prefix.
     private func isForbidden() -> Bool {
         let bytes = unsafe self.lines.span.bytes  // Sound: a byte has no padding to expose.
-        let nameRange = ByteRange(self.lineStart, self.nameEnd)
+        return Self.isForbidden(bytes, ByteRange(self.lineStart, self.nameEnd))
+    }
+
+    /// Known names by the set; `If-` for conditions and `X-Weir-` for the gateway's own by prefix.
+    static func isForbidden(_ bytes: RawSpan, _ nameRange: ByteRange) -> Bool {
         let name = FieldName(bytes, nameRange)
         if name != .other { return FieldNameSet.forbiddenInTrailers.contains(name) }
-        return Self.hasPrefix("if-", bytes, nameRange)
-            || Self.hasPrefix("x-weir-", bytes, nameRange)
+        return self.hasPrefix("if-", bytes, nameRange)
+            || self.hasPrefix("x-weir-", bytes, nameRange)
     }
 
     private static func hasPrefix(

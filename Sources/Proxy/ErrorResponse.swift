@@ -21,8 +21,31 @@ enum ErrorResponse {
         let body = ByteBuffer(capacity: 256)
         ErrorBody.write(error, style: style, message: message, into: body)
         HeadWriter.statusLine(error.status, into: output)
+        self.writeFields(
+            error,
+            style: style,
+            bodyBytes: body.count,
+            date: date,
+            retryAfterNanoseconds: retryAfterNanoseconds,
+            into: output
+        )
+        fields(output)
+        if !keepsAlive { HeadWriter.connection(keepsAlive: false, into: output) }
+        HeadWriter.end(into: output)
+        if !omitsBody { output.append(body.readable) }
+    }
+
+    /// The fields that every such answer has.
+    static func writeFields(
+        _ error: ProxyError,
+        style: ErrorBody.Style,
+        bodyBytes: Int,
+        date: Int64,
+        retryAfterNanoseconds: UInt64 = 0,
+        into output: ByteBuffer
+    ) {
         HeadWriter.field("Content-Type", style.contentType, into: output)
-        HeadWriter.contentLength(UInt64(body.count), into: output)
+        HeadWriter.contentLength(UInt64(bodyBytes), into: output)
         output.append("Date: ")
         HTTPDate.write(secondsSince1970: date, into: output)
         output.append("\r\n")
@@ -33,9 +56,5 @@ enum ErrorResponse {
         }
         // RFC 9110, section 11.6.1.
         if error.status == 401 { output.append("WWW-Authenticate: Bearer realm=\"weir\"\r\n") }
-        fields(output)
-        if !keepsAlive { HeadWriter.connection(keepsAlive: false, into: output) }
-        HeadWriter.end(into: output)
-        if !omitsBody { output.append(body.readable) }
     }
 }

@@ -77,7 +77,7 @@ extension Exchange {
             self.observe(bytes)
         }
         guard let encoder = content.encoder else {
-            return self.client.withConnection { $0.sendBody(bytes) }
+            return self.client.sendBody(bytes)
         }
         content.isDirty = true
         self.encode(bytes, .none, encoder)
@@ -89,12 +89,12 @@ extension Exchange {
         _ end: ContentEncoder.End,
         _ encoder: ContentEncoder
     ) {
+        if self.isShadow { return }
         let coding = self.worker.coding
-        self.client.withConnection { connection in
-            encoder.encode(bytes, end, scratch: coding.encoded) { piece in
-                coding.statistics.codedBytes += UInt64(piece.count)
-                connection.sendBody(piece)
-            }
+        let client = self.client
+        encoder.encode(bytes, end, scratch: coding.encoded) { piece in
+            coding.statistics.codedBytes += UInt64(piece.count)
+            client.sendBody(piece)
         }
     }
 

@@ -10,7 +10,7 @@ extension Exchange {
     func interimResponse(_ head: ResponseHead, _ bytes: RawSpan) {
         if head.status == 100 { self.awaitsContinue = false }
         self.armForProgress()
-        self.client.withConnection { $0.sendInterim(head, bytes) }
+        self.client.sendInterim(head, bytes)
     }
 
     func responseHead(_ head: ResponseHead, _ bytes: RawSpan, framing: ResponseFraming) {
@@ -41,9 +41,7 @@ extension Exchange {
 
     @inline(__always)
     func sendHead(_ head: ResponseHead, _ bytes: RawSpan, framing: ResponseFraming) {
-        self.client.withConnection {
-            $0.sendHead(head, bytes, framing: framing, exchange: self)
-        }
+        self.client.sendHead(head, bytes, framing: framing, exchange: self)
     }
 
     private func noteLoadReport(_ head: ResponseHead, _ bytes: RawSpan) {
@@ -72,7 +70,7 @@ extension Exchange {
         self.responseBytes += UInt64(bytes.count)
         if let coded = self.coded { return self.codedAnswer(bytes, coded) }
         self.observe(bytes)
-        self.client.withConnection { $0.sendBody(bytes) }
+        self.client.sendBody(bytes)
     }
 
     /// Looks at an answer's bytes as they were before any coding.
@@ -85,12 +83,8 @@ extension Exchange {
     /// All bytes of one read were handled: what was composed goes out in one write.
     func upstreamBatchEnded() {
         if let coded = self.coded { self.flushCodedAnswer(coded) }
-        self.client.withConnection { connection in
-            if self.phase == .responding { self.arm(after: self.streamIdle) }
-            if connection.deferFlush() { return }
-            connection.flush()
-            if connection.hasBacklog { self.clientBlocked() }
-        }
+        if self.phase == .responding { self.arm(after: self.streamIdle) }
+        if self.client.batchEnded() { self.clientBlocked() }
     }
 
     /// The client does not take what it is sent: the upstream is not read until it has.
@@ -108,9 +102,7 @@ extension Exchange {
         if self.attempt > 1 { self.model?.statistics.retries[.success, default: 0] += 1 }
         if let coded = self.coded { self.endCodedAnswer(coded) }
         self.finish {
-            self.client.withConnection {
-                $0.endResponse(trailers: trailers, requestIsComplete: self.isRequestEnded)
-            }
+            self.client.endResponse(trailers: trailers, requestIsComplete: self.isRequestEnded)
         }
     }
 
@@ -123,17 +115,11 @@ extension Exchange {
         self.leaveQueue()
         self.cancelUpstream()
         if self.hasBegunResponse {
-            self.finish {
-                self.client.withConnection { $0.cutResponse() }
-            }
+            self.finish { self.client.cutResponse() }
             return
         }
         self.status = error.status
-        self.finish {
-            if let connection = self.client.connection {
-                connection.sendError(error, exchange: self)
-            }
-        }
+        self.finish { self.client.sendError(error, exchange: self) }
     }
 
     /// The client left: the replica must not work for nobody.
@@ -154,14 +140,12 @@ extension Exchange {
     func answer(json body: ByteBuffer) {
         self.status = 200
         self.finish {
-            if let connection = self.client.connection {
-                connection.sendLocal(
-                    status: 200,
-                    contentType: "application/json",
-                    body: body,
-                    exchange: self
-                )
-            }
+            self.client.sendLocal(
+                status: 200,
+                contentType: "application/json",
+                body: body,
+                exchange: self
+            )
         }
     }
 
@@ -186,13 +170,13 @@ extension Exchange {
         self.worker.giveExchange(self)
         if endpoint != nil, let model { self.worker.slotReleased(model) }
         if isClientGone { return }
-        client.withConnection { $0.exchangeFinished(requestIsComplete: isComplete) }
+        client.exchangeFinished(requestIsComplete: isComplete)
     }
 
     // MARK: Tunnels
 
     func upgradeAccepted(_ head: ResponseHead, _ bytes: RawSpan) {
-        guard let connection = self.client.connection else { return self.cancelUpstream() }
+        if self.isShadow { return self.cancelUpstream() }
         self.status = 101
         self.hasBegunResponse = true
         self.phase = .tunnel
@@ -201,9 +185,8 @@ extension Exchange {
         // A tunnel lives until one side ends it; its time is not the request's.
         self.totalDeadline = .distantFuture
         self.worker.wheel.arm(self, at: .distantFuture)
-        Sockets.keepAlive(connection.descriptor)
         if let upstream = self.upstream { Sockets.keepAlive(upstream.descriptor) }
-        connection.startTunnel(head, bytes, exchange: self)
+        self.client.startTunnel(head, bytes, exchange: self)
         // It was not read while the request waited for its turn.
         if self.isClientPaused { self.resumeClient() }
     }
@@ -216,11 +199,8 @@ extension Exchange {
     }
 
     func tunnelFromUpstream(_ bytes: UnsafeRawBufferPointer) {
-        guard let connection = self.client.connection, let start = bytes.baseAddress else {
-            return
-        }
         self.responseBytes += UInt64(bytes.count)
-        connection.write(start, count: bytes.count)
+        self.client.sendTunnelled(bytes)
     }
 
     /// One direction ended: pass the end on; the other goes on until it ends too.
@@ -234,7 +214,7 @@ extension Exchange {
     func tunnelUpstreamEnded() {
         if self.hasTunnelUpstreamEnded { return }
         self.hasTunnelUpstreamEnded = true
-        self.client.withConnection { $0.endAfterOutput() }
+        self.client.endAfterOutput()
         self.finishTunnelIfDone()
     }
 
@@ -251,8 +231,6 @@ extension Exchange {
 
     func finishTunnel() {
         self.cancelUpstream()
-        self.finish {
-            self.client.withConnection { $0.endTunnel() }
-        }
+        self.finish { self.client.endTunnel() }
     }
 }

@@ -58,8 +58,8 @@ extension Exchange {
         guard head.expectsContinue, head.minorVersion > 0 else { return }
         if case .model = self.target, let model = self.model, !model.needsPrefix {
             self.awaitsContinue = true
-        } else if let connection = self.client.connection {
-            connection.sendContinue()
+        } else {
+            self.client.sendContinue()
         }
     }
 

@@ -3,34 +3,6 @@ import EventLoop
 import HTTP
 import Traffic
 
-/// The client's side of an exchange, whatever protocol it speaks.
-///
-/// An enum, so that dispatch is static; HTTP/2 streams will be another case. A shadow has no client:
-/// it is a mirrored copy whose answer is thrown away.
-enum ClientStream {
-    /// Not counted: a connection ends its exchange before it closes, and lives to the end of the
-    /// turn in which it does.
-    case http1(Unmanaged<ServerConnection>)
-    case shadow
-
-    /// The connection, held.
-    var connection: ServerConnection? {
-        if case .http1(let connection) = self { connection.takeUnretainedValue() } else { nil }
-    }
-
-    /// Calls `body` with the connection, if there is one, without holding it.
-    @inline(__always)
-    func withConnection(_ body: (ServerConnection) -> Void) {
-        if case .http1(let connection) = self {
-            connection._withUnsafeGuaranteedRef { body($0) }
-        }
-    }
-
-    var isShadow: Bool {
-        if case .shadow = self { true } else { false }
-    }
-}
-
 /// One request and its response, from head to record. The life of a request is this object's:
 ///
 ///     receiving → (queued) → connecting → forwarding → responding → finished
@@ -430,12 +402,12 @@ final class Exchange: WheelTimer {
     func pauseClient() {
         if self.isClientPaused { return }
         self.isClientPaused = true
-        self.client.withConnection { $0.pauseBody() }
+        self.client.pauseBody()
     }
 
     func resumeClient() {
         self.isClientPaused = false
-        self.client.withConnection { $0.resumeBody() }
+        self.client.resumeBody()
     }
 
     /// The upstream has all that there is and the client owes the rest: its own idle timeout runs.

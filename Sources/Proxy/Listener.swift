@@ -111,6 +111,7 @@ final class ConnectionCounters {
     var refusedRequests: [String: UInt64] = [:]
     var localAnswers: [UInt16: UInt64] = [:]
     var tls = TLSStatistics()
+    var http2 = HTTP2Statistics()
 
     func refused(_ error: ProxyError) {
         let label = (error.detail?.label ?? error.label).description
@@ -129,6 +130,7 @@ final class ConnectionCounters {
         result.refusedRequests = self.refusedRequests
         result.localAnswers = self.localAnswers
         result.tls = self.tls
+        result.http2 = self.http2
         return result
     }
 }

@@ -104,6 +104,15 @@ extension ServerConnection {
         self.flush()
     }
 
+    /// What was composed goes on its way, with that of others where it is little. True where the
+    /// client does not take it.
+    @inline(__always)
+    func batchEnded() -> Bool {
+        if self.deferFlush() { return false }
+        self.flush()
+        return self.hasBacklog
+    }
+
     /// The response cannot be completed: a reset tells the client that it is not whole.
     func cutResponse() {
         self.keepsAlive = false

@@ -20,6 +20,8 @@ final class ServerConnection: Connection {
         case skipping
         case lingering
         case tunnel
+        /// The client speaks HTTP/2: `multiplexer` has what comes.
+        case http2
     }
 
     /// Most bytes discarded while lingering; a client that sends more gets a reset.
@@ -76,6 +78,7 @@ final class ServerConnection: Connection {
     /// Counts towards the connection limit; one that is over it does not.
     private let isCounted: Bool
     private let timer: ConnectionTimer
+    private var multiplexer: Multiplexer?
 
     init(worker: Worker, descriptor: Int32, peer: SocketAddress?, isCounted: Bool = true) {
         self.peer = peer
@@ -109,7 +112,7 @@ final class ServerConnection: Connection {
         self.refuse(ProxyError(.tooManyConnections))
     }
 
-    private func arm(after interval: Interval) {
+    func arm(after interval: Interval) {
         self.worker.wheel.arm(self.timer, at: self.worker.loop.now + interval)
     }
 
@@ -150,6 +153,7 @@ final class ServerConnection: Connection {
         self.worker.stats.tls.handshakes[TLSStatistics.Key(session), default: 0] += 1
         if session.usesKernel { self.worker.stats.tls.kernelSessions += 1 }
         self.arm(after: self.worker.timeouts.header)
+        if session.agreesOnHTTP2 { self.beginHTTP2() }
     }
 
     override func handshakeFailed(_ failure: TLSFailure) {
@@ -182,6 +186,7 @@ final class ServerConnection: Connection {
     func pump() {
         if self.isPumping || self.isClosed { return }
         self.isPumping = true
+        if self.state == .http2 { self.multiplexer?.goOn() }
         self.handleInput()
         var budget = Self.readsPerTurnMax
         while self.isReadable, !self.isClosed, self.wantsBytes {
@@ -218,7 +223,8 @@ final class ServerConnection: Connection {
         switch self.state {
         // A client that does not read its answers gets no further ones composed.
         case .head: !self.hasBacklog
-        case .skipping, .lingering: true
+        // There is a bound to what can be kept of it, and room for answers comes this way.
+        case .skipping, .lingering, .http2: true
         case .body, .tunnel: !self.isBodyPaused
         case .waiting: (self.input?.count ?? 0) < Self.readAheadMax
         }
@@ -320,6 +326,9 @@ final class ServerConnection: Connection {
                     UnsafeRawBufferPointer(rebasing: bytes[offset...])
                 )
                 return bytes.count
+            case .http2:
+                self.multiplexer?.receive(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
+                return bytes.count
             }
             if offset == before, self.state == stateBefore { return offset }
         }
@@ -349,11 +358,28 @@ final class ServerConnection: Connection {
                 hasMore: bytes.count > count
             )
             return count
+        case .invalid(.http2Preface) where !self.hasServed && self.transport.session == nil:
+            self.parser = nil
+            self.beginHTTP2()
+            return 0
         case .invalid(let error):
             self.parser = nil
             self.refuse(ProxyError(error))
             return 0
         }
+    }
+
+    /// The client speaks HTTP/2, as it has agreed on or as its first bytes say: nothing of them has
+    /// been used up.
+    private func beginHTTP2() {
+        self.hasServed = true
+        self.state = .http2
+        self.multiplexer = Multiplexer(self)
+    }
+
+    /// The session has ended, and has said so.
+    func finishHTTP2() {
+        if !self.isClosed { self.finishConnection(requestIsComplete: false) }
     }
 
     private func begin(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer, hasMore: Bool) {
@@ -471,6 +497,12 @@ final class ServerConnection: Connection {
             self.exchange?.tunnelClientEnded()
         case .waiting:
             self.clientMayBeGone()
+        case .http2:
+            if self.output == nil, self.multiplexer?.hasStreams == false {
+                self.close()
+            } else {
+                self.clientGone()
+            }
         }
     }
 
@@ -506,6 +538,7 @@ final class ServerConnection: Connection {
 
     override func closed() {
         self.greetingEnded()
+        self.multiplexer?.end()
         self.worker.wheel.remove(self.timer)
         if let input = self.input.take() {
             self.worker.buffers.give(input)
@@ -546,6 +579,10 @@ final class ServerConnection: Connection {
             self.close()
         case .tunnel:
             break
+        case .http2:
+            self.backlogSeen = -1
+            // What it was sent has not moved for as long as that.
+            if self.output != nil { self.clientGone() } else { self.multiplexer?.timerExpired() }
         }
     }
 
@@ -589,6 +626,7 @@ final class ServerConnection: Connection {
     }
 
     override func deferredFlushEnded(isDone: Bool) {
+        if let multiplexer = self.multiplexer { return multiplexer.flush() }
         if !isDone { self.exchange?.clientBlocked() }
     }
 
@@ -603,6 +641,8 @@ final class ServerConnection: Connection {
             self.worker.pumpLater(self)
         case .body, .skipping, .waiting, .tunnel:
             self.exchange?.clientDrained()
+        case .http2:
+            self.multiplexer?.drained()
         }
     }
 
@@ -654,6 +694,7 @@ final class ServerConnection: Connection {
     /// Closes if nothing is under way; a running request closes it when done.
     func drain() {
         self.keepsAlive = false
+        self.multiplexer?.drain()
         if self.state == .head, self.parser == nil, self.input == nil { self.close() }
     }
 

@@ -190,6 +190,7 @@ package struct WorkerStatistics: Sendable {
     package var acceptErrors: UInt64 = 0
     package var tls = TLSStatistics()
     package var coding = CodingStatistics()
+    package var http2 = HTTP2Statistics()
 
     package init() {}
 
@@ -207,6 +208,7 @@ package struct WorkerStatistics: Sendable {
         self.acceptErrors += other.acceptErrors
         self.tls.merge(other.tls)
         self.coding.merge(other.coding)
+        self.http2.merge(other.http2)
     }
 }
 

@@ -45,6 +45,10 @@ final class Worker {
         return coding
     }
 
+    /// The fields of an HTTP/2 message, and lines that become some.
+    let fieldList = OutgoingFields()
+    let fieldLines = ByteBuffer(capacity: 512)
+
     var dateReadAt = Instant.zero
     var dateSeconds: Int64 = 0
     let accessLog: AccessLogSink?

@@ -21,7 +21,7 @@ package final class ServerContext: @unchecked Sendable {
         package var clients = ClientVerification.none
         package var minimumVersion = TLSVersion.tls12
         /// Names of the protocols above, preferred ones first (RFC 7301).
-        package var protocols = ["http/1.1"]
+        package var protocols = ["h2", "http/1.1"]
         package var ticketKeys: TicketKeys
         /// Of the listener: a session of one is none of another.
         package var name: String

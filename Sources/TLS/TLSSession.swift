@@ -130,6 +130,14 @@ public struct TLSSession {
         SSL_version(self.ssl) == TLS1_3_VERSION ? .tls13 : .tls12
     }
 
+    /// Whether both sides have agreed on HTTP/2 (RFC 7301).
+    package var agreesOnHTTP2: Bool {
+        var name: UnsafePointer<UInt8>?
+        var count: UInt32 = 0
+        SSL_get0_alpn_selected(self.ssl, &name, &count)
+        return UnsafeBufferPointer(start: name, count: Int(count)).elementsEqual("h2".utf8)
+    }
+
     package var isResumed: Bool { SSL_session_reused(self.ssl) == 1 }
 
     /// Whether the kernel encrypts what is written (kTLS).

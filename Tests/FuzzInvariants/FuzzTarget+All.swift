@@ -12,6 +12,12 @@ extension FuzzTarget {
         FuzzTarget("Trailers", seeds: { TrailerInvariants.seeds }) {
             TrailerInvariants.violation($0)
         },
+        FuzzTarget("HTTP2Fields", seeds: { HTTP2Invariants.fieldSeeds }) {
+            HTTP2Invariants.fieldViolation($0)
+        },
+        FuzzTarget("HTTP2Connection", seeds: { HTTP2Invariants.connectionSeeds }) {
+            HTTP2Invariants.connectionViolation($0)
+        },
         FuzzTarget("HeaderValues", seeds: { HeaderValueInvariants.seeds }) {
             HeaderValueInvariants.violation($0)
         },

@@ -163,7 +163,8 @@ enum Rules {
     /// Our modules; each may import those before it.
     static let modules = [
         "Core", "HTTP", "GRPC", "Traffic", "Autoscaling", "Orchestration", "Rollouts", "Signals",
-        "Workload", "Recordings", "Simulation", "Configuration", "EventLoop", "TLS", "Telemetry",
+        "Workload", "Recordings", "Simulation", "Configuration", "EventLoop", "TLS", "HTTP2",
+        "Telemetry",
         "HTTPService", "Curl", "Digests", "Compression", "Recorder", "Kubernetes", "Scraping",
         "Reports",
         "Proxy", "Clusters", "Control", "Admin", "LoadTest", "ModelSimulator", "weir",
