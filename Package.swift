@@ -168,7 +168,7 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "Core", "HTTP", "Traffic", "Rollouts", "Recordings", "EventLoop", "TLS",
+                "Core", "HTTP", "GRPC", "Traffic", "Rollouts", "Recordings", "EventLoop", "TLS",
                 "HTTP2", "Telemetry",
                 "HTTPService", "Digests", "Compression", "Recorder", "CPlatform",
             ],
@@ -312,7 +312,7 @@ let package = Package(
         test(
             "WireTests",
             [
-                "Proxy", "Compression", "Rollouts", "EventLoop", "HTTP", "Traffic", "Core",
+                "Proxy", "Compression", "Rollouts", "EventLoop", "HTTP", "HTTP2", "Traffic", "Core",
                 "TestSupport",
             ]
         ),

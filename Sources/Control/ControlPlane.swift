@@ -473,9 +473,15 @@ package final class ControlPlane {
             id: status.id.description,
             incarnation: UInt64(status.restarts) &+ status.id.serial << 32,
             address: socket,
-            security: address.security
+            security: address.security,
+            callAddress: status.namedPorts[Self.callPort].flatMap {
+                SocketAddress(host: address.host, port: $0)
+            }
         )
     }
+
+    /// The name of a replica's further port that takes calls of gRPC.
+    private static let callPort = "grpc"
 
     /// Requests in flight by the name of the replica, where there are any.
     package func requestsInFlight() -> [String: Int] { self.builder?.requestsInFlight() ?? [:] }

@@ -22,17 +22,21 @@ package final class SnapshotBuilder {
         package var address: SocketAddress
         /// Nil: plain text.
         package var security: ClientSecurity?
+        /// Where it takes calls of gRPC, if that is a port of its own.
+        package var callAddress: SocketAddress?
 
         package init(
             id: String,
             incarnation: UInt64 = 0,
             address: SocketAddress,
-            security: ClientSecurity? = nil
+            security: ClientSecurity? = nil,
+            callAddress: SocketAddress? = nil
         ) {
             self.id = id
             self.incarnation = incarnation
             self.address = address
             self.security = security
+            self.callAddress = callAddress
         }
     }
 
@@ -84,11 +88,21 @@ package final class SnapshotBuilder {
     private struct Key: Hashable {
         var model: String
         var target: Target
+        var wire: WireProtocol
+    }
+
+    /// gRPC needs HTTP/2. Otherwise a server with TLS is asked what it speaks, and one without,
+    /// which cannot be asked, is spoken to in HTTP/1.
+    private static func wire(_ kind: ModelSpec.ModelProtocol, _ target: Target) -> WireProtocol {
+        if kind == .grpc { return .http2 }
+        return target.security == nil ? .http1 : .negotiated
     }
 
     /// A model's endpoint at a replica, if the last snapshot has it.
     package func endpoint(for target: Target, model: String) -> Endpoint? {
-        self.endpoints[Key(model: model, target: target)]
+        guard let kind = self.routes[model]?.spec.protocol else { return nil }
+        let wire = Self.wire(kind, target)
+        return self.endpoints[Key(model: model, target: target, wire: wire)]
     }
 
     /// Requests in flight at a replica of the last snapshot, over all models.
@@ -242,7 +256,8 @@ package final class SnapshotBuilder {
         let limit = Self.concurrencyLimit(model.spec.concurrency)
         let endpoints = model.spec.variants.map { variant in
             targets(name, variant).map { target in
-                let key = Key(model: name, target: target)
+                let wire = Self.wire(model.spec.protocol, target)
+                let key = Key(model: name, target: target, wire: wire)
                 unused.remove(key)
                 return self.endpoint(key, limit: limit)
             }
@@ -343,8 +358,11 @@ package final class SnapshotBuilder {
         let endpoint = Endpoint(
             slot: slot,
             name: key.target.id,
-            address: key.target.address,
+            address: key.wire == .http2
+                ? key.target.callAddress ?? key.target.address : key.target.address,
             security: key.target.security,
+            wire: key.wire,
+            callAddress: key.wire == .http1 ? key.target.callAddress : nil,
             limit: limit
         )
         self.endpoints[key] = endpoint

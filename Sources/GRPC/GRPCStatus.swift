@@ -88,19 +88,19 @@ package enum GRPCStatus: UInt8, CaseIterable, Sendable {
             }
     }
 
-    /// The HTTP status that a call which ended so is counted under: the one of
-    /// `google.rpc.Code`, so that error rates mean the same for both protocols.
+    /// The HTTP status that a call which ended so is counted under, so that error rates mean the
+    /// same for both protocols: as `google.rpc.Code` has it, but that a method which is not there
+    /// is nobody's failure, as a path that is not there is none.
     package var httpStatus: UInt16 {
         switch self {
         case .ok: 200
         case .cancelled: 499
         case .invalidArgument, .failedPrecondition, .outOfRange: 400
         case .deadlineExceeded: 504
-        case .notFound: 404
+        case .notFound, .unimplemented: 404
         case .alreadyExists, .aborted: 409
         case .permissionDenied: 403
         case .resourceExhausted: 429
-        case .unimplemented: 501
         case .unavailable: 503
         case .unauthenticated: 401
         case .unknown, .internal, .dataLoss: 500

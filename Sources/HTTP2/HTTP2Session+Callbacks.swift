@@ -368,6 +368,8 @@ extension HTTP2Session {
         case NGHTTP2_DATA.rawValue:
             self.dataFramesSent &+= 1
             self.meter.earn(.windowUpdate, Self.updatesPerFrame)
+            // Peers of gRPC measure the path by a ping for what they get.
+            self.meter.earn(.ping, 1)
         case NGHTTP2_RST_STREAM.rawValue:
             if self.role == .server, Self.isPeersFault(frame.rst_stream.error_code) {
                 self.count(.provokedReset)

@@ -39,6 +39,11 @@ enum ClientStream {
         }
     }
 
+    /// The client's stream on HTTP/2.
+    var stream: ServerStream? {
+        if case .http2(let stream) = self { stream.takeUnretainedValue() } else { nil }
+    }
+
     /// Calls `body` with the connection, if there is one, without holding it.
     @inline(__always)
     func withConnection(_ body: (ServerConnection) -> Void) {

@@ -46,6 +46,13 @@ class Connection: IOHandler {
         super.init()
     }
 
+    /// Goes on with what another connection has surrendered.
+    init(worker: Worker, transport: consuming Transport) {
+        self.worker = worker
+        self.transport = transport
+        super.init()
+    }
+
     deinit {
         assert(self.isClosed, "a connection was dropped while open")
     }
@@ -402,6 +409,17 @@ class Connection: IOHandler {
     }
 
     // MARK: Closing
+
+    /// Gives the socket and its session to whoever goes on with them, and is closed itself. Nothing
+    /// waits to be written.
+    final func surrender() -> Transport {
+        precondition(!self.isClosed && self.output == nil, "nothing to surrender")
+        self.isClosed = true
+        self.deregister()
+        self.closed()
+        self.worker.remove(self)
+        return self.transport
+    }
 
     final func close(reset: Bool = false) {
         if self.isClosed { return }

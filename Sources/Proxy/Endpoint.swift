@@ -3,6 +3,15 @@ import EventLoop
 import Synchronization
 import TLS
 
+/// What a replica is spoken to in.
+package enum WireProtocol: Sendable {
+    case http1
+    /// HTTP/2: by prior knowledge in plain text, and as the only offer where there is TLS.
+    case http2
+    /// What a server with TLS chooses of both.
+    case negotiated
+}
+
 /// One replica's address as every worker sees it, with what they share about it.
 ///
 /// Lives as long as any snapshot or request that names it. The counters are the only things on the
@@ -16,6 +25,9 @@ package final class Endpoint: Sendable {
     package let address: SocketAddress
     /// Nil: plain text.
     package let security: ClientSecurity?
+    package let wire: WireProtocol
+    /// Where a replica that is spoken to in HTTP/1 takes calls of gRPC; nil: nowhere.
+    package let callAddress: SocketAddress?
     /// Hash of the name, for consistent hashing: equal on every worker and every gateway.
     package let hash: UInt64
 
@@ -36,15 +48,22 @@ package final class Endpoint: Sendable {
         name: String,
         address: SocketAddress,
         security: ClientSecurity? = nil,
+        wire: WireProtocol = .http1,
+        callAddress: SocketAddress? = nil,
         limit: Int
     ) {
         self.slot = slot
         self.name = name
         self.address = address
         self.security = security
+        self.wire = wire
+        self.callAddress = callAddress
         self.hash = Endpoint.hash(name)
         self.limit = Atomic(limit)
     }
+
+    /// Whether calls of gRPC can be sent there.
+    var takesCalls: Bool { self.wire != .http1 || self.callAddress != nil }
 
     /// Takes a slot unless all are taken.
     package func tryAcquire() -> Bool {

@@ -120,7 +120,7 @@ extension Exchange {
             // Without usage each event with content is taken for one token, as servers send them.
             meter.statistics.outputTokens += UInt64(clamping: self.observer.contentEvents)
         }
-        guard let first = self.observer.firstContentAt else { return }
+        guard let first = self.firstContentAt else { return }
         meter.statistics.timeToFirstToken.record(from: self.arrivedAt, to: first)
         let tokens = usage?.completion ?? self.observer.contentEvents
         guard tokens > 1, let last = self.observer.lastContentAt else { return }

@@ -243,10 +243,14 @@ extension Exchange {
         case .receiving, .queued, .connecting:
             return self.bodyCount < self.worker.limits.maxBufferedBody
         case .forwarding, .responding:
+            if let stream = self.stream {
+                return !stream.hasBacklog
+                    && self.bodyCount - self.bodySent < Self.decodedAheadMax
+            }
             guard let upstream = self.upstream else { return false }
             return !upstream.hasBacklog && !upstream.hasWriteFailed
                 && self.bodyCount - self.bodySent < Self.decodedAheadMax
-        case .free, .tunnel:
+        case .free, .tunnel, .watching:
             return false
         }
     }
@@ -255,8 +259,23 @@ extension Exchange {
         if bytes.isEmpty { return }
         switch self.phase {
         case .forwarding, .responding: self.forward(bytes)
-        case .receiving, .queued, .connecting, .free, .tunnel: self.keep(bytes)
+        case .receiving, .queued, .connecting, .free, .tunnel, .watching: self.keep(bytes)
         }
+    }
+
+    /// `sendStreamBytes` of a body that is decoded on its way.
+    func sendDecodedBytes(_ content: CodedContent, to stream: UpstreamStream) {
+        while self.stream === stream {
+            guard self.decodePending(content) else { return }
+            self.sendKept(to: stream)
+            if content.isDrained || stream.hasBacklog { break }
+        }
+        guard self.stream === stream else { return }
+        if self.isRequestEnded, content.isDrained, self.bodySent == self.bodyCount {
+            content.decodesForUpstream = false
+            self.worker.coding.endDecoding(content)
+        }
+        self.finishSending(to: stream, mayEnd: !content.decodesForUpstream)
     }
 
     /// `sendRequestBytes` of a body that is decoded on its way.

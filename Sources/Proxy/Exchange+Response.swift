@@ -1,5 +1,6 @@
 import Core
 import EventLoop
+import GRPC
 import HTTP
 import Traffic
 
@@ -20,7 +21,9 @@ extension Exchange {
         self.phase = .responding
         self.status = head.status
         self.hasBegunResponse = true
-        if head.status >= 500 || model.isWatching {
+        if let call = self.call {
+            self.noteAnswer(of: call, head, bytes)
+        } else if head.status >= 500 || model.isWatching {
             model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: now)
         }
         if head.contains(.endpointLoadMetrics) { self.noteLoadReport(head, bytes) }
@@ -78,6 +81,7 @@ extension Exchange {
     func observe(_ bytes: UnsafeRawBufferPointer) {
         self.observer.observe(bytes.bytes, now: self.now)
         if let inspection = self.inspection { inspection.take(bytes) }
+        if let call = self.call { call.answers.observe(bytes.bytes, now: self.now) }
     }
 
     /// All bytes of one read were handled: what was composed goes out in one write.
@@ -89,7 +93,8 @@ extension Exchange {
 
     /// The client does not take what it is sent: the upstream is not read until it has.
     func clientBlocked() {
-        guard !self.isUpstreamPaused, let upstream = self.upstream else { return }
+        guard !self.isUpstreamPaused else { return }
+        guard let upstream = self.upstream else { return self.pauseStream() }
         self.isUpstreamPaused = true
         upstream.pauseReading()
     }
@@ -98,7 +103,9 @@ extension Exchange {
     /// anybody else can want it.
     func upstreamFinished(trailers: [UInt8], releaseConnection: () -> Void) {
         self.upstream = nil
+        if self.stream != nil { self.stream = nil }
         releaseConnection()
+        if let call = self.call { self.noteEnd(of: call, trailers) }
         if self.attempt > 1 { self.model?.statistics.retries[.success, default: 0] += 1 }
         if let coded = self.coded { self.endCodedAnswer(coded) }
         self.finish {
@@ -114,6 +121,7 @@ extension Exchange {
         self.error = error
         self.leaveQueue()
         self.cancelUpstream()
+        if let call = self.call { return self.fail(call, error) }
         if self.hasBegunResponse {
             self.finish { self.client.cutResponse() }
             return
@@ -152,7 +160,7 @@ extension Exchange {
     // MARK: The end
 
     /// Records, frees the slot, lets the client's side go on, and returns to the pool.
-    private func finish(_ conclude: () -> Void) {
+    func finish(_ conclude: () -> Void) {
         let isComplete = self.isRequestEnded
         self.count(self.now)
         if self.tenancy != nil { self.settleTenant(self.now) }

@@ -39,6 +39,7 @@ extension Exchange {
         if self.worker.shared.logsAccess { self.notePath(head, bytes) }
         if let recorder = self.worker.recorder { self.draftRecording(recorder) }
         self.noteTimingRequest(head)
+        if case .http2 = client, !self.noteCall(head, bytes) { return }
         if head.contains(.contentEncoding) { self.noteCodings(head, bytes) }
         if head.contains(.acceptEncoding) { self.noteAcceptedCodings(head, bytes) }
         self.requestID = RequestID(head, bytes, random: &self.worker.random)
@@ -106,7 +107,11 @@ extension Exchange {
         }
         let keepsKeys = self.worker.snapshot.tenants?.forwardsCredentials ?? true
         let dropped = keepsKeys ? Self.dropped : Self.droppedWithKeys
-        HeadWriter.fields(head.fields, of: bytes, dropping: dropped, into: output)
+        if self.call == nil {
+            HeadWriter.fields(head.fields, of: bytes, dropping: dropped, into: output)
+        } else {
+            self.writeCallFields(head, bytes, dropping: dropped, into: output)
+        }
         self.client.withConnection {
             $0.hop?.write(
                 for: head,
@@ -160,6 +165,7 @@ extension Exchange {
     // MARK: Where it goes
 
     private func decideTarget(_ head: RequestHead, _ bytes: RawSpan) {
+        if let call = self.call { return self.decideTarget(of: call, head, bytes) }
         let decision = RequestRouting.decide(
             bytes,
             path: head.pathRange,
@@ -210,7 +216,7 @@ extension Exchange {
         self.resolve(self.scanner.model.bytes)
     }
 
-    private func resolve(_ name: RawSpan) {
+    func resolve(_ name: RawSpan) {
         let snapshot = self.worker.snapshot
         if let index = snapshot.table.lookup(name),
             let model = self.worker.model(at: index)
@@ -222,21 +228,24 @@ extension Exchange {
     }
 
     private func resolveByHostAndPath(_ head: RequestHead, _ bytes: RawSpan) {
-        let host = bytes.slice(head.authorityRange ?? ByteRange(start: 0, count: 0))
-        let routes = self.worker.snapshot.routes
-        if let index = routes.lookup(host: host, path: bytes.slice(head.pathRange)),
-            let model = self.worker.model(at: index)
-        {
-            return self.assign(model)
-        }
+        if let model = self.modelByHostAndPath(head, bytes) { return self.assign(model) }
         self.fail(ProxyError(.notFound))
     }
 
-    private func assign(_ model: WorkerModel) {
+    func modelByHostAndPath(_ head: RequestHead, _ bytes: RawSpan) -> WorkerModel? {
+        let host = bytes.slice(head.authorityRange ?? ByteRange(start: 0, count: 0))
+        let routes = self.worker.snapshot.routes
+        return routes.lookup(host: host, path: bytes.slice(head.pathRange))
+            .flatMap { self.worker.model(at: $0) }
+    }
+
+    func assign(_ model: WorkerModel) {
         if self.tenancy != nil, !self.isAllowed(model) { return }
+        if self.call != nil, !self.canBeCalled(model) { return }
         self.model = model
         model.noteRequest(now: self.arrivedAt)
         self.totalDeadline = self.arrivedAt + model.route.timeouts.request
+        if let call = self.call { self.totalDeadline = min(self.totalDeadline, call.deadline) }
     }
 
     /// Names shown in errors are cut to this size.
@@ -278,10 +287,13 @@ extension Exchange {
             if self.isRequestEnded { self.worker.answer(endpoint, self) }
         case .model:
             self.pinAndAdmit()
+        case .call:
+            if let call = self.call { self.answer(call) }
         }
     }
 
     private func scan() {
+        if let call = self.call { return self.scan(call) }
         if let coded = self.coded, !self.lookAhead(coded, isRequired: true) { return }
         guard let body = self.plainBody else {
             if self.isRequestEnded { self.fail(ProxyError(.noModel)) }
@@ -314,7 +326,7 @@ extension Exchange {
         }
     }
 
-    private func pinAndAdmit() {
+    func pinAndAdmit() {
         guard let model = self.model else { return }
         if model.route.needsHead { self.pin(model) }
         if self.phase != .receiving { return }

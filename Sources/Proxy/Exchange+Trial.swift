@@ -79,7 +79,7 @@ extension Exchange {
         let usage = self.observer.finalUsage()
         let tokens = usage?.completion ?? self.observer.contentEvents
         if usage != nil || tokens > 0 { outcome.outputTokens = tokens }
-        guard let first = self.observer.firstContentAt else { return }
+        guard let first = self.firstContentAt else { return }
         outcome.firstTokenNanoseconds = first.nanoseconds(since: self.arrivedAt)
         guard tokens > 1, let last = self.observer.lastContentAt else { return }
         outcome.perTokenNanoseconds = last.nanoseconds(since: first) / UInt64(tokens - 1)

@@ -121,6 +121,7 @@ extension Exchange {
         self.isRepeatable = original.isRepeatable
         self.style = original.style
         self.requestID = original.requestID
+        if let call = original.call { self.call = Call(call.method, deadline: call.deadline) }
         self.model = model
         self.totalDeadline = self.arrivedAt + model.route.timeouts.request
         self.head = self.worker.buffers.take()
@@ -161,6 +162,10 @@ extension Exchange {
     private func connect(_ endpoint: Endpoint, _ model: WorkerModel) {
         self.phase = .connecting
         let pool = self.worker.pool(for: endpoint)
+        if endpoint.wire != .http1 || self.call != nil {
+            if pool.isMultiplexed(for: self) { return self.connectStream(pool, model) }
+            if !endpoint.takesCalls { return self.failForLackOfCalls() }
+        }
         // After a failure a new connection: the next idle one may be as stale.
         if self.attempt == 1, let connection = pool.takeIdle() {
             self.upstream = connection
@@ -183,7 +188,7 @@ extension Exchange {
     }
 
     /// Errors of a connect that say something about this machine, not about the replica.
-    private static func isShortage(_ code: Int32) -> Bool {
+    static func isShortage(_ code: Int32) -> Bool {
         [EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL, EAGAIN].contains(code)
     }
 
@@ -234,17 +239,19 @@ extension Exchange {
         )
     }
 
-    private static func describe(
+    static func describe(
         _ context: UpstreamFailureContext
     ) -> (UpstreamErrorKind, ProxyError) {
         switch context.failure {
         case .connectFailed: (.connect, ProxyError(.connectFailed))
         case .handshakeFailed(let kind):
             (.handshake, ProxyError(.connectFailed, detail: kind.upstreamDetail))
-        case .reset, .closedEarly: (.reset, ProxyError(.upstreamReset))
+        case .reset, .closedEarly, .resetStream, .silent: (.reset, ProxyError(.upstreamReset))
         case .truncated: (.truncated, ProxyError(.upstreamTruncated))
-        case .invalidResponse, .invalidBody, .tooManyInterim, .unexpectedUpgrade, .unsolicited:
+        case .invalidResponse, .invalidBody, .tooManyInterim, .unexpectedUpgrade, .unsolicited,
+            .invalidBlock, .notHTTP2:
             (.invalidResponse, ProxyError(.upstreamInvalid))
+        case .noHTTP2: (.handshake, ProxyError(.connectFailed, detail: Self.noHTTP2))
         }
     }
 
@@ -255,7 +262,8 @@ extension Exchange {
         wasNeverSent: Bool,
         wasReused: Bool = false,
         hadResponseBytes: Bool = false,
-        isOurs: Bool = false
+        isOurs: Bool = false,
+        wasUnprocessed: Bool = false
     ) {
         guard let model = self.model, let endpoint = self.endpoint else {
             return self.fail(error)
@@ -269,7 +277,8 @@ extension Exchange {
             error,
             wasNeverSent: wasNeverSent,
             wasReused: wasReused,
-            hadResponseBytes: hadResponseBytes
+            hadResponseBytes: hadResponseBytes,
+            isRepeatable: self.isRepeatable || wasUnprocessed
         )
         let decision = model.decideRetry(facts, now: self.now)
         self.releaseEndpoint()
@@ -332,7 +341,8 @@ extension Exchange {
         _ error: ProxyError,
         wasNeverSent: Bool,
         wasReused: Bool,
-        hadResponseBytes: Bool
+        hadResponseBytes: Bool,
+        isRepeatable: Bool
     ) -> RetryFacts {
         // A reset says that the replica went away, not that it refused: repeating is safe where the
         // request only computes, whatever the connection's history. Of a reused connection it says
@@ -340,13 +350,13 @@ extension Exchange {
         let retryability: Retryability =
             switch error.retryable {
             case .yes: .yes
-            case .onlyIfReused: self.isRepeatable && !wasReused ? .yes : .onlyIfReused
+            case .onlyIfReused: isRepeatable && !wasReused ? .yes : .onlyIfReused
             case .no: .no
             }
         return RetryFacts(
             retryability: hadResponseBytes || self.isShadow || self.acceptsUpgrade
                 ? .no : retryability,
-            isRepeatable: self.isRepeatable,
+            isRepeatable: isRepeatable,
             wasNeverSent: wasNeverSent,
             connectionWasReused: wasReused,
             bodyIsReplayable: self.isReplayable && self.head != nil,
@@ -369,11 +379,14 @@ extension Exchange {
     // MARK: Deadlines
 
     func deadlinePassed() {
+        if let call = self.call, self.phase != .free, self.now >= call.deadline {
+            return self.deadlinePassed(of: call)
+        }
         if self.now >= self.totalDeadline, self.phase != .free, self.phase != .queued {
             return self.timeOut(.requestTimeout, ProxyError(.upstreamTimeout))
         }
         switch self.phase {
-        case .free, .receiving, .tunnel:
+        case .free, .receiving, .tunnel, .watching:
             break
         case .queued:
             self.leaveQueue()
@@ -401,6 +414,7 @@ extension Exchange {
     /// be asked for the same slow answer.
     private func timeOut(_ kind: UpstreamErrorKind, _ error: ProxyError) {
         self.leaveQueue()
+        self.stream?.connection.probe()
         if let model = self.model, let endpoint = self.endpoint {
             self.meter?.statistics.upstreamErrors[kind, default: 0] += 1
             // While the client has the turn, the time is its own.
@@ -410,7 +424,7 @@ extension Exchange {
     }
 
     func cancelUpstream() {
-        guard let upstream = self.upstream else { return }
+        guard let upstream = self.upstream else { return self.cancelStream() }
         self.upstream = nil
         upstream.cancel()
     }

@@ -21,6 +21,8 @@ final class Exchange: WheelTimer {
         case forwarding
         case responding
         case tunnel
+        /// The gateway answers, for as long as the client listens.
+        case watching
     }
 
     /// What the head says about where the request goes.
@@ -29,6 +31,8 @@ final class Exchange: WheelTimer {
         case scanning
         case model
         case fleet(FleetEndpoint)
+        /// A call of gRPC that the gateway answers.
+        case call
     }
 
     let worker: Worker
@@ -103,9 +107,14 @@ final class Exchange: WheelTimer {
     /// A pooled connection turned out to be closed: that try does not count. At most one is.
     var hadStaleConnection = false
     var upstream: UpstreamConnection?
+    /// In place of `upstream` where the replica speaks HTTP/2.
+    var stream: UpstreamStream?
     var queueHandle: AdmissionHandle?
     /// The queue that the handle is of.
     var queue: ModelShared?
+
+    /// What it is as a call of gRPC; nil where it is none.
+    var call: Call?
 
     // The response.
     var status: UInt16 = 0
@@ -187,6 +196,8 @@ final class Exchange: WheelTimer {
         self.attempt = 0
         self.hadStaleConnection = false
         self.upstream = nil
+        if self.stream != nil { self.stream = nil }
+        if self.call != nil { self.call = nil }
         self.queueHandle = nil
         self.queue = nil
         self.status = 0
@@ -256,6 +267,8 @@ final class Exchange: WheelTimer {
             }
         case .forwarding, .responding:
             self.forward(bytes)
+        case .watching:
+            break
         case .tunnel, .free:
             assertionFailure("a body in phase \(self.phase)")
         }
@@ -266,7 +279,7 @@ final class Exchange: WheelTimer {
     func roomForBody(remaining: UInt64) -> ByteBuffer? {
         switch self.phase {
         case .receiving, .queued, .connecting: break
-        case .forwarding, .responding, .tunnel, .free: return nil
+        case .forwarding, .responding, .tunnel, .watching, .free: return nil
         }
         if let coded = self.coded, coded.decodesForUpstream { return nil }
         let limit = self.worker.limits.maxBufferedBody + 1
@@ -304,7 +317,7 @@ final class Exchange: WheelTimer {
             self.route()
         case .forwarding, .responding:
             self.sendRequestBytes()
-        case .queued, .connecting, .tunnel, .free:
+        case .queued, .connecting, .tunnel, .watching, .free:
             break
         }
     }
@@ -322,7 +335,7 @@ final class Exchange: WheelTimer {
 
     /// Sends bytes of a streaming body on, straight from where they were read where possible.
     func forward(_ bytes: UnsafeRawBufferPointer) {
-        guard let upstream = self.upstream, let start = bytes.baseAddress else { return }
+        guard let start = bytes.baseAddress else { return }
         if self.isReplayable, self.bodyCount + bytes.count > self.worker.limits.maxReplayBody {
             self.isReplayable = false
         }
@@ -334,12 +347,16 @@ final class Exchange: WheelTimer {
             self.bodySent = 0
             self.worker.buffers.give(body)
         }
-        upstream.sendBody(start, count: bytes.count)
+        if let upstream = self.upstream {
+            upstream.sendBody(start, count: bytes.count)
+        } else {
+            self.stream?.sendBody(start, count: bytes.count)
+        }
     }
 
     /// Hands what is kept to the upstream, then the end; stops at a backlog.
     func sendRequestBytes() {
-        guard let upstream = self.upstream else { return }
+        guard let upstream = self.upstream else { return self.sendStreamBytes() }
         if let coded = self.coded, coded.decodesForUpstream { return self.sendDecodedBytes(coded) }
         self.sendKept(upstream)
         self.finishSending(upstream, mayEnd: true)
@@ -396,7 +413,11 @@ final class Exchange: WheelTimer {
         guard self.isUpstreamPaused else { return }
         self.isUpstreamPaused = false
         if self.phase == .responding { self.armForProgress() }
-        self.upstream?.resumeReading()
+        if let upstream = self.upstream {
+            upstream.resumeReading()
+        } else {
+            self.stream?.resumeReading()
+        }
     }
 
     func pauseClient() {
@@ -412,7 +433,8 @@ final class Exchange: WheelTimer {
 
     /// The upstream has all that there is and the client owes the rest: its own idle timeout runs.
     private var isClientsTurn: Bool {
-        !self.isRequestEnded && !self.awaitsContinue && self.upstream?.hasBacklog == false
+        !self.isRequestEnded && !self.awaitsContinue
+            && (self.upstream?.hasBacklog ?? self.stream?.hasBacklog) == false
     }
 
     /// Moves the idle deadline of a stream that made progress.

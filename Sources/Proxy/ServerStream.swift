@@ -299,12 +299,14 @@ final class ServerStream: HTTP2Stream {
     }()
 
     /// Starts a head; its fields follow, then `finishHead`.
-    private func begin(_ status: UInt16) {
+    func begin(_ status: UInt16) {
         self.hasBegunResponse = true
         let fields = self.worker.fieldList
         fields.removeAll()
         fields.append(":status", UInt64(status))
     }
+
+    func flushLater() { self.multiplexer.flushLater() }
 
     private func finishHead(_ lines: ByteBuffer, body: ByteBuffer) {
         let fields = self.worker.fieldList

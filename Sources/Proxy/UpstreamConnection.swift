@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import Glibc
 import HTTP
+import HTTP2
 import TLS
 
 /// One HTTP/1 connection to a replica: carries one request at a time, idles in its pool between.
@@ -87,6 +88,7 @@ final class UpstreamConnection: Connection {
                 descriptor: self.transport.descriptor,
                 resumes: self.pool.resumption
             )
+            if self.endpoint.wire == .negotiated { session.offer(["h2", "http/1.1"]) }
             self.secure(session, speaksFirst: true)
         } catch {
             self.handshakeFailed(TLSFailure(.malformed, error.description))
@@ -96,6 +98,7 @@ final class UpstreamConnection: Connection {
     override func handshakeFinished() {
         guard let session = self.transport.session else { return }
         self.worker.stats.tls.upstreamHandshakes[TLSStatistics.Key(session), default: 0] += 1
+        if session.agreesOnHTTP2 { return self.pool.multiplex(self) }
         self.connected(hasInput: false)
     }
 
@@ -482,6 +485,11 @@ final class UpstreamConnection: Connection {
         self.fail(.closedEarly)
     }
 
+    /// The exchange goes on with another connection.
+    func takeExchange() -> Exchange? {
+        self.exchange.take()
+    }
+
     /// The exchange has no more use for it: a request under way is cancelled by closing.
     func cancel() {
         self.exchange = nil
@@ -514,6 +522,15 @@ enum UpstreamFailure {
     case tooManyInterim
     case unexpectedUpgrade
     case unsolicited
+    /// A stream was reset by the server, or by us for what the server did.
+    case resetStream(HTTP2ErrorCode)
+    case invalidBlock(FieldBlockError)
+    /// The server has agreed on another protocol, or on none.
+    case noHTTP2
+    /// What came is not HTTP/2, or breaks its rules.
+    case notHTTP2
+    /// Not even a ping was answered.
+    case silent
 }
 
 struct UpstreamFailureContext {

@@ -7,10 +7,14 @@ import TLS
 /// and the coldest age out.
 final class UpstreamPool {
     let endpoint: Endpoint
-    private let worker: Worker
+    let worker: Worker
     private var idle: [UpstreamConnection] = []
     private(set) var openCount = 0
-    var idleCount: Int { self.idle.count }
+    var idleCount: Int { self.idle.count + self.multiplexed.count(where: \.isIdle) }
+    /// Those that carry several requests and may get more, the oldest first.
+    private(set) var multiplexed: [MultiplexedUpstream] = []
+    /// The replica has chosen HTTP/2 where it had a choice.
+    var hasAgreedOnHTTP2 = false
     private let timer: PoolTimer
     /// What the next TLS session may begin with.
     private(set) var resumption: TLSResumption?
@@ -79,7 +83,28 @@ final class UpstreamPool {
         self.worker.poolMayBeDone(self)
     }
 
+    // MARK: Connections of many requests
+
+    func add(_ connection: MultiplexedUpstream) {
+        self.openCount += 1
+        self.multiplexed.append(connection)
+    }
+
+    /// It takes no more requests.
+    func withdrawn(_ connection: MultiplexedUpstream) {
+        self.multiplexed.removeAll { $0 === connection }
+    }
+
+    func closed(_ connection: MultiplexedUpstream) {
+        self.withdrawn(connection)
+        self.openCount -= 1
+        self.worker.poolMayBeDone(self)
+    }
+
+    // MARK: Ends
+
     func closeIdle() {
+        for connection in self.multiplexed where connection.isIdle { connection.closePolitely() }
         let connections = self.idle
         self.idle = []
         for connection in connections { connection.close() }

@@ -33,7 +33,7 @@ extension Worker {
         if exchange.firstByteAt != .zero {
             record.firstByte = exchange.firstByteAt.nanoseconds(since: exchange.arrivedAt)
         }
-        if let first = exchange.observer.firstContentAt {
+        if let first = exchange.firstContentAt {
             record.firstToken = first.nanoseconds(since: exchange.arrivedAt)
         }
         record.bytesIn = exchange.bodyTotal

@@ -44,7 +44,7 @@ extension Worker {
         if exchange.firstByteAt != .zero {
             record.firstByte = exchange.firstByteAt.nanoseconds(since: arrived) / 1_000
         }
-        if let first = exchange.observer.firstContentAt {
+        if let first = exchange.firstContentAt {
             record.firstToken = first.nanoseconds(since: arrived) / 1_000
         }
         record.bytesIn = exchange.bodyTotal

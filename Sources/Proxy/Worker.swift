@@ -68,6 +68,8 @@ final class Worker {
     /// Connections that have something to be sent in this turn. Not counted: one that closes
     /// meanwhile is in `deferred`, which is let go of only after these have been sent.
     private var unsent: [Unmanaged<Connection>] = []
+    /// Calls that want to be told of changes; those that have ended are let go of in time.
+    var watchers: [Exchange] = []
     /// TLS handshakes with clients that are not done yet.
     var clientHandshakes = 0
     /// Those with clients and replicas that can go on, in the order in which they get their turn.
@@ -234,6 +236,7 @@ final class Worker {
 
     func giveExchange(_ exchange: Exchange) {
         if !exchange.isShadow { self.activeExchanges -= 1 }
+        if exchange.phase == .watching { self.watchers.removeAll { $0 === exchange } }
         exchange.reset()
         if self.exchanges.count < Self.exchangesKeptMax {
             self.exchanges.append(exchange)
@@ -284,6 +287,7 @@ final class Worker {
         self.adoptionsDone = []
         self.nextAdopted = .max
         for body in done { body() }
+        if !self.watchers.isEmpty { self.tellWatchers() }
     }
 
     /// False where there was nothing to do.
@@ -421,6 +425,7 @@ final class Worker {
         self.isDraining = true
         self.flushUnsent()
         self.onDrained = completion
+        if !self.watchers.isEmpty { self.tellWatchers() }
         for listener in self.listeners { listener.stop() }
         self.listeners = []
         for connection in self.connections {
@@ -448,6 +453,7 @@ final class Worker {
             switch connection {
             case let client as ServerConnection: client.abort()
             case let upstream as UpstreamConnection: upstream.abort()
+            case let upstream as MultiplexedUpstream: upstream.abort()
             case let other?: other.close()
             case nil: break
             }

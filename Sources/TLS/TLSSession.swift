@@ -140,6 +140,14 @@ public struct TLSSession {
 
     package var isResumed: Bool { SSL_session_reused(self.ssl) == 1 }
 
+    /// Before a handshake as a client: what to offer (RFC 7301), instead of what the context says.
+    package func offer(_ protocols: [String]) {
+        let bytes = protocols.flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) }
+        // Says 0 when all is well, and fails only for lack of memory: then the context's hold.
+        _ = SSL_set_alpn_protos(self.ssl, bytes, UInt32(bytes.count))
+        ERR_clear_error()
+    }
+
     /// Whether the kernel encrypts what is written (kTLS).
     package var usesKernel: Bool { weir_uses_kernel_to_send(self.ssl) != 0 }
 

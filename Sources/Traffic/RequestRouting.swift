@@ -66,6 +66,18 @@ package struct RoutingDecision: Equatable, Sendable {
     /// The request may be sent twice for the effect of once: by its method, or because it is an
     /// inference.
     package var isRepeatable: Bool
+
+    package init(
+        target: RoutingTarget,
+        style: APIStyle,
+        operation: Operation,
+        isRepeatable: Bool
+    ) {
+        self.target = target
+        self.style = style
+        self.operation = operation
+        self.isRepeatable = isRepeatable
+    }
 }
 
 /// Finds out from a request's head which model it is for, or where else to look.

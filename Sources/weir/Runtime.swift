@@ -113,7 +113,6 @@ final class Runtime {
             if model.spec.concurrency == .adaptive {
                 self.warnMissing(name, "concurrency.adaptive")
             }
-            if model.spec.protocol == .grpc { self.warnMissing(name, "protocol GRPC") }
             for variant in model.spec.variants {
                 guard case .workload(let reference) = variant.backend,
                     reference.kind == .deployment

@@ -8,6 +8,7 @@ import sys
 import numpy
 import pytest
 import requests
+import tritonclient.grpc
 import tritonclient.http as triton
 
 import harness
@@ -80,6 +81,35 @@ def test_tritonclient(gateway, held_out):
         client.close()
     right = (digits.reshape(-1) == numpy.array(held_out["labels"][:16])).sum()
     assert right >= 10
+
+
+def test_tritonclient_by_grpc(gateway, held_out):
+    """The same model by the other protocol, at the replicas' other port."""
+    grpc = tritonclient.grpc
+    with grpc.InferenceServerClient(url=gateway.address) as client:
+        assert client.is_server_live() and client.is_server_ready()
+        assert client.is_model_ready("digits")
+        assert client.get_model_metadata("digits").name == "digits"
+        images = numpy.array(held_out["images"][:16], dtype=numpy.float32)
+        right = 0
+        for _ in range(10):
+            tensor = grpc.InferInput("image", list(images.shape), "FP32")
+            tensor.set_data_from_numpy(images)
+            output = grpc.InferRequestedOutput("predict")
+            digits = client.infer("digits", [tensor], outputs=[output]).as_numpy("predict")
+            right += (digits.reshape(-1) == numpy.array(held_out["labels"][:16])).sum()
+        assert right >= 100
+        tensor = grpc.InferInput("image", [1, 3], "FP32")
+        tensor.set_data_from_numpy(numpy.zeros((1, 3), dtype=numpy.float32))
+        with pytest.raises(grpc.InferenceServerException, match="features"):
+            client.infer("digits", [tensor])
+        with pytest.raises(grpc.InferenceServerException, match="there is digits") as caught:
+            client.get_model_metadata("nope")
+        assert caught.value.status() == "StatusCode.NOT_FOUND"
+    # HTTP and gRPC count together, by the same weights.
+    counted = gateway.metric("weir_requests_total", model="digits", code="200")
+    assert counted >= 12
+    assert gateway.metric("weir_requests_total", model="digits", variant="v1", code="200") >= 9
 
 
 def test_model_servers_own_error_reaches_the_client(gateway):

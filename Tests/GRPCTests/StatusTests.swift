@@ -80,7 +80,7 @@ import Testing
         }
         #expect(GRPCStatus.unavailable.httpStatus == 503)
         #expect(GRPCStatus.cancelled.httpStatus == 499)
-        #expect(GRPCStatus.unimplemented.httpStatus == 501)
+        #expect(GRPCStatus.unimplemented.httpStatus == 404)
     }
 }
 

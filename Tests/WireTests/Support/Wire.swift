@@ -129,8 +129,12 @@ final class Wire {
         return upstream
     }
 
-    func endpoint(_ upstream: ScriptedUpstream, name: String? = nil, limit: Int = .max) -> Endpoint
-    {
+    func endpoint(
+        _ upstream: ScriptedUpstream,
+        name: String? = nil,
+        limit: Int = .max,
+        wire: WireProtocol = .http1
+    ) -> Endpoint {
         let slot = self.endpoints.count
         guard let address = SocketAddress(host: "127.0.0.1", port: upstream.port) else {
             preconditionFailure("the loopback has no address")
@@ -139,6 +143,7 @@ final class Wire {
             slot: slot,
             name: name ?? "replica-\(slot)",
             address: address,
+            wire: wire,
             limit: limit
         )
         self.endpoints.append(endpoint)
@@ -319,7 +324,7 @@ final class Wire {
     // MARK: Leftovers
 
     /// After the clients have gone no request is under way and no slot is taken.
-    private func checkNothingIsLeft() throws {
+    func checkNothingIsLeft() throws {
         for client in self.clients { client.close() }
         try self.wait(for: "all clients gone") { $0.workers.clientConnections == 0 }
         let drained = self.drain()

@@ -1,0 +1,38 @@
+import Core
+import GRPC
+import HTTP
+import Traffic
+
+/// What the gateway says of itself and its models by gRPC's health service.
+extension Worker {
+    /// Clients that watch at once, at most, per worker; one more is told to come back later.
+    static let watchersMax = 1_000
+
+    /// Of a model by one of its names, or of the gateway as a whole where the name is empty.
+    func health(of service: [UInt8]) -> HealthCheck.Status {
+        if self.isDraining { return .notServing }
+        if service.isEmpty { return .serving }
+        guard let index = self.snapshot.table.lookup(service.span.bytes),
+            index < self.snapshot.models.count, let route = self.snapshot.models[index]
+        else { return .serviceUnknown }
+        // A model that is started by its first request can be called without a replica.
+        let isReady = route.variants.contains { !$0.endpoints.isEmpty }
+        return isReady || route.settings.startsReplicas ? .serving : .notServing
+    }
+
+    /// Keeps a call that wants to be told of changes.
+    func watch(_ exchange: Exchange) {
+        guard self.watchers.count < Self.watchersMax else {
+            return exchange.fail(ProxyError(.queueFull))
+        }
+        self.watchers.append(exchange)
+    }
+
+    /// Tells those that watch what is new. While draining they are told, and let go.
+    func tellWatchers() {
+        for exchange in self.watchers where exchange.phase == .watching {
+            exchange.checkHealth()
+            if self.isDraining { exchange.fail(ProxyError(.draining)) }
+        }
+    }
+}
