@@ -198,7 +198,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "EventLoop",
                 "HTTPService", "Telemetry", "Control", "Configuration", "Clusters", "Proxy",
-                "Recorder", "TLS",
+                "Recorder", "TLS", "Traffic",
             ],
             swiftSettings: base
         ),

@@ -95,6 +95,7 @@ enum AdminRoute: Equatable {
         switch self {
         case .reload, .command: method == .post
         case .scale, .live, .drain: method == .put
+        case .tenants: method == .get || method == .head || method == .put
         default: method == .get || method == .head
         }
     }
@@ -104,6 +105,7 @@ enum AdminRoute: Equatable {
         switch self {
         case .reload, .command: "POST"
         case .scale, .live, .drain: "PUT"
+        case .tenants: "GET, HEAD, PUT"
         default: "GET, HEAD"
         }
     }

@@ -3,8 +3,10 @@ import Configuration
 import Control
 import Core
 import EventLoop
+import HTTP
 import HTTPService
 import Proxy
+import Traffic
 
 extension AdminServer {
     func answerReadiness(_ response: ResponseWriter) {
@@ -88,9 +90,26 @@ extension AdminServer {
         response.respond { answer.write(to: &$0) }
     }
 
-    /// What is known of the tenants' keys.
-    func answerTenants(_ response: ResponseWriter) {
-        response.respond { self.control.tenantReport.value.write(to: &$0) }
+    /// What is known of the tenants, after the controller's parts of their limits were taken over
+    /// where it sends them.
+    func answerTenants(_ request: borrowing HTTPRequest, _ response: ResponseWriter) {
+        if request.method == .put {
+            guard let shares = self.shares else {
+                return response.refuse(status: 404, "this is not the gateway of a cluster")
+            }
+            do {
+                let value = try request.withBody { (bytes) throws(JSONError) in
+                    try JSONValue(bytes.withUnsafeBytes { Array($0) })
+                }
+                shares.take(try ShareLease.Grant(value))
+            } catch {
+                return response.refuse(status: 400, "\(error)")
+            }
+        }
+        var report = self.control.tenantReport
+        report.generation = self.shares?.generation ?? 0
+        report.fallback = self.shares?.fallback ?? 0
+        response.respond { report.value.write(to: &$0) }
     }
 
     /// Models that requests wait for, as soon as there are any that the controller has not heard

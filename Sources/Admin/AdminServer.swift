@@ -49,6 +49,8 @@ package final class AdminServer {
     package var wakes: WakeBoard?
     /// On a cluster: what the controller asks of rollouts.
     package var follower: RolloutFollower?
+    /// On a cluster: this gateway's parts of tenants' limits.
+    package var shares: TenantShares?
     private var access = AdminAccess(isLoopback: true, tokenFile: nil)
     private var server: HTTPServer?
     private let collector: StatisticsCollector
@@ -131,7 +133,7 @@ package final class AdminServer {
         case .decisions: response.respond { DecisionsDocument(self.control).write(to: &$0) }
         case .explain(let model): self.answerExplain(model, response)
         case .reload: self.answerReload(response)
-        case .tenants: self.answerTenants(response)
+        case .tenants: self.answerTenants(request, response)
         case .drain: self.answerDrain(request, response)
         case .wakes: self.answerWakes(query: request.query, response)
         case .scale(let deployment): self.scale(deployment, request, response)

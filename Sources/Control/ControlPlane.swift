@@ -512,9 +512,25 @@ package final class ControlPlane {
     /// The tenants, with what was counted of them.
     package var tenants: [TenantShared] { self.builder?.tenantStatistics ?? [] }
 
-    /// What is known of the tenants' keys.
+    /// What is known of the tenants' keys, and what was asked of their limits.
     package var tenantReport: TenantReport {
-        TenantReport(tenants: self.configuration.tenants.map(self.tenantKeys.report))
+        let now = self.loop.refreshNow()
+        return TenantReport(
+            tenants: self.configuration.tenants.map { tenant in
+                var report = self.tenantKeys.report(tenant)
+                report.limits = self.builder?.shared(tenant).map { TenantUse($0.use(now: now)) }
+                return report
+            }
+        )
+    }
+
+    /// This gateway's parts of the tenants' limits are others than before.
+    func shareLimits() {
+        self.builder?.share(
+            self.configuration.tenants,
+            self.tenantKeys,
+            now: self.loop.refreshNow()
+        )
     }
 
     package func queueDepth(of model: String) -> Int { self.builder?.queueDepth(of: model) ?? 0 }

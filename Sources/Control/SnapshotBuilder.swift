@@ -201,8 +201,9 @@ package final class SnapshotBuilder {
                 concurrency: limits.concurrency
             )
             let name = Self.label(tenant)
-            let shared = self.tenants[name] ?? TenantShared(name, quota, now: now)
-            shared.update(quota, now: now)
+            let share = source.share(tenant)
+            let shared = self.tenants[name] ?? TenantShared(name, quota, share: share, now: now)
+            shared.update(quota, share: share, now: now)
             self.tenants[name] = shared
             self.tenantStatistics.append(shared)
             let route = TenantRoute(
@@ -216,6 +217,16 @@ package final class SnapshotBuilder {
         }
         return directory
     }
+
+    /// The parts of limits are others than before; the snapshot is as it was.
+    func share(_ tenants: [TenantResource], _ source: TenantKeySource, now: Instant) {
+        for tenant in tenants {
+            self.tenants[Self.label(tenant)]?.take(source.share(tenant), now: now)
+        }
+    }
+
+    /// What all workers share of a tenant, if the last snapshot has it.
+    func shared(_ tenant: TenantResource) -> TenantShared? { self.tenants[Self.label(tenant)] }
 
     /// Unique among the tenants of all namespaces.
     private static func label(_ tenant: TenantResource) -> String {

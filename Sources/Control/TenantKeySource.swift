@@ -1,7 +1,7 @@
 import Configuration
 import Traffic
 
-/// Where the keys of tenants are that their resources do not hold themselves.
+/// What of tenants is not in their resources: keys in Secrets, and this gateway's part of limits.
 package struct TenantKeySource {
     /// A request needs a key even where no tenant could be taken over.
     package var areRequired: Bool
@@ -10,13 +10,18 @@ package struct TenantKeySource {
     /// What is known of a tenant's keys.
     package var report: (TenantResource) -> TenantReport.Tenant
 
+    /// This gateway's part of a tenant's limits.
+    package var share: (TenantResource) -> TenantShare
+
     package init(
         areRequired: Bool = false,
         inSecrets: @escaping (TenantResource) -> [KeyDigest] = { _ in [] },
+        share: @escaping (TenantResource) -> TenantShare = { _ in .whole },
         report: @escaping (TenantResource) -> TenantReport.Tenant = Self.withoutCluster
     ) {
         self.areRequired = areRequired
         self.inSecrets = inSecrets
+        self.share = share
         self.report = report
     }
 

@@ -26,13 +26,31 @@ package final class TenantShared: Sendable {
         case shed
     }
 
-    package init(_ name: String, _ quota: TenantQuota, now: Instant) {
+    /// - Parameter share: of the quota, this gateway's part.
+    package init(
+        _ name: String,
+        _ quota: TenantQuota,
+        share: TenantShare = .whole,
+        now: Instant
+    ) {
         self.name = name
-        self.meter = Locked(TenantMeter(quota, now: now))
+        self.meter = Locked(TenantMeter(quota, share: share, now: now))
     }
 
-    package func update(_ quota: TenantQuota, now: Instant) {
-        self.meter.withLock { $0.update(quota, now: now) }
+    package func update(_ quota: TenantQuota, share: TenantShare = .whole, now: Instant) {
+        self.meter.withLock {
+            $0.take(share, now: now)
+            $0.update(quota, now: now)
+        }
+    }
+
+    package func take(_ share: TenantShare, now: Instant) {
+        self.meter.withLock { $0.take(share, now: now) }
+    }
+
+    /// What the gateway's part of the limits is, and what was asked for lately.
+    package func use(now: Instant) -> (TenantQuota, TenantShare, TenantDemand) {
+        self.meter.withLock { ($0.quota, $0.share, $0.lately(now: now)) }
     }
 
     /// What was counted since the start, with zeros for what may happen.

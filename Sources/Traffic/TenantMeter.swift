@@ -29,6 +29,11 @@ package struct TenantQuota: Equatable, Sendable {
 /// debt for a while; over any longer time the quota holds. One that wants more than the bucket
 /// holds is admitted when it is full. A request that is refused costs nothing.
 ///
+/// Where several gateways share the quota, `share` is the part that is this one's: it admits at
+/// that part of the rates, and up to that part of requests at a time. A bucket that shrinks loses
+/// what does not fit, one that grows is not given anything, so that moving shares to and fro makes
+/// nothing out of nothing.
+///
 /// Time is a parameter; one mutex around it where several threads use it.
 package struct TenantMeter: Sendable {
     /// A debt of tokens is never more than this many minutes of the quota: a server that counts
@@ -72,16 +77,29 @@ package struct TenantMeter: Sendable {
             self.level = min(self.capacity, self.level + seconds * self.perSecond)
         }
 
+        /// Has another size from now on. What is there stays, as far as it fits.
+        mutating func resize(capacity: Double, perSecond: Double, now: Instant) {
+            self.refill(now)
+            self.capacity = capacity
+            self.perSecond = perSecond
+            self.level = min(self.level, capacity)
+        }
+
         /// Until there are so many, at most the capacity, in nanoseconds; 0 where there are.
         func wait(for count: Double) -> UInt64 {
+            if self.capacity <= 0 { return Self.noRateNanoseconds }
             let missing = min(count, self.capacity) - self.level
             if missing <= 1e-9 * self.capacity { return 0 }
             return UInt64(min((missing / self.perSecond * 1e9).rounded(.up), 1e18))
         }
 
-        var reading: Reading {
+        /// Without a share: it may be another one with the next second.
+        static let noRateNanoseconds: UInt64 = 1_000_000_000
+
+        /// - Parameter limit: the whole of which this is a part.
+        func reading(of limit: Int) -> Reading {
             Reading(
-                limit: Int(self.capacity),
+                limit: limit,
                 remaining: max(0, Int(self.level.rounded(.down))),
                 resetNanoseconds: self.wait(for: self.capacity)
             )
@@ -89,6 +107,8 @@ package struct TenantMeter: Sendable {
     }
 
     package private(set) var quota: TenantQuota
+    package private(set) var share: TenantShare
+    private var demand = DemandWindow()
     /// Requests that were admitted and have not ended.
     package private(set) var inFlight = 0
     private var requests: Bucket?
@@ -101,8 +121,9 @@ package struct TenantMeter: Sendable {
     private static let answerWeight = 1.0 / 16
     private static let concurrencyRetryNanoseconds: UInt64 = 1_000_000_000
 
-    package init(_ quota: TenantQuota, now: Instant) {
+    package init(_ quota: TenantQuota, share: TenantShare = .whole, now: Instant) {
         self.quota = TenantQuota()
+        self.share = share
         self.meanAnswerTokens = Double(Self.firstAnswerTokens)
         self.update(quota, now: now)
     }
@@ -113,16 +134,51 @@ package struct TenantMeter: Sendable {
         self.quota = quota
         Self.update(
             &self.requests,
-            capacity: quota.requestsPerSecond,
+            capacity: self.requestCapacity,
             seconds: 1,
             now
         )
-        Self.update(&self.tokens, capacity: quota.tokensPerMinute, seconds: 60, now)
+        Self.update(&self.tokens, capacity: self.tokenCapacity, seconds: 60, now)
+    }
+
+    private var requestCapacity: Double? {
+        self.quota.requestsPerSecond.map { Double($0) * self.share.requests }
+    }
+
+    private var tokenCapacity: Double? {
+        self.quota.tokensPerMinute.map { Double($0) * self.share.tokens }
+    }
+
+    /// Requests at a time that the share allows; nil is not limited.
+    package var concurrencyLimit: Int? {
+        // As whole as the share was meant.
+        self.quota.concurrency.map {
+            Int((Double($0) * self.share.concurrency + 1e-6).rounded(.down))
+        }
+    }
+
+    /// Takes over another part of the quota.
+    package mutating func take(_ share: TenantShare, now: Instant) {
+        precondition(share.requests >= 0 && share.tokens >= 0, "a share below nothing")
+        precondition(share.concurrency >= 0, "a share below nothing")
+        if share == self.share { return }
+        self.share = share
+        if let capacity = self.requestCapacity {
+            self.requests?.resize(capacity: capacity, perSecond: capacity, now: now)
+        }
+        if let capacity = self.tokenCapacity {
+            self.tokens?.resize(capacity: capacity, perSecond: capacity / 60, now: now)
+        }
+    }
+
+    /// What was asked for lately, whether it was admitted or not.
+    package mutating func lately(now: Instant) -> TenantDemand {
+        self.demand.reading(inFlight: self.inFlight, now)
     }
 
     private static func update(
         _ bucket: inout Bucket?,
-        capacity: Int?,
+        capacity: Double?,
         seconds: Double,
         _ now: Instant
     ) {
@@ -130,12 +186,8 @@ package struct TenantMeter: Sendable {
             bucket = nil
             return
         }
-        precondition(capacity > 0, "a limit of \(capacity)")
-        let full = Bucket(
-            capacity: Double(capacity),
-            perSecond: Double(capacity) / seconds,
-            now: now
-        )
+        precondition(capacity >= 0, "a limit of \(capacity)")
+        let full = Bucket(capacity: capacity, perSecond: capacity / seconds, now: now)
         guard var old = bucket else {
             bucket = full
             return
@@ -157,7 +209,9 @@ package struct TenantMeter: Sendable {
         precondition(tokens >= 0, "a request of \(tokens) tokens")
         self.requests?.refill(now)
         self.tokens?.refill(now)
-        if let limit = self.quota.concurrency, self.inFlight >= limit {
+        self.demand.asked(tokens: tokens, inFlight: self.inFlight, now)
+        if let limit = self.concurrencyLimit, self.inFlight >= limit {
+            self.demand.refusedAtATime()
             let wait = Self.concurrencyRetryNanoseconds
             return .refused(.concurrency, retryAfterNanoseconds: wait)
         }
@@ -170,6 +224,7 @@ package struct TenantMeter: Sendable {
         self.requests?.level -= 1
         self.tokens?.level -= Double(tokens)
         self.inFlight += 1
+        self.demand.admitted(inFlight: self.inFlight)
         return .admitted
     }
 
@@ -195,11 +250,11 @@ package struct TenantMeter: Sendable {
     /// How much of requests per second is left; nil where that is not limited.
     package mutating func requestReading(now: Instant) -> Reading? {
         self.requests?.refill(now)
-        return self.requests?.reading
+        return self.quota.requestsPerSecond.flatMap { self.requests?.reading(of: $0) }
     }
 
     package mutating func tokenReading(now: Instant) -> Reading? {
         self.tokens?.refill(now)
-        return self.tokens?.reading
+        return self.quota.tokensPerMinute.flatMap { self.tokens?.reading(of: $0) }
     }
 }

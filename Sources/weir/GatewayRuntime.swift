@@ -54,6 +54,7 @@ final class GatewayRuntime {
             self.admin.slices = self.role.slices
             self.admin.wakes = self.role.wakes
             self.admin.follower = self.role.rollouts
+            self.admin.shares = self.role.shares
             try self.open(cluster.base, portsFile: flags.portsFile)
         } catch let error as SystemError {
             throw RuntimeError(description: Runtime.advice(error))

@@ -31,6 +31,24 @@ import Testing
         #expect(try fixture.fetch(.put, "/api/v1/drain", body: "{}").status == 400)
     }
 
+    @Test func takesPartsOfLimitsByPut() throws {
+        let fixture = try self.gateway()
+        let shares = TenantShares(loop: fixture.harness.loop)
+        fixture.admin.shares = shares
+        let body = #"{"generation":3,"fallback":0.5,"shares":[]}"#
+        let answer = try fixture.fetch(.put, "/api/v1/tenants", body: body)
+        #expect(answer.status == 200 && shares.generation == 3 && shares.fallback == 0.5)
+        // What is older is answered with what goes.
+        let old = try fixture.fetch(
+            .put,
+            "/api/v1/tenants",
+            body: #"{"generation":2,"fallback":1,"shares":[]}"#
+        )
+        #expect(try JSONValue(old.body)["generation"] == 3 && shares.fallback == 0.5)
+        #expect(try fixture.fetch(.put, "/api/v1/tenants", body: "{}").status == 400)
+        #expect(try fixture.get("/api/v1/tenants").status == 200)
+    }
+
     @Test func tellsOfWakesAsSoonAsThereAreAny() throws {
         let fixture = try self.gateway()
         fixture.admin.wakes?.note(WakeLog.Wake(model: "chat", variant: "v2"))
@@ -86,10 +104,10 @@ import Testing
         #expect(load.unserved == ["g": .serviceMissing])
     }
 
-    @Test(arguments: ["/api/v1/drain", "/api/v1/wakes?seconds=1"])
+    @Test(arguments: ["/api/v1/drain", "/api/v1/wakes?seconds=1", "/api/v1/tenants"])
     func onlyTheGatewayOfAClusterHasThese(_ target: String) throws {
         let fixture = try AdminFixture(models: Documents.river)
-        let isDrain = target.hasSuffix("drain")
-        #expect(try fixture.fetch(isDrain ? .put : .get, target, body: "{}").status == 404)
+        let isRead = target.contains("wakes")
+        #expect(try fixture.fetch(isRead ? .get : .put, target, body: "{}").status == 404)
     }
 }

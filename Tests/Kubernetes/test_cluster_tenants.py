@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import secrets
+import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -182,3 +184,89 @@ def test_a_tenant_that_is_wrong_opens_nothing(fleet):
     everywhere(fleet, None, 401)
     everywhere(fleet, key, 401)
     forget(fleet, "wrong")
+
+
+# Limits ------------------------------------------------------------------------------------------
+
+RATE = 20
+
+
+class Load:
+    """Clients of a tenant, each at one gateway, that ask again and again with a pause between."""
+
+    def __init__(self, key, *clients):
+        self.headers = {"Authorization": f"Bearer {key}"}
+        self.statuses, self.limits = set(), set()
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=client) for client in clients]
+
+    def _run(self, address, pause):
+        while not self.stopping.wait(pause):
+            status, _, headers = ask(address, MODEL, tokens=1, **self.headers)
+            self.statuses.add(status)
+            self.limits.add(headers["x-ratelimit-limit-requests"])
+            if status == 429 and not headers["retry-after"]:
+                self.statuses.add("429 without Retry-After")
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def report(address):
+    with urllib.request.urlopen(f"http://{address}:9901/api/v1/tenants", timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_limits_hold_over_all_gateways(fleet):
+    """Of two gateways one is asked for far more than the limit, and the other for a little.
+
+    Prints what was admitted, of the limit.
+    """
+    key, digest = make_key()
+    tenant(fleet, "busy", [{"sha256": digest}], limits={"requestsPerSecond": RATE})
+    everywhere(fleet, None, 401)
+    hosts = [address.rpartition(":")[0] for address in fleet.gateway_addresses()]
+
+    def share(host):
+        found = [t for t in report(host)["tenants"] if t["name"].endswith("/busy")]
+        return found[0]["limits"]["requests"]["share"] if found else 0
+
+    def admitted():
+        total = 0
+        for host in hosts:
+            with urllib.request.urlopen(f"http://{host}:9901/metrics", timeout=30) as answer:
+                for line in answer.read().decode().splitlines():
+                    if (line.startswith("weir_tenant_requests_total") and '/busy"' in line
+                            and 'outcome="admitted"' in line):
+                        total += float(line.rpartition(" ")[2])
+        return total
+
+    def window():
+        """What was admitted in some seconds, of the limit."""
+        early, start = time.monotonic(), admitted()
+        first = time.monotonic()
+        load.stopping.wait(5)
+        last, end = time.monotonic(), admitted()
+        late = time.monotonic()
+        # Never more than the limit, the burst of a second aside.
+        assert end - start <= 1.1 * RATE * (late - early) + RATE
+        part = (end - start) / (RATE * (last - first))
+        print(f"admitted {100 * part:.1f} % of the limit; shares {[share(h) for h in hosts]}")
+        return 0.9 <= part <= 1.1
+
+    kube.eventually(lambda: sum(map(share, hosts)) > 0.99, "the limit to be shared out")
+    with Load(key, (f"{hosts[0]}:8080", 0.01), (f"{hosts[0]}:8080", 0.01),
+              (f"{hosts[1]}:8080", 0.25)) as load:
+        # The busy one has what the other one leaves.
+        kube.eventually(lambda: share(hosts[0]) > 0.6 and share(hosts[1]) > 0.1, "its share")
+        kube.eventually(window, "seconds in which the limit is used", 90)
+    assert load.statuses == {200, 429} and load.limits == {str(RATE)}
+    assert sum(map(share, hosts)) <= 1.001
+    forget(fleet, "busy")

@@ -290,15 +290,10 @@ package final class GatewayPolls {
             let identity = gateway.endpoint.identity
             if uids.isEmpty, !self.told.contains(identity) { continue }
             guard var request = self.request(gateway, "/api/v1/drain") else { continue }
-            request.method = .put
             let buffer = ByteBuffer(capacity: 512)
             var writer = JSONWriter(buffer)
             DrainRequest(endpoints: uids, seconds: Self.drainSeconds).write(to: &writer)
-            request.body = buffer.readable.withUnsafeBytes { Array($0) }
-            request.fields.append(("Content-Type", "application/json"))
-            if let token = self.token {
-                request.fields.append(("Authorization", "Bearer \(token)"))
-            }
+            self.put(buffer.readable.withUnsafeBytes { Array($0) }, in: &request)
             self.told.insert(identity)
             HTTPFetch.start(request, on: self.loop) { [weak self] result in
                 self?.told(result, gateway, isLast: uids.isEmpty)
@@ -330,6 +325,15 @@ package final class GatewayPolls {
             let hint = response.status == 401 ? ": give --gateway-token-file" : ""
             self.onProblem(name, "it refuses to drain (\(response.status))\(hint)")
         }
+    }
+
+    /// Makes a request one that writes.
+    func put(_ json: [UInt8], in request: inout FetchRequest) {
+        request.method = .put
+        request.body = json
+        request.fields.append(("Content-Type", "application/json"))
+        guard let token = self.token else { return }
+        request.fields.append(("Authorization", "Bearer \(token)"))
     }
 
     func request(_ gateway: GatewayRoll.Gateway, _ target: String) -> FetchRequest? {

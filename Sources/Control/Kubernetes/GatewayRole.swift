@@ -29,6 +29,7 @@ package final class GatewayRole {
     package let slices: SliceCluster
     package let wakes: WakeBoard
     package let rollouts: RolloutFollower
+    package let shares: TenantShares
     private let secrets: TenantSecrets
     private let client: KubernetesClient
     private let directory: ResourceDirectory
@@ -56,6 +57,7 @@ package final class GatewayRole {
     ) {
         self.client = client
         self.secrets = TenantSecrets(client, period: keyPeriod)
+        self.shares = TenantShares(loop: client.loop)
         self.namespaces = namespaces
         self.logger = logger
         self.slices = SliceCluster(loop: client.loop)
@@ -79,9 +81,11 @@ package final class GatewayRole {
         self.directory.onChange = { [weak self] in self?.take($0) }
         self.directory.onStatus = { [weak self] in self?.rollouts.take($0.key.name, $0.status) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
+        self.shares.onChange = { [weak self] in self?.control.shareLimits() }
         self.secrets.onChange = { [weak self] in self?.keysChanged() }
         self.control.tenantKeys = TenantKeySource(
             inSecrets: { [secrets] in secrets.keys($0) },
+            share: { [shares] in shares.share(of: $0.key) },
             report: { [secrets] in secrets.report($0) }
         )
         self.control.onWake = { [wakes] model, variant in
@@ -92,17 +96,20 @@ package final class GatewayRole {
     package func start() {
         self.watchSlices()
         self.directory.start()
+        self.shares.start()
     }
 
     /// Not ready from now on, though everything is served.
     package func leave() {
         self.isLeaving = true
+        self.shares.leave()
         self.control.unreadiness = "leaving"
     }
 
     package func stop() {
         self.directory.stop()
         self.secrets.stop()
+        self.shares.stop()
         for informer in self.informers { informer.stop() }
     }
 

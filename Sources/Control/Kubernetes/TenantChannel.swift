@@ -1,10 +1,14 @@
 import Clusters
 import Configuration
+import Core
+import EventLoop
 import HTTPService
 import Kubernetes
 import Orchestration
+import Traffic
 
-/// Asks every gateway of a cluster what it knows of its tenants. On the control loop's thread.
+/// Asks every gateway of a cluster what it knows of its tenants, and tells each its parts of their
+/// limits (`ShareLedger`). On the control loop's thread.
 final class TenantChannel {
     /// What is wrong with a tenant's keys has changed; nil where nothing is any more.
     var onKeys: (KeyProblem?, _ tenant: ObjectKey) -> Void = { _, _ in }
@@ -13,11 +17,21 @@ final class TenantChannel {
     /// By the gateways' identities.
     private var reports: [String: TenantReport] = [:]
     private var asking: [String: HTTPFetch] = [:]
+    private var ledger: ShareLedger
     /// What was told last of each tenant's keys.
     private var told: [ObjectKey: KeyProblem] = [:]
 
     init(_ polls: GatewayPolls) {
         self.polls = polls
+        self.ledger = Self.ledger(polls.loop)
+    }
+
+    /// Generations go on from those of the last leader: by the clock, and by what gateways say.
+    private static func ledger(_ loop: EventLoop) -> ShareLedger {
+        ShareLedger(
+            generation: Int(EventLoop.readWallClock() * 1_000),
+            at: loop.refreshNow()
+        )
     }
 
     /// Another process has led meanwhile.
@@ -26,6 +40,7 @@ final class TenantChannel {
         self.asking = [:]
         self.reports = [:]
         self.told = [:]
+        self.ledger = Self.ledger(self.polls.loop)
     }
 
     /// About once a second.
@@ -36,26 +51,56 @@ final class TenantChannel {
             self.told = [:]
             return
         }
-        for gateway in self.polls.roll.gateways { self.ask(gateway) }
+        let now = self.polls.loop.refreshNow()
+        self.ledger.adopt(Self.limits(configuration))
+        self.ledger.roll(present, at: now)
+        let messages = self.ledger.messages(at: now) { self.asking[$0] == nil }
+        for gateway in self.polls.roll.gateways {
+            self.ask(gateway, messages[gateway.endpoint.identity])
+        }
         self.tellOfKeys(configuration)
     }
 
     /// Over all gateways that have answered, by `namespace/name`.
     var known: [String: TenantReport.Tenant] { TenantReport.merged(Array(self.reports.values)) }
 
-    private func ask(_ gateway: GatewayRoll.Gateway) {
+    private static func limits(_ configuration: Configuration) -> [ShareLedger.Limit: Double] {
+        var limits: [ShareLedger.Limit: Double] = [:]
+        for tenant in configuration.tenants {
+            let own = tenant.spec.limits
+            for (kind, limit) in [
+                (ShareLedger.Limit.Kind.requests, own.requestsPerSecond),
+                (.tokens, own.tokensPerMinute), (.concurrency, own.concurrency),
+            ] {
+                guard let limit else { continue }
+                limits[ShareLedger.Limit(tenant.key, kind)] = Double(limit)
+            }
+        }
+        return limits
+    }
+
+    /// - Parameter message: what to tell it; nil only asks.
+    private func ask(_ gateway: GatewayRoll.Gateway, _ message: ShareLedger.Message?) {
         let identity = gateway.endpoint.identity
         guard self.asking[identity] == nil,
             var request = self.polls.request(gateway, "/api/v1/tenants")
         else { return }
         request.bodyBytesMax = GatewayPolls.answerBytesMax
+        if let message { self.polls.put(message.value.bytes, in: &request) }
         self.asking[identity] = HTTPFetch.start(request, on: self.polls.loop) {
             [weak self] result in
             guard let self, self.asking.removeValue(forKey: identity) != nil else { return }
             // What is wrong with the gateway, the question about its load tells.
-            guard case .success(let response) = result, response.status == 200 else { return }
+            guard case .success(let response) = result else { return }
+            guard response.status == 200 else {
+                let hint = response.status == 401 ? ": give --gateway-token-file" : ""
+                return self.polls.onProblem(
+                    gateway.endpoint.name,
+                    "it takes no parts of limits (\(response.status))\(hint)"
+                )
+            }
             do throws(JSONError) {
-                self.reports[identity] = try TenantReport(response.body)
+                self.take(try TenantReport(response.body), from: identity)
             } catch {
                 self.polls.onProblem(
                     gateway.endpoint.name,
@@ -63,6 +108,23 @@ final class TenantChannel {
                 )
             }
         }
+    }
+
+    private func take(_ report: TenantReport, from identity: String) {
+        self.reports[identity] = report
+        var limits: [ShareLedger.Limit: ShareLedger.Report] = [:]
+        for tenant in report.tenants {
+            for (kind, own) in tenant.limits?.reports ?? [:] {
+                limits[ShareLedger.Limit(tenant.name, kind)] = own
+            }
+        }
+        self.ledger.heard(
+            identity,
+            generation: report.generation,
+            fallback: report.fallback,
+            limits,
+            at: self.polls.loop.refreshNow()
+        )
     }
 
     private func tellOfKeys(_ configuration: Configuration) {

@@ -1,7 +1,8 @@
 import Core
 import HTTPService
 
-/// What a gateway knows of its tenants' keys: `GET /api/v1/tenants`. Neither keys nor hashes.
+/// What a gateway knows of its tenants, and what was asked of their limits there:
+/// `GET /api/v1/tenants`. Neither keys nor hashes.
 package struct TenantReport: Sendable, Equatable {
     package struct Tenant: Sendable, Equatable {
         /// `namespace/name`.
@@ -9,6 +10,8 @@ package struct TenantReport: Sendable, Equatable {
         /// How many of its keys are known.
         package var keys: Int
         package var problems: [KeyProblem]
+        /// Nil where no snapshot has the tenant yet.
+        package var limits: TenantUse?
 
         package init(name: String, keys: Int, problems: [KeyProblem] = []) {
             self.name = name
@@ -18,6 +21,9 @@ package struct TenantReport: Sendable, Equatable {
     }
 
     package var tenants: [Tenant]
+    /// Of what the controller told last; 0 where it told nothing.
+    package var generation = 0
+    package var fallback = 0.0
 
     package static let tenantsMax = 100_000
     package static let problemsMax = 1_000
@@ -28,6 +34,8 @@ package struct TenantReport: Sendable, Equatable {
 
     package init(_ text: [UInt8]) throws(JSONError) {
         let value = try JSONValue(text)
+        self.generation = max(0, value["generation"].integer ?? 0)
+        self.fallback = min(1, max(0, value["fallback"].number ?? 0))
         self.tenants = value["tenants"].elements.prefix(Self.tenantsMax).compactMap {
             guard let name = $0["name"].string, let keys = $0["keys"].integer else { return nil }
             let problems = $0["problems"].elements.prefix(Self.problemsMax).map {
@@ -36,12 +44,15 @@ package struct TenantReport: Sendable, Equatable {
                     message: $0["message"].string ?? ""
                 )
             }
-            return Tenant(name: name, keys: max(0, keys), problems: Array(problems))
+            var tenant = Tenant(name: name, keys: max(0, keys), problems: Array(problems))
+            if !$0["limits"].isNull { tenant.limits = TenantUse($0["limits"]) }
+            return tenant
         }
     }
 
     package var value: JSONValue {
         [
+            "generation": .integer(self.generation), "fallback": .number(self.fallback),
             "tenants": .array(
                 self.tenants.map { tenant in
                     [
@@ -51,9 +62,10 @@ package struct TenantReport: Sendable, Equatable {
                                 ["reason": .string($0.reason), "message": .string($0.message)]
                             }
                         ),
+                        "limits": tenant.limits?.value ?? .null,
                     ]
                 }
-            )
+            ),
         ]
     }
 
