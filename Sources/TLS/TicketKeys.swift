@@ -21,6 +21,12 @@ struct TicketKey: Sendable, Equatable {
     }
 }
 
+/// Whoever prints one, or something that holds one, sees nothing of it.
+extension TicketKey: CustomStringConvertible, CustomReflectable {
+    var description: String { "a ticket key" }
+    var customMirror: Mirror { Mirror(self, children: []) }
+}
+
 /// The keys of tickets by age. The newest one makes tickets; older ones are still read, so that a
 /// ticket is good for at least `keptMax - 1` periods. What an older key protected is gone for good
 /// once it has left.

@@ -124,6 +124,28 @@ private final class TemporaryFile {
         #expect((answer.field("www-authenticate") != nil) == (status == 401))
     }
 
+    /// Every route that writes, also those that only a cluster has.
+    @Test(
+        arguments: [
+            (.post, "reload"), (.put, "drain"), (.put, "tenants"),
+            (.put, "deployments/river/replicas"), (.put, "models/river/live"),
+            (.post, "rollouts/river/pause"), (.post, "rollouts/river/abort"),
+        ] as [(HTTPMethod, String)]
+    )
+    func noWriteElsewhereGoesWithoutTheToken(method: HTTPMethod, path: String) throws {
+        let file = try TemporaryFile("secret")
+        let fixture = try AdminFixture(
+            models: Documents.river,
+            admin: Self.anywhere,
+            tokenFile: file.path
+        )
+        for given in [nil, "Bearer wrong"] {
+            let fields = given.map { [("Authorization", $0)] } ?? []
+            let answer = try fixture.fetch(method, "/api/v1/" + path, body: "{}", fields: fields)
+            #expect(answer.status == 401)
+        }
+    }
+
     @Test func readingElsewhereIsOpenButForOutput() throws {
         let file = try TemporaryFile("secret")
         let fixture = try AdminFixture(
