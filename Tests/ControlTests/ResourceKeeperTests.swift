@@ -134,6 +134,22 @@ import Testing
         #expect(keeper.assemble([self.model("a")]) == nil)
     }
 
+    /// Clients know names alone: the older of two models in two namespaces keeps its.
+    @Test func aNameIsOneModelsOverAllNamespaces() throws {
+        var keeper = ResourceKeeper(base: [Self.base])
+        var other = self.model("a", createdAt: "2026-01-02T00:00:00Z")
+        other.name = "models.weir.dev other/a"
+        other.text = other.text.replacing("\"namespace\":\"ns\"", with: "\"namespace\":\"other\"")
+        let assembled = keeper.assemble([other, self.model("a")])
+        let outcome = try #require(assembled)
+        #expect(outcome.configuration.models.map(\.metadata.namespace) == ["ns"])
+        guard case .refused(let problems) = outcome.verdicts[other.name] else {
+            Issue.record("\(outcome.verdicts)")
+            return
+        }
+        #expect(problems.contains { $0.hint?.contains("namespace `ns`") == true })
+    }
+
     // MARK: Tenants
 
     /// A model that is not there yet, or is gone, shuts nobody out.

@@ -19,8 +19,18 @@ extension ConfigurationChecker {
     /// A client's name must lead to one model.
     private mutating func checkModelNames() {
         var owners: [String: String] = [:]
+        var namespaces: [String: String] = [:]
         for model in self.set.models where !model.name.isEmpty {
-            if owners[model.name] == nil { owners[model.name] = model.name }
+            owners[model.name] = model.name
+            let first = namespaces[model.name, default: model.namespace]
+            namespaces[model.name] = first
+            if first == model.namespace { continue }
+            self.report(
+                model.origin,
+                ConfigurationPath("metadata", "name"),
+                "the name `\(Excerpt.of(model.name))` is a duplicate",
+                hint: "the model in namespace `\(first)` has it already: clients know names alone"
+            )
         }
         for model in self.set.models where !model.spec.aliases.isEmpty {
             let path = ConfigurationPath("spec", "aliases")
