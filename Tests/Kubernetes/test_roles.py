@@ -542,6 +542,31 @@ def test_knows_what_there_is_of_gpus(home):
     home.wait_ready("dear", 3)
 
 
+# What model servers say -------------------------------------------------------------------------
+
+
+def test_reads_what_model_servers_say(home):
+    """The controller asks the pods for their metrics: the use of the KV cache decides."""
+    home.create(fleets.WEIR_API, "scalingpolicies", fleets.policy(
+        "cache", targets=[{"type": "KVCache", "value": "50%"}]))
+    # Answers that last, in a cache that few of them fill.
+    home.workload("cached", 1, "--kv-tokens", "600", "--step-time", "40ms")
+    home.create(fleets.WEIR_API, "models", fleets.model("cached", scaling={
+        "policy": "cache", "minReplicas": 1, "maxReplicas": 4}))
+    home.wait_ready("cached", 1)
+    served(home, "cached")
+
+    def wanted():
+        found = home.admin("weir-controller", "/api/v1/models/cached/explain")
+        told = [r for v in found["variants"] for r in v["recommendations"]
+                if r["target"] == "kvCache" and r["replicas"]]
+        return told and told[0]["replicas"] >= 2
+
+    with Clients(home.addresses(), "cached", threads=8, tokens=120):
+        kube.eventually(wanted, "a recommendation from the KV cache")
+        kube.eventually(lambda: home.replicas("cached") >= 2, "another replica")
+
+
 # Rights -----------------------------------------------------------------------------------------
 
 
