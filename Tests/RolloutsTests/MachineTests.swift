@@ -30,6 +30,17 @@ import Testing
         #expect(rig.kinds().last == .retired)
     }
 
+    /// Not of the moment after the last step, of which nothing is known yet.
+    @Test func thePromotionShowsWhatItRestsOn() throws {
+        var rig = try Rig(.simple)
+        rig.live("v2")
+        #expect(rig.tick { $0.phase == .stable })
+        let promoted = try #require(rig.status.records.last { $0.kind == .promoted })
+        let report = try #require(promoted.reports.first)
+        #expect(report.canaryRequests > 1_000 && report.stableRequests > 1_000, "\(report)")
+        #expect(report.verdict == .pass)
+    }
+
     @Test func withoutAPolicyAChangeIsStillOrdered() throws {
         var rig = try Rig(nil)
         rig.obeysDemands = false

@@ -219,6 +219,7 @@ package struct RolloutMachine: Sendable {
         self.status.canaryScale = .matchWeight
         self.status.targetWeight = 100
         self.status.message = reason
+        self.status.reports = self.fullReports()
         self.evidence?.beginStep()
         self.record(.promoting, reason)
     }
@@ -235,7 +236,14 @@ package struct RolloutMachine: Sendable {
     private mutating func swapRoles() {
         guard let canary = self.status.canary else { return }
         let old = self.status.stable
-        self.record(.promoted, "\(canary.name) serves, \(old.name) retires", self.fullReports())
+        // Where the last share came at once, what it rests on is the step before.
+        let reports = self.fullReports()
+        let isEmpty = reports.allSatisfy { $0.canaryRequests == 0 }
+        self.record(
+            .promoted,
+            "\(canary.name) serves, \(old.name) retires",
+            isEmpty ? self.status.reports : reports
+        )
         self.notify(.onComplete)
         self.status.stable = canary
         self.remember(old)
