@@ -259,6 +259,25 @@ import Testing
         #expect(faster.reports(share: self.both)[0].verdict == .pass)
     }
 
+    /// What disturbs both for a moment must not hide for minutes that one is slower since.
+    @Test func aMomentOfSlownessHidesNothingForLong() {
+        var evidence = self.evidence([.quantile(.latency, 0.95, maxIncrease: 0.05)])
+        for second in 0..<40 {
+            let isDisturbed = (5..<9).contains(second)
+            let stable = self.latencies(4, factor: isDisturbed ? 10 : 1)
+            let canary = second < 9 ? stable : self.latencies(4, factor: 3)
+            evidence.record(
+                [
+                    self.sample(.stable, requests: 100, milliseconds: stable),
+                    self.sample(.canary, requests: 100, milliseconds: canary),
+                ],
+                pairs: PairCounts(),
+                seconds: 1
+            )
+        }
+        #expect(evidence.failing == [0])
+    }
+
     @Test func increaseWithinTheMarginPasses() {
         var evidence = self.evidence([.quantile(.latency, 0.95, maxIncrease: 0.2)])
         for _ in 0..<300 {

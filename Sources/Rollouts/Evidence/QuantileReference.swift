@@ -8,18 +8,27 @@ package struct QuantileReference: Sendable {
     private struct Window: Sendable {
         var current = Distribution()
         var previous = Distribution()
+        var age = 0.0
 
-        mutating func rotate() {
+        mutating func pass(seconds: Double) {
+            self.age += max(seconds, 0)
+            let isFull = self.age >= windowSeconds && self.current.total >= windowValues
+            guard isFull || self.age >= windowSecondsMax else { return }
             swap(&self.current, &self.previous)
             self.current.removeAll()
+            self.age = 0
         }
     }
 
     private var strata = Array(repeating: Window(), count: PromptStratum.count)
-    private var age = 0.0
 
-    /// Two windows of this length are kept.
-    private static let windowSeconds = 60.0
+    /// Two windows are kept, each so long once it has enough values. They are short because what
+    /// disturbs the stable arm for a moment, as a canary that starts beside it does, would raise
+    /// the threshold for as long, and hide a canary that is slow.
+    private static let windowSeconds = 10.0
+    private static let windowValues = 300
+    /// However few values there are.
+    private static let windowSecondsMax = 60.0
     /// Fewer values give no threshold.
     package static let valuesMin = 50
 
@@ -30,10 +39,7 @@ package struct QuantileReference: Sendable {
     }
 
     package mutating func pass(seconds: Double) {
-        self.age += max(seconds, 0)
-        guard self.age >= Self.windowSeconds else { return }
-        self.age = 0
-        for index in self.strata.indices { self.strata[index].rotate() }
+        for index in self.strata.indices { self.strata[index].pass(seconds: seconds) }
     }
 
     /// The last buckets that are not slow, of the stable arm and of the canary, whose values may be
