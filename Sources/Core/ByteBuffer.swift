@@ -197,56 +197,76 @@ public final class ByteBuffer {
 
     /// Decimal digits without sign or padding.
     package func append(decimal value: UInt64) {
-        self.append(digitsOf: value, radix: 10)
+        if value >= 10_000 { return self.append(longDecimal: value) }
+        // Most are lengths of up to four digits: divided all at once, by multiplications.
+        let small = UInt32(truncatingIfNeeded: value)
+        let hundreds = (small &* 5_243) &>> 19
+        let rest = small &- hundreds &* 100
+        let thousands = (hundreds &* 103) &>> 10
+        let tens = (rest &* 103) &>> 10
+        let digits =
+            (thousands | (hundreds &- thousands &* 10) &<< 8 | tens &<< 16
+                | (rest &- tens &* 10) &<< 24) &+ 0x3030_3030
+        let width = 1 &+ (small >= 10 ? 1 : 0) &+ (small >= 100 ? 1 : 0) &+ (small >= 1_000 ? 1 : 0)
+        self.reserve(4)
+        let text = (digits &>> UInt32(truncatingIfNeeded: 32 &- 8 &* width)).littleEndian
+        unsafe self.base.storeBytes(of: text, toByteOffset: self.writerIndex, as: UInt32.self)
+        self.writerIndex &+= width
     }
 
     /// Lower-case hexadecimal digits without prefix or padding, as chunk sizes are written.
     package func append(hexadecimal value: UInt64) {
-        self.append(digitsOf: value, radix: 16)
+        let width = max(1, (67 &- value.leadingZeroBitCount) &>> 2)
+        self.storeHexadecimal(value &<< UInt64(truncatingIfNeeded: 64 &- 4 &* width))
+        self.writerIndex &+= width
     }
 
     /// Sixteen lower-case hexadecimal digits, leading zeros included.
     package func append(paddedHexadecimal value: UInt64) {
-        self.reserve(16)
-        let high = Self.digits(UInt32(truncatingIfNeeded: value &>> 32))
-        let low = Self.digits(UInt32(truncatingIfNeeded: value))
-        unsafe self.base.storeBytes(of: high, toByteOffset: self.writerIndex, as: UInt64.self)
-        unsafe self.base.storeBytes(of: low, toByteOffset: self.writerIndex + 8, as: UInt64.self)
+        self.storeHexadecimal(value)
         self.writerIndex &+= 16
     }
 
-    /// Eight digits at once: the nibbles are spread over the bytes of a word, the first one lowest,
-    /// and those above nine get the distance from `9` to `a` added.
-    private static func digits(_ value: UInt32) -> UInt64 {
-        var word = UInt64(value)
-        word = (word & 0xFFFF) &<< 32 | word &>> 16
-        word = (word & 0xFF_0000_00FF) &<< 16 | (word & 0xFF00_0000_FF00) &>> 8
-        word = (word & 0x000F_000F_000F_000F) &<< 8 | (word & 0x00F0_00F0_00F0_00F0) &>> 4
-        let letters = ((word &+ 0x0606_0606_0606_0606) &>> 4) & 0x0101_0101_0101_0101
-        return (word &+ 0x3030_3030_3030_3030 &+ letters &* 0x27).littleEndian
+    /// Puts all sixteen digits behind what is written, without saying so.
+    @inline(__always)
+    private func storeHexadecimal(_ value: UInt64) {
+        self.reserve(16)
+        let word = value.bigEndian
+        let nibbles: UInt64 = 0x0F0F_0F0F_0F0F_0F0F
+        // Sound: the types are plain bytes, eight of them or sixteen.
+        var digits = SIMD16<UInt8>()
+        digits.evenHalf = unsafe unsafeBitCast((word &>> 4) & nibbles, to: SIMD8<UInt8>.self)
+        digits.oddHalf = unsafe unsafeBitCast(word & nibbles, to: SIMD8<UInt8>.self)
+        // Those above nine get the distance from `9` to `a` added.
+        let isLetter: SIMDMask<SIMD16<Int8>> = digits .> SIMD16<UInt8>(repeating: 9)
+        let letters = unsafe unsafeBitCast(isLetter, to: SIMD16<UInt8>.self)
+        let text = digits &+ SIMD16<UInt8>(repeating: 48) &+ letters & SIMD16<UInt8>(repeating: 39)
+        unsafe self.base.storeBytes(
+            of: text,
+            toByteOffset: self.writerIndex,
+            as: SIMD16<UInt8>.self
+        )
     }
 
-    /// Inlined, so that the compiler divides by a constant: by multiplication or a shift.
-    @inline(__always)
-    private func append(digitsOf value: UInt64, radix: UInt64) {
+    /// A length of five digits or more.
+    private func append(longDecimal value: UInt64) {
         var width = 1
-        var rest = value / radix
+        var rest = value / 10
         while rest > 0 {
             width += 1
-            rest /= radix
+            rest /= 10
         }
         self.reserve(width)
         rest = value
         var position = self.writerIndex + width
         repeat {
             position -= 1
-            let digit = UInt8(truncatingIfNeeded: rest % radix)
             unsafe self.base.storeBytes(
-                of: digit < 10 ? 48 + digit : 87 + digit,
+                of: 48 + UInt8(truncatingIfNeeded: rest % 10),
                 toByteOffset: position,
                 as: UInt8.self
             )
-            rest /= radix
+            rest /= 10
         } while rest > 0
         self.writerIndex += width
     }

@@ -44,8 +44,16 @@ struct FieldSection {
     private var memory = LineMemory()
     /// The field reported last was recognised: its bytes were accepted before.
     private(set) var isRecognised = false
+    /// What is said above is of the last head, and is forgotten unless its section is here again.
+    private var isOfLastHead = false
+    /// Where the last head's section began, and what its version was; -1 where `memory` does not
+    /// hold it.
+    private var lastStart = -1
+    private var lastMinorVersion: UInt8 = 0
+    /// Fields of a section that is the last head's which have been looked at.
+    private var passedCount = 0
 
-    enum State { case lineStart, name, beforeValue, value, valueEnd, sectionEnd }
+    enum State { case lineStart, name, beforeValue, value, valueEnd, sectionEnd, known }
 
     enum Step {
         case needMore
@@ -62,16 +70,24 @@ struct FieldSection {
         var upgrade = false
     }
 
-    /// Forgets everything but the memory for fields and the lines of the last head.
+    /// Makes ready for another head. What the last one said is there until `next` is called.
+    @inline(__always)
     mutating func reset() {
-        self.fields.removeAll(keepingCapacity: true)
+        self.state = .lineStart
+        self.isOfLastHead = true
+    }
+
+    /// Forgets everything but the memory for fields and the lines of the last head.
+    private mutating func forget() {
+        self.isOfLastHead = false
+        self.lastStart = -1
+        if !self.fields.isEmpty { self.fields.removeAll(keepingCapacity: true) }
         if !self.nominatedOthers.isEmpty { self.nominatedOthers.removeAll(keepingCapacity: true) }
         self.present = FieldNameSet()
         self.contentLength = nil
         self.isChunked = false
         self.options = ConnectionOptions()
         self.upgrade = nil
-        self.state = .lineStart
         self.nominated = FieldNameSet()
         self.optionCount = 0
         self.memory.restart()
@@ -104,8 +120,19 @@ struct FieldSection {
         minorVersion: UInt8,
         wanted: FieldNameSet
     ) -> Step {
+        if self.isOfLastHead {
+            if self.isLastSection(bytes, end, minorVersion), self.fields.count <= maxFields {
+                self.isOfLastHead = false
+                self.state = .known
+                self.passedCount = 0
+            } else {
+                self.forget()
+            }
+        }
         while true {
             switch self.state {
+            case .known:
+                return self.nextKnown(wanted)
             case .lineStart:
                 let known = self.takeKnownLines(
                     bytes,
@@ -152,12 +179,16 @@ struct FieldSection {
                 guard bytes.byte(at: self.position) == ASCII.lineFeed else {
                     return .invalid(.bareCarriageReturn)
                 }
-                self.memory.keep(
+                let isKept = self.memory.keep(
                     self.fields,
                     bytes,
                     from: self.start,
                     to: self.position &- 1
                 )
+                if isKept {
+                    self.lastStart = self.start
+                    self.lastMinorVersion = minorVersion
+                }
                 self.markNominated(bytes)
                 return .end(self.position + 1)
             }
@@ -179,6 +210,30 @@ extension FieldSection {
             self.isRecognised = false
             return self.fields.last
         }
+    }
+
+    /// Whether the section at hand is that of the last head to the byte, and in the same place: then
+    /// all that was found there holds again. Clients that ask for the same again and again, and
+    /// servers that answer in the same way within a second, send such heads.
+    @inline(__always)
+    private func isLastSection(_ bytes: RawSpan, _ end: Int, _ minorVersion: UInt8) -> Bool {
+        self.lastStart == self.position && self.lastMinorVersion == minorVersion
+            && self.memory.isWholeSection(bytes, at: self.position, end: end)
+    }
+
+    /// The next wanted field of a section that is the last head's, or its end.
+    private mutating func nextKnown(_ wanted: FieldNameSet) -> Step {
+        if wanted.bits & self.present.bits != 0 {
+            while self.passedCount < self.fields.count {
+                let field = self.fields[self.passedCount]
+                self.passedCount &+= 1
+                if wanted.contains(field.name) {
+                    self.isRecognised = true
+                    return .field(field)
+                }
+            }
+        }
+        return .end(self.start &+ self.memory.byteCount &+ 2)
     }
 
     /// Takes the lines that an earlier head had in the same places, up to one that is `wanted`, or

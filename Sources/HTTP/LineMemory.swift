@@ -63,6 +63,19 @@ struct LineMemory {
         return field
     }
 
+    /// Bytes of the kept lines.
+    var byteCount: Int { self.bytes.count }
+
+    /// Whether the kept lines, and the empty line behind them, are what stands at `position`.
+    func isWholeSection(_ head: RawSpan, at position: Int, end: Int) -> Bool {
+        let count = self.bytes.count
+        guard count &+ 2 <= end &- position,
+            head.byte(at: position &+ count) == ASCII.carriageReturn,
+            head.byte(at: position &+ count &+ 1) == ASCII.lineFeed
+        else { return false }
+        return Self.agreement(self.bytes, from: 0, head, at: position, end: end) == count
+    }
+
     /// How far the kept bytes from `start` on agree with the head from `position` on.
     private static func agreement(
         _ bytes: [UInt8],
@@ -104,18 +117,22 @@ struct LineMemory {
     }
 
     /// A head was accepted whose field lines begin at `start`, with an empty line at `end`. Kept
-    /// unless it is what is kept already, or too long.
+    /// unless it is what is kept already, or too long; false where it is not kept.
     @inline(__always)
-    mutating func keep(_ fields: [Field], _ head: RawSpan, from start: Int, to end: Int) {
-        if self.recognisedCount == fields.count, fields.count == self.lines.count { return }
-        self.replace(fields, head, from: start, to: end)
+    mutating func keep(_ fields: [Field], _ head: RawSpan, from start: Int, to end: Int) -> Bool {
+        if self.recognisedCount == fields.count, fields.count == self.lines.count { return true }
+        return self.replace(fields, head, from: start, to: end)
     }
 
-    private mutating func replace(_ fields: [Field], _ head: RawSpan, from start: Int, to end: Int)
-    {
+    private mutating func replace(
+        _ fields: [Field],
+        _ head: RawSpan,
+        from start: Int,
+        to end: Int
+    ) -> Bool {
         self.lines.removeAll(keepingCapacity: true)
         self.bytes.removeAll(keepingCapacity: true)
-        guard end &- start <= Self.bytesMax else { return }
+        guard end &- start <= Self.bytesMax else { return false }
         let kept = head.extracting(start..<end)
         // Sound: the bytes are copied within the call.
         unsafe kept.withUnsafeBytes { unsafe self.bytes.append(contentsOf: $0) }
@@ -128,6 +145,7 @@ struct LineMemory {
             let next = isLast ? end : fields[index + 1].nameRange.lower
             self.lines.append(Line(field: field, end: next &- start))
         }
+        return true
     }
 }
 

@@ -202,20 +202,20 @@ final class WorkerModel {
             return self.pick(in: 0, excluding: excluding, key: key, now: now)
         }
         // A variant whose replicas are all busy passes its turn; it is not owed the request.
-        var tried = 0
-        while true {
-            let variant = self.picker.next { index in
-                tried & (1 << index) == 0
-                    && self.unownedBalances[index]._withUnsafeGuaranteedRef {
-                        $0.hasFreeSlot(excluding: excluding, now: now)
-                    }
+        var eligible: UInt64 = 0
+        for index in self.unownedBalances.indices {
+            let isFree = self.unownedBalances[index]._withUnsafeGuaranteedRef {
+                $0.hasFreeSlot(excluding: excluding, now: now)
             }
-            guard let variant else { return nil }
+            if isFree { eligible |= 1 &<< UInt64(truncatingIfNeeded: index) }
+        }
+        while let variant = self.picker.next(among: eligible) {
             if let choice = self.pick(in: variant, excluding: excluding, key: key, now: now) {
                 return choice
             }
-            tried |= 1 << variant
+            eligible &= ~(1 &<< UInt64(truncatingIfNeeded: variant))
         }
+        return nil
     }
 
     /// Where a variant stands now: a reload may have moved it, or taken it away.

@@ -1,5 +1,6 @@
 /// Strings: the ones nobody asked for are skipped, keys of the top level and `model` are decoded.
 extension JSONKeyScanner {
+    @inline(__always)
     mutating func beginString(isKey: Bool, _ index: inout Int) {
         self.stringIsKey = isKey
         self.state = .string
@@ -26,6 +27,13 @@ extension JSONKeyScanner {
     private mutating func skipString(_ bytes: RawSpan, _ index: inout Int) {
         let count = bytes.byteCount
         // Most strings are short.
+        if index &+ 16 <= count {
+            let place = index &+ Lanes.first(Self.specials(bytes.vector(unchecked: index)))
+            if place < index &+ 16, bytes.byte(unchecked: place) == UInt8(ascii: "\"") {
+                index = place
+                return self.stringEnds(&index)
+            }
+        }
         let near = min(count, index &+ Self.nearBytes)
         guard self.skipSingly(bytes, &index, to: near) else { return }
         while index &+ Self.blockBytes <= count {

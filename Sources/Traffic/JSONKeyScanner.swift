@@ -269,7 +269,7 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
         case .failed:
             break
         case .start, .keyOrEnd, .key, .colon, .value, .valueOrEnd, .afterValue, .end:
-            self.scanStructure(bytes.byte(unchecked: index), &index)
+            self.scanStructure(bytes, &index)
             self.skipSpace(bytes, &index)
         }
     }
@@ -286,7 +286,8 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
 
     /// Between tokens.
     @inline(__always)
-    private mutating func scanStructure(_ byte: UInt8, _ index: inout Int) {
+    private mutating func scanStructure(_ bytes: RawSpan, _ index: inout Int) {
+        let byte = bytes.byte(unchecked: index)
         if byte <= 0x20 {
             guard byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 else {
                 return self.fail(.unexpectedByte, at: index)
@@ -302,13 +303,13 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
             self.close(&index)
         case .keyOrEnd, .key:
             guard byte == UInt8(ascii: "\"") else { return self.fail(.unexpectedByte, at: index) }
-            self.beginString(isKey: true, &index)
+            self.takeKey(bytes, &index)
         case .colon:
             guard byte == UInt8(ascii: ":") else { return self.fail(.unexpectedByte, at: index) }
             self.state = .value
             index &+= 1
         case .value, .valueOrEnd:
-            self.beginValue(byte, &index)
+            self.beginValue(bytes, &index)
         case .afterValue:
             self.continueContainer(byte, &index)
         case .end:
@@ -317,6 +318,21 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
             .exponentSign, .exponentDigits, .literal, .failed:
             preconditionFailure("state \(self.state) is not between tokens")
         }
+    }
+
+    /// A key as far as it is here, and the colon if that follows at once: to go round through the
+    /// states for each would cost more than most keys do.
+    @inline(__always)
+    private mutating func takeKey(_ bytes: RawSpan, _ index: inout Int) {
+        self.beginString(isKey: true, &index)
+        let count = bytes.byteCount
+        guard index < count else { return }
+        self.scanString(bytes, &index)
+        guard self.state == .colon, index < count,
+            bytes.byte(unchecked: index) == UInt8(ascii: ":")
+        else { return }
+        self.state = .value
+        index &+= 1
     }
 
     @inline(__always)
@@ -333,12 +349,15 @@ package struct JSONKeyScanner: ~Copyable, Sendable {
     }
 
     @inline(__always)
-    private mutating func beginValue(_ byte: UInt8, _ index: inout Int) {
+    private mutating func beginValue(_ bytes: RawSpan, _ index: inout Int) {
+        let byte = bytes.byte(unchecked: index)
         if self.depth == 1, self.member != .other { self.memberBegins(byte, index) }
         if self.state == .failed { return }
         switch byte {
         case UInt8(ascii: "\""):
             self.beginString(isKey: false, &index)
+            // Of a prompt, only what is hashed may be wanted: that is for the caller to see.
+            if !self.isHashing, index < bytes.byteCount { self.scanString(bytes, &index) }
         case UInt8(ascii: "{"):
             self.open(isObject: true, &index)
         case UInt8(ascii: "["):

@@ -63,7 +63,7 @@ package struct PromptHash: Sendable {
     }
 
     package mutating func removeAll() {
-        self.blocks.removeAll(keepingCapacity: true)
+        if !self.blocks.isEmpty { self.blocks.removeAll(keepingCapacity: true) }
         self.partialCount = 0
     }
 

@@ -85,7 +85,7 @@ package struct ResponseObserver: Sendable {
         self.lastContentAt = nil
         self.isDone = false
         self.finder.reset()
-        self.pending.removeAll(keepingCapacity: true)
+        if !self.pending.isEmpty { self.pending.removeAll(keepingCapacity: true) }
         self.pendingIsCut = false
         self.lastWasReturn = false
     }

@@ -25,7 +25,7 @@ struct UsageFinder: Sendable {
     mutating func reset() {
         self.usage = nil
         self.state = .searching
-        self.kept.removeAll(keepingCapacity: true)
+        if !self.kept.isEmpty { self.kept.removeAll(keepingCapacity: true) }
     }
 
     mutating func scan(_ bytes: RawSpan) {
@@ -228,13 +228,15 @@ struct UsageFinder: Sendable {
         var counts = Counts()
         var depth = 0
         var index = start
-        while index < limit {
+        while true {
+            index = Self.mark(bytes, from: index, to: limit)
+            guard index < limit else { return counts }
             let byte = bytes.byte(unchecked: index)
             if byte == UInt8(ascii: "\"") {
                 if depth == 0 { self.readCount(bytes, &index, &counts) }
             } else if byte == UInt8(ascii: "{") {
                 depth &+= 1
-            } else if byte == UInt8(ascii: "}") {
+            } else {
                 if depth == 0 {
                     counts.end = index
                     return counts
@@ -243,7 +245,30 @@ struct UsageFinder: Sendable {
             }
             index &+= 1
         }
-        return counts
+    }
+
+    /// The offset of the first quotation mark or brace before `limit`, or `limit` or more.
+    @inline(__always)
+    private static func mark(_ bytes: RawSpan, from start: Int, to limit: Int) -> Int {
+        var index = start
+        while index < limit, index &+ 16 <= bytes.byteCount {
+            let vector = bytes.vector(unchecked: index)
+            let quotes: SIMD2<UInt64> = Lanes.equal(vector, UInt8(ascii: "\""))
+            let opens: SIMD2<UInt64> = Lanes.equal(vector, UInt8(ascii: "{"))
+            let closes: SIMD2<UInt64> = Lanes.equal(vector, UInt8(ascii: "}"))
+            let found = Lanes.first(quotes | opens | closes)
+            if found < 16 { return index &+ found }
+            index &+= 16
+        }
+        while index < limit {
+            let byte = bytes.byte(unchecked: index)
+            if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "{") || byte == UInt8(ascii: "}")
+            {
+                break
+            }
+            index &+= 1
+        }
+        return index
     }
 
     /// A quotation mark stands at `index`: reads the count whose key begins there, if one does, up
@@ -270,24 +295,34 @@ struct UsageFinder: Sendable {
     }
 
     /// The number behind the key, if the key stands at `place`, which is then its last digit's.
+    @inline(__always)
     private static func count(_ bytes: RawSpan, _ key: StaticString, _ place: inout Int) -> Int? {
         guard bytes.has(key, at: place) else { return nil }
-        var index = place + key.utf8CodeUnitCount
-        while index < bytes.byteCount, bytes.byte(at: index) <= 0x20 { index += 1 }
-        guard bytes.has(":", at: index) else { return nil }
-        index += 1
-        while index < bytes.byteCount, bytes.byte(at: index) <= 0x20 { index += 1 }
+        let end = bytes.byteCount
+        var index = place &+ key.utf8CodeUnitCount
+        Self.skipSpace(bytes, &index)
+        guard index < end, bytes.byte(unchecked: index) == UInt8(ascii: ":") else { return nil }
+        index &+= 1
+        Self.skipSpace(bytes, &index)
+        let first = index
         var value = 0
-        var digits = 0
-        while index < bytes.byteCount, bytes.byte(at: index) &- 0x30 < 10 {
-            value = value * 10 + Int(bytes.byte(at: index)) - 0x30
-            digits += 1
+        while index < end {
+            let digit = bytes.byte(unchecked: index) &- 0x30
+            if digit >= 10 { break }
             // More tokens than that no server counts; it also keeps the sum within `Int`.
-            if digits > 15 { return nil }
-            index += 1
+            if index &- first == Self.digitsMax { return nil }
+            value = value &* 10 &+ Int(digit)
+            index &+= 1
         }
-        if digits == 0 { return nil }
-        place = index - 1
+        if index == first { return nil }
+        place = index &- 1
         return value
+    }
+
+    private static let digitsMax = 15
+
+    @inline(__always)
+    private static func skipSpace(_ bytes: RawSpan, _ index: inout Int) {
+        while index < bytes.byteCount, bytes.byte(unchecked: index) <= 0x20 { index &+= 1 }
     }
 }

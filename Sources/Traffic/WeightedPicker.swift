@@ -27,26 +27,31 @@ package struct WeightedPicker: Sendable {
     package func weight(_ variant: Int) -> Int { self.weights[variant] }
 
     /// The next variant, or nil where all weights are 0.
-    package mutating func next() -> Int? {
-        self.next(where: { _ in true })
-    }
+    package mutating func next() -> Int? { self.next(among: .max) }
 
-    /// The next variant among those that are `eligible`; nil where none of positive weight is. The
-    /// others neither earn nor pay, so their share is split among the eligible in proportion, and
-    /// nobody gets a burst to catch up afterwards.
-    @inline(__always)
-    package mutating func next(where eligible: (Int) -> Bool) -> Int? {
+    /// The next variant among those whose bits are set in `eligible`, the first one's lowest; nil
+    /// where none of positive weight is. The others neither earn nor pay, so their share is split
+    /// among the eligible in proportion, and nobody gets a burst to catch up afterwards.
+    package mutating func next(among eligible: UInt64) -> Int? {
         var best = -1
+        var bestCredit = 0
         var earned = 0
-        for index in self.weights.indices {
+        var index = 0
+        while index < self.weights.count {
             let weight = self.weights[index]
-            guard weight > 0, eligible(index) else { continue }
-            self.credits[index] &+= weight
-            earned &+= weight
-            if best < 0 || self.credits[index] > self.credits[best] { best = index }
+            if weight > 0, (eligible &>> UInt64(truncatingIfNeeded: index)) & 1 == 1 {
+                let credit = self.credits[index] &+ weight
+                self.credits[index] = credit
+                earned &+= weight
+                if best < 0 || credit > bestCredit {
+                    best = index
+                    bestCredit = credit
+                }
+            }
+            index &+= 1
         }
         guard best >= 0 else { return nil }
-        self.credits[best] &-= earned
+        self.credits[best] = bestCredit &- earned
         return best
     }
 

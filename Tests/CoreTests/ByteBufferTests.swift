@@ -30,6 +30,28 @@ import Testing
         #expect(text == "\(value) \(String(value, radix: 16))")
     }
 
+    /// Short numbers have a way of their own, up to 9 999.
+    @Test func everyShortNumberIsWrittenInDigits() {
+        let buffer = ByteBuffer(capacity: 16)
+        var wrong: [UInt64] = []
+        for value in (0...10_100 as ClosedRange<UInt64>) {
+            buffer.removeAll()
+            buffer.append(decimal: value)
+            buffer.append(byte: 0x20)
+            buffer.append(hexadecimal: value)
+            let text = String(decoding: self.contents(buffer), as: UTF8.self)
+            if text != "\(value) \(String(value, radix: 16))" { wrong.append(value) }
+        }
+        #expect(wrong.isEmpty)
+    }
+
+    /// One digit more and one less, at each length.
+    @Test(arguments: 0..<64)
+    func numbersOfEveryLengthAreWrittenInDigits(shift: Int) {
+        let power: UInt64 = 1 << UInt64(shift)
+        for value in [power - 1, power, power + 1] { self.numbersAreWrittenInDigits(value: value) }
+    }
+
     @Test func roomIsFoundBeforeMemory() {
         let buffer = ByteBuffer(capacity: 64)
         buffer.append([UInt8](repeating: 1, count: 60))

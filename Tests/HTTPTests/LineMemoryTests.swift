@@ -76,4 +76,50 @@ import Testing
             #expect(ParserInvariants.requestHead(Array(long.utf8), after: Array(other.utf8)) == nil)
         }
     }
+
+    /// A section that comes again as a whole is not read line by line; it means the same, and no
+    /// more than it says by itself.
+    @Test func aSectionThatComesAgainMeansTheSame() {
+        let sections = [
+            "Host: h\r\nContent-Length: 5\r\nX-A: 1\r\n\r\n",
+            "Host: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "Host: h\r\nX-A: 1\r\nConnection: x-a, close\r\nExpect: 100-continue\r\n\r\n",
+            "Host: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "\r\n",
+            "Host: h\r\n\r\n",
+        ]
+        let lines = [
+            "POST /a HTTP/1.1\r\n", "POST /b HTTP/1.1\r\n", "POST /longer HTTP/1.1\r\n",
+            "POST /a HTTP/1.0\r\n", "GET http://i/a HTTP/1.1\r\n",
+        ]
+        for (first, second) in lines.flatMap({ line in lines.map { (line, $0) } }) {
+            for (known, section) in sections.flatMap({ part in sections.map { (part, $0) } }) {
+                let broken = ParserInvariants.requestHead(
+                    Array((second + section).utf8),
+                    after: Array((first + known).utf8)
+                )
+                #expect(broken == nil, "\(second + section) after \(first + known)")
+            }
+        }
+    }
+
+    /// One head after the other through one parser, each against a new one: what a head that was
+    /// refused, or came in pieces, has left behind is seen by nobody.
+    @Test func headsAmongBadOnesReadAsIfAlone() {
+        let good = Self.request
+        let bad = Self.lines + "Content-Length: 6\r\n" + Self.last
+        let order = [good, good, bad, good, good, String(good.dropLast(3)), good, good]
+        let parser = RequestHead()
+        for text in order {
+            let bytes = Array(text.utf8)
+            parser.reset()
+            let step = parser.parse(bytes.span.bytes, limits: HeadLimits())
+            let alone = RequestHead()
+            let other = alone.parse(bytes.span.bytes, limits: HeadLimits())
+            #expect("\(step)" == "\(other)")
+            guard step.isComplete else { continue }
+            #expect(parser.fields == alone.fields)
+            #expect(parser.framing == alone.framing && parser.keepsAlive == alone.keepsAlive)
+            #expect(parser.authorityRange == alone.authorityRange)
+        }
+    }
 }
