@@ -7,12 +7,17 @@ public struct IOEvents: OptionSet, Sendable {
     @inlinable
     public init(rawValue: Int16) { self.rawValue = rawValue }
 
-    public static let read = IOEvents(rawValue: Int16(EV_READ))
-    public static let write = IOEvents(rawValue: Int16(EV_WRITE))
+    // Libevent's own numbers, which `register` checks; as numbers they are inlined everywhere.
+    @inlinable
+    public static var read: IOEvents { IOEvents(rawValue: 0x02) }
+    @inlinable
+    public static var write: IOEvents { IOEvents(rawValue: 0x04) }
     /// The peer will send no more (it closed, or half-closed). Data may still wait to be read.
-    public static let closed = IOEvents(rawValue: Int16(EV_CLOSED))
+    @inlinable
+    public static var closed: IOEvents { IOEvents(rawValue: 0x80) }
     /// What a connection registers for, once, for its whole life.
-    public static let all: IOEvents = [.read, .write, .closed]
+    @inlinable
+    public static var all: IOEvents { IOEvents(rawValue: 0x86) }
 }
 
 /// One registered descriptor. Subclass it and override `ready`.
@@ -52,6 +57,7 @@ open class IOHandler {
         outlivesTurn: Bool = false
     ) {
         precondition(self.event == nil, "registered twice")
+        assert(IOEvents.all.rawValue == Int16(EV_READ | EV_WRITE | EV_CLOSED), "not libevent's")
         self.descriptor = descriptor
         let flags =
             interest.rawValue | Int16(EV_PERSIST) | (edgeTriggered ? Int16(EV_ET) : 0)

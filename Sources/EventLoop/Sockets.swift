@@ -125,7 +125,7 @@ package enum Sockets {
         into pointer: UnsafeMutableRawPointer,
         count: Int
     ) -> IOResult {
-        let result = Glibc.recv(descriptor, pointer, count, 0)
+        let result = weir_recv(descriptor, pointer, count)
         if result > 0 { return .bytes(result) }
         if result == 0 { return .endOfStream }
         return self.failure()
@@ -137,7 +137,7 @@ package enum Sockets {
         from pointer: UnsafeRawPointer,
         count: Int
     ) -> IOResult {
-        let result = Glibc.send(descriptor, pointer, count, Int32(MSG_NOSIGNAL))
+        let result = weir_send(descriptor, pointer, count)
         if result >= 0 { return .bytes(result) }
         return self.failure()
     }

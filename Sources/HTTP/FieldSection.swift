@@ -120,15 +120,7 @@ struct FieldSection {
         minorVersion: UInt8,
         wanted: FieldNameSet
     ) -> Step {
-        if self.isOfLastHead {
-            if self.isLastSection(bytes, end, minorVersion), self.fields.count <= maxFields {
-                self.isOfLastHead = false
-                self.state = .known
-                self.passedCount = 0
-            } else {
-                self.forget()
-            }
-        }
+        if self.isOfLastHead { self.compareWithLast(bytes, end, maxFields, minorVersion) }
         while true {
             switch self.state {
             case .known:
@@ -179,17 +171,7 @@ struct FieldSection {
                 guard bytes.byte(at: self.position) == ASCII.lineFeed else {
                     return .invalid(.bareCarriageReturn)
                 }
-                let isKept = self.memory.keep(
-                    self.fields,
-                    bytes,
-                    from: self.start,
-                    to: self.position &- 1
-                )
-                if isKept {
-                    self.lastStart = self.start
-                    self.lastMinorVersion = minorVersion
-                }
-                self.markNominated(bytes)
+                self.keepSection(bytes, minorVersion: minorVersion)
                 return .end(self.position + 1)
             }
         }
@@ -212,13 +194,33 @@ extension FieldSection {
         }
     }
 
-    /// Whether the section at hand is that of the last head to the byte, and in the same place: then
-    /// all that was found there holds again. Clients that ask for the same again and again, and
-    /// servers that answer in the same way within a second, send such heads.
+    /// Looks if the section at hand is that of the last head to the byte, in the same place: then
+    /// all that was found there holds again; else it is forgotten. Clients that ask for the same
+    /// again and again, and servers that answer in the same way within a second, send such heads.
+    private mutating func compareWithLast(
+        _ bytes: RawSpan,
+        _ end: Int,
+        _ maxFields: Int,
+        _ minorVersion: UInt8
+    ) {
+        guard self.lastStart == self.position, self.lastMinorVersion == minorVersion,
+            self.fields.count <= maxFields,
+            self.memory.isWholeSection(bytes, at: self.position, end: end)
+        else { return self.forget() }
+        self.isOfLastHead = false
+        self.state = .known
+        self.passedCount = 0
+    }
+
+    /// Keeps the section, which ends at `position`, for the next head.
     @inline(__always)
-    private func isLastSection(_ bytes: RawSpan, _ end: Int, _ minorVersion: UInt8) -> Bool {
-        self.lastStart == self.position && self.lastMinorVersion == minorVersion
-            && self.memory.isWholeSection(bytes, at: self.position, end: end)
+    private mutating func keepSection(_ bytes: RawSpan, minorVersion: UInt8) {
+        let end = self.position &- 1
+        if self.memory.keep(self.fields, bytes, from: self.start, to: end) {
+            self.lastStart = self.start
+            self.lastMinorVersion = minorVersion
+        }
+        self.markNominated(bytes)
     }
 
     /// The next wanted field of a section that is the last head's, or its end.

@@ -6,18 +6,31 @@ import Core
 /// Long bodies that are kept for a while have their own shelf of a few large ones: made anew, their
 /// memory would be fetched from the kernel page by page, which costs more than the body's copying.
 /// What is kept is bounded: `keptMax` of `keptBytesMax`, and `largeKeptMax` of `largeBytesMax`.
-struct BufferPool {
+///
+/// The shelf of small ones is plain memory, as a request takes four and gives them back: an array
+/// would ask each time whether it is shared.
+struct BufferPool: ~Copyable {
     private static let keptMax = 256
     private static let keptBytesMax = 32 * 1024
     private static let initialBytes = 2 * 1024
     private static let largeKeptMax = 16
     private static let largeBytesMax = 1024 * 1024 + 64 * 1024
 
-    private var free: [ByteBuffer] = []
+    /// The first `freeCount` places hold a reference each.
+    private let free = UnsafeMutablePointer<Unmanaged<ByteBuffer>>.allocate(capacity: keptMax)
+    private var freeCount = 0
     private var large: [ByteBuffer] = []
 
+    deinit {
+        for index in 0..<self.freeCount { self.free[index].release() }
+        self.free.deallocate()
+    }
+
+    @inline(__always)
     mutating func take() -> ByteBuffer {
-        self.free.popLast() ?? ByteBuffer(capacity: Self.initialBytes)
+        if self.freeCount == 0 { return ByteBuffer(capacity: Self.initialBytes) }
+        self.freeCount &-= 1
+        return self.free[self.freeCount].takeRetainedValue()
     }
 
     /// From this size on a body belongs into a large buffer.
@@ -31,17 +44,20 @@ struct BufferPool {
     }
 
     /// Takes the caller's reference over, as `take` hands one out: none is counted on the way.
+    @inline(__always)
     mutating func give(_ buffer: consuming ByteBuffer) {
-        if buffer.capacity > Self.keptBytesMax {
-            guard self.large.count < Self.largeKeptMax, buffer.capacity <= Self.largeBytesMax else {
-                return
-            }
-            buffer.removeAll()
-            self.large.append(buffer)
+        if buffer.capacity > Self.keptBytesMax { return self.giveLarge(buffer) }
+        guard self.freeCount < Self.keptMax else { return }
+        buffer.removeAll()
+        self.free[self.freeCount] = .passRetained(buffer)
+        self.freeCount &+= 1
+    }
+
+    private mutating func giveLarge(_ buffer: consuming ByteBuffer) {
+        guard self.large.count < Self.largeKeptMax, buffer.capacity <= Self.largeBytesMax else {
             return
         }
-        guard self.free.count < Self.keptMax else { return }
         buffer.removeAll()
-        self.free.append(buffer)
+        self.large.append(buffer)
     }
 }

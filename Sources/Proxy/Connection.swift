@@ -287,9 +287,11 @@ class Connection: IOHandler {
     final func write(_ pointer: UnsafeRawPointer, count: Int, suffix: StaticString = "") {
         if self.hasWriteFailed { return }
         if self.isWriteBlocked || count <= Self.copyThreshold {
-            let output = self.compose()
+            // Taken out meanwhile rather than looked at, which would count references.
+            let output = self.output.take() ?? self.worker.buffers.take()
             output.append(pointer, count: count)
             output.append(suffix)
+            self.output = consume output
             return
         }
         self.writeLarge(pointer, count: count, suffix: suffix)

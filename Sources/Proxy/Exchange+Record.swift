@@ -9,7 +9,7 @@ extension Exchange {
     func writeResponseFields(into output: ByteBuffer) {
         if let meter = self.meter {
             output.append("X-Weir-Variant: ")
-            output.append(meter.nameBytes)
+            meter._withUnsafeGuaranteedRef { $0.writeName(into: output) }
             output.append("\r\n")
             if self.setsCookie, let model = self.model {
                 self.writeStickyCookie(model, into: output)
@@ -18,7 +18,9 @@ extension Exchange {
         output.append("X-Request-Id: ")
         self.requestID.write(into: output)
         output.append("\r\n")
-        if let readings = self.tenancy?.readings { self.writeRateFields(readings, into: output) }
+        if self.tenancy != nil, let readings = self.tenancy?.readings {
+            self.writeRateFields(readings, into: output)
+        }
         if self.wantsServerTiming { self.writeServerTiming(into: output) }
         if self.error?.kind == .unsupportedCoding {
             HeadWriter.field("Accept-Encoding", ContentCoding.accepted, into: output)
@@ -31,7 +33,7 @@ extension Exchange {
         output.append("Set-Cookie: ")
         output.append(name)
         output.append("=")
-        output.append(self.meter?.nameBytes ?? [])
+        self.meter?._withUnsafeGuaranteedRef { $0.writeName(into: output) }
         output.append("; Path=/; HttpOnly; SameSite=Lax\r\n")
     }
 
@@ -64,6 +66,9 @@ extension Exchange {
         (self.endpoint ?? self.lastEndpoint).map { Array("\($0.name)@\($0.address)".utf8) } ?? []
     }
 
+    /// Of the variant that the request went to last; empty where it went to none.
+    var meterName: [UInt8] { self.meter?._withUnsafeGuaranteedRef { $0.nameBytes } ?? [] }
+
     var clientName: [UInt8] {
         guard let connection = self.client.connection, let peer = connection.peer else {
             return []
@@ -79,25 +84,29 @@ extension Exchange {
 
     /// Counts the request. Called once, when its response is complete or cannot be.
     func count(_ now: Instant) {
-        if let arm = self.variant?.trial { self.recordTrial(arm, now) }
+        if self.isTried, let arm = self.variant?.trial { self.recordTrial(arm, now) }
         if self.isShadow { return self.countShadow() }
-        guard let model = self.model else {
+        guard let model = self.unownedModel else {
             self.worker.stats.localAnswers[self.status, default: 0] += 1
             return
         }
-        guard let meter = self.meter else {
-            model.statistics.unrouted[self.status, default: 0] += 1
-            return
+        model._withUnsafeGuaranteedRef { model in
+            guard let meter = self.meter else {
+                model.statistics.unrouted[self.status, default: 0] += 1
+                return
+            }
+            meter._withUnsafeGuaranteedRef { meter in
+                meter.statistics.count(self.status)
+                meter.statistics.duration.record(from: self.arrivedAt, to: now)
+                self.countOverhead(model)
+                if self.error == nil { self.countTokens(meter, now) }
+            }
         }
-        meter.statistics.count(self.status)
-        meter.statistics.duration.record(from: self.arrivedAt, to: now)
-        self.countOverhead(model)
-        if self.error == nil { self.countTokens(meter, now) }
     }
 
     /// A copy that was answered; its answer counts nowhere else.
     private func countShadow() {
-        self.meter?.statistics.mirrored += 1
+        self.meter?._withUnsafeGuaranteedRef { $0.statistics.mirrored += 1 }
         self.model?.mirrorsInFlight -= 1
     }
 

@@ -15,28 +15,30 @@ extension Exchange {
     }
 
     func responseHead(_ head: ResponseHead, _ bytes: RawSpan, framing: ResponseFraming) {
-        guard let model = self.model else { return }
+        guard let model = self.unownedModel else { return }
         let now = self.now
         self.firstByteAt = now
         self.phase = .responding
         self.status = head.status
         self.hasBegunResponse = true
-        if let call = self.call {
-            self.noteAnswer(of: call, head, bytes)
-        } else if head.status >= 500 || model.isWatching {
-            model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: now)
+        self.streamIdle = model._withUnsafeGuaranteedRef { model in
+            if let call = self.call {
+                self.noteAnswer(of: call, head, bytes)
+            } else if head.status >= 500 || model.isWatching {
+                model.noteResponse(head.status, of: self.endpoint, variant: self.variant, now: now)
+            }
+            return model.timeouts.streamIdle
         }
         if head.contains(.endpointLoadMetrics) { self.noteLoadReport(head, bytes) }
-        if let arm = self.variant?.trial { self.beginInspection(arm, head, bytes) }
+        if self.isTried, let arm = self.variant?.trial { self.beginInspection(arm, head, bytes) }
         if self.isRequestEnded, self.hasSentEnd { self.releaseBuffers() }
         self.isReplayable = false
         self.observer.reset(kind: self.observedKind(head, bytes))
         if self.observer.kind == .eventStream, let upstream = self.upstream {
             Sockets.delayAcknowledgements(upstream.descriptor)
         }
-        self.streamIdle = model.route.timeouts.streamIdle
         self.arm(after: self.streamIdle)
-        if self.answerCoding != nil || self.method == .get {
+        if self.answerCoding != nil || self.method == .get, let model = self.model {
             return self.sendNegotiatedHead(head, bytes, framing: framing, model)
         }
         self.sendHead(head, bytes, framing: framing)
@@ -99,12 +101,16 @@ extension Exchange {
         upstream.pauseReading()
     }
 
-    /// The response is complete. `releaseConnection` gives the upstream connection back, before
-    /// anybody else can want it.
-    func upstreamFinished(trailers: [UInt8], releaseConnection: () -> Void) {
+    /// The response is complete. The upstream connection that it came on, if that carried nothing
+    /// else, is given back before anybody else can want it.
+    func upstreamFinished(
+        trailers: [UInt8],
+        _ connection: UpstreamConnection? = nil,
+        canReuse: Bool = false
+    ) {
         self.upstream = nil
         if self.stream != nil { self.stream = nil }
-        releaseConnection()
+        connection?.requestEnded(canReuse: canReuse)
         if let call = self.call { self.noteEnd(of: call, trailers) }
         if self.attempt > 1 { self.model?.statistics.retries[.success, default: 0] += 1 }
         if let coded = self.coded { self.endCodedAnswer(coded) }
@@ -168,13 +174,13 @@ extension Exchange {
         if let recording = self.recording.take() { self.worker.record(self, recording) }
         let client = self.client
         let isClientGone = self.isClientGone
-        // A client that has the whole answer may count on the slot being free.
-        self.endpoint?.release()
-        conclude()
-        self.meter?.statistics.ended(at: self.now)
         // Taken over rather than read and then forgotten: that would count references.
-        let model = self.model.take()
         let endpoint = self.endpoint.take()
+        // A client that has the whole answer may count on the slot being free.
+        endpoint?.release()
+        conclude()
+        self.meter?._withUnsafeGuaranteedRef { $0.statistics.ended(at: self.now) }
+        let model = self.takeModel()
         self.worker.giveExchange(self)
         if endpoint != nil, let model { self.worker.slotReleased(model) }
         if isClientGone { return }

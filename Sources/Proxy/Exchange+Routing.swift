@@ -36,13 +36,13 @@ extension Exchange {
         self.isRequestEnded = head.framing == .none
         self.noteOverride(head, bytes)
         self.acceptsUpgrade = Self.upgrade(head, bytes) != nil
-        if self.worker.shared.logsAccess { self.notePath(head, bytes) }
+        if self.worker.logsAccess { self.notePath(head, bytes) }
         if let recorder = self.worker.recorder { self.draftRecording(recorder) }
         self.noteTimingRequest(head)
         if case .http2 = client, !self.noteCall(head, bytes) { return }
         if head.contains(.contentEncoding) { self.noteCodings(head, bytes) }
         if head.contains(.acceptEncoding) { self.noteAcceptedCodings(head, bytes) }
-        self.requestID = RequestID(head, bytes, random: &self.worker.random)
+        self.requestID.take(head, bytes, random: &self.worker.random)
         if head.method == .connect { return self.fail(ProxyError(.methodNotAllowed)) }
         if case .length(let length) = head.framing, length > self.worker.limits.maxRequestBody {
             return self.fail(ProxyError(.bodyTooLarge))
@@ -105,21 +105,16 @@ extension Exchange {
         } else {
             HeadWriter.host(of: head, bytes, fallback: bytes, into: output)
         }
-        let keepsKeys = self.worker.snapshot.tenants?.forwardsCredentials ?? true
+        let keepsKeys = self.worker.unownedSnapshot._withUnsafeGuaranteedRef {
+            $0.tenants?.forwardsCredentials ?? true
+        }
         let dropped = keepsKeys ? Self.dropped : Self.droppedWithKeys
         if self.call == nil {
             HeadWriter.fields(head.fields, of: bytes, dropping: dropped, into: output)
         } else {
             self.writeCallFields(head, bytes, dropping: dropped, into: output)
         }
-        self.client.withConnection {
-            $0.hop?.write(
-                for: head,
-                bytes,
-                trustsClient: self.worker.shared.trustsForwarded,
-                into: output
-            )
-        }
+        self.client.withConnection { $0.writeHop(head, bytes, into: output) }
         self.writeVia(head, bytes, into: output)
         output.append("X-Request-Id: ")
         self.requestID.write(into: output)
@@ -206,10 +201,10 @@ extension Exchange {
 
     /// Resolves the name that was found in the body.
     private func resolveScanned() {
-        let snapshot = self.worker.snapshot
-        if let index = self.scanner.withModel({ snapshot.table.lookup($0) }),
-            let model = self.worker.model(at: index)
-        {
+        let index = self.worker.unownedSnapshot._withUnsafeGuaranteedRef { snapshot in
+            self.scanner.withModel { snapshot.table.lookup($0) }
+        }
+        if let index, let model = self.worker.model(at: index) {
             return self.assign(model)
         }
         guard self.scanner.hasModel else { return self.fail(ProxyError(.noModel)) }
@@ -239,13 +234,13 @@ extension Exchange {
             .flatMap { self.worker.model(at: $0) }
     }
 
-    func assign(_ model: WorkerModel) {
+    func assign(_ model: consuming WorkerModel) {
         if self.tenancy != nil, !self.isAllowed(model) { return }
         if self.call != nil, !self.canBeCalled(model) { return }
-        self.model = model
         model.noteRequest(now: self.arrivedAt)
-        self.totalDeadline = self.arrivedAt + model.route.timeouts.request
+        self.totalDeadline = self.arrivedAt + model.timeouts.request
         if let call = self.call { self.totalDeadline = min(self.totalDeadline, call.deadline) }
+        self.setModel(model)
     }
 
     /// Names shown in errors are cut to this size.
@@ -299,9 +294,9 @@ extension Exchange {
             if self.isRequestEnded { self.fail(ProxyError(.noModel)) }
             return
         }
-        let fresh = body.readable.extracting(self.scannedBytes..<body.count)
-        self.scannedBytes = body.count
-        var found = self.scanner.scan(fresh)
+        let count = body.count
+        var found = self.scanner.scan(body.readable.extracting(self.scannedBytes..<count))
+        self.scannedBytes = count
         switch found {
         case .needMore where self.isRequestEnded, .found where self.isRequestEnded:
             found = self.scanner.finish()
@@ -315,7 +310,7 @@ extension Exchange {
             if self.phase == .receiving { self.pinAndAdmit() }
         case .needMore:
             // Of a coded body, what it becomes and what it is.
-            if max(body.count, self.bodyCount) > self.worker.limits.maxBufferedBody {
+            if max(count, self.bodyCount) > self.worker.limits.maxBufferedBody {
                 self.fail(ProxyError(.ambiguousModel))
             }
         case .invalid(let problem):

@@ -122,8 +122,8 @@ extension Exchange {
         self.style = original.style
         self.requestID = original.requestID
         if let call = original.call { self.call = Call(call.method, deadline: call.deadline) }
-        self.model = model
-        self.totalDeadline = self.arrivedAt + model.route.timeouts.request
+        self.setModel(model)
+        self.totalDeadline = self.arrivedAt + model.timeouts.request
         self.head = self.worker.buffers.take()
         if let head = original.head { self.head?.append(head.readable) }
         if let body = original.body {
@@ -148,11 +148,12 @@ extension Exchange {
                 model.statistics.queueWait.record(nanoseconds: self.queueNanoseconds)
             }
         }
-        self.meter?.statistics.ended(at: self.now)
-        let meter = model.meter(model.meterIndex(of: choice))
-        meter.statistics.began(at: self.now)
+        self.meter?._withUnsafeGuaranteedRef { $0.statistics.ended(at: self.now) }
+        let meter = model.unownedMeter(model.meterIndex(of: choice))
+        meter._withUnsafeGuaranteedRef { $0.statistics.began(at: self.now) }
         self.meter = meter
         self.variant = choice.route
+        self.isTried = choice.route.trial != nil
         self.endpoint = choice.endpoint
         self.attempt += 1
         self.worker.mirrorIfAsked(self)
@@ -168,15 +169,18 @@ extension Exchange {
         }
         // After a failure a new connection: the next idle one may be as stale.
         if self.attempt == 1, let connection = pool.takeIdle() {
-            self.upstream = connection
-            connection.attach(self)
-            return self.upstreamReady(connection, model)
+            let unowned = Unmanaged.passUnretained(connection)
+            self.upstream = consume connection
+            return unowned._withUnsafeGuaranteedRef {
+                $0.attach(self)
+                self.upstreamReady($0, model)
+            }
         }
         do throws(SystemError) {
             let connection = try pool.connect()
             self.upstream = connection
             connection.attach(self)
-            self.arm(after: model.route.timeouts.connect)
+            self.arm(after: model.timeouts.connect)
         } catch {
             self.tryFailed(
                 .connect,
@@ -204,7 +208,7 @@ extension Exchange {
         self.phase = .forwarding
         self.bodySent = 0
         self.hasSentEnd = false
-        self.arm(after: model.route.timeouts.firstByte)
+        self.arm(after: model.timeouts.firstByte)
         if self.isRequestEnded, !self.isChunked, upstream.sendWhole(self) {
             self.bodySent = self.bodyCount
             self.hasSentEnd = true
@@ -268,7 +272,7 @@ extension Exchange {
         guard let model = self.model, let endpoint = self.endpoint else {
             return self.fail(error)
         }
-        self.meter?.statistics.upstreamErrors[kind, default: 0] += 1
+        self.meter?._withUnsafeGuaranteedRef { $0.statistics.upstreamErrors[kind, default: 0] += 1 }
         // A kept connection that its server closes as the request arrives is nobody's failure.
         let wasStale = wasReused && !hadResponseBytes && kind == .reset
         if !wasStale, !isOurs { self.noteFailure(model, endpoint) }
@@ -416,7 +420,9 @@ extension Exchange {
         self.leaveQueue()
         self.stream?.connection.probe()
         if let model = self.model, let endpoint = self.endpoint {
-            self.meter?.statistics.upstreamErrors[kind, default: 0] += 1
+            self.meter?._withUnsafeGuaranteedRef {
+                $0.statistics.upstreamErrors[kind, default: 0] += 1
+            }
             // While the client has the turn, the time is its own.
             if self.isRequestEnded, !self.isUpstreamPaused { self.noteFailure(model, endpoint) }
         }

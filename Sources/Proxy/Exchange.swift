@@ -36,6 +36,8 @@ final class Exchange: WheelTimer {
     }
 
     let worker: Worker
+    /// Place in the worker's table.
+    var index: Int
     /// Differs for every request this object serves.
     private(set) var ticket: UInt64 = 0
     var phase = Phase.free
@@ -84,10 +86,15 @@ final class Exchange: WheelTimer {
     var retryAfterNanoseconds: UInt64 = 0
 
     // Where it goes.
-    var model: WorkerModel?
+    private(set) var model: WorkerModel?
+    /// The same object: reading it here counts no references.
+    private(set) var unownedModel: Unmanaged<WorkerModel>?
     /// The variant as the snapshot had it that the endpoint was chosen by.
     var variant: VariantRoute?
-    var meter: VariantMeter?
+    /// The variant takes part in a rollout.
+    var isTried = false
+    /// The variant's; the model owns it.
+    var meter: Unmanaged<VariantMeter>?
     /// The variant it must go to; found again by name after a reload.
     var pinned: VariantRoute?
     /// Set when the sticky cookie must be given to the client.
@@ -142,8 +149,9 @@ final class Exchange: WheelTimer {
     var firstByteAt = Instant.zero
     var totalDeadline = Instant.distantFuture
 
-    init(worker: Worker) {
+    init(worker: Worker, index: Int) {
         self.worker = worker
+        self.index = index
         super.init()
     }
 
@@ -159,8 +167,22 @@ final class Exchange: WheelTimer {
         self.phase = .receiving
         self.client = client
         self.arrivedAt = self.now
-        self.observer.reset(kind: .opaque)
+        if self.observer.kind != .opaque { self.observer.reset(kind: .opaque) }
         self.totalDeadline = .distantFuture
+    }
+
+    /// Says which model it asks for.
+    @inline(__always)
+    func setModel(_ model: consuming WorkerModel) {
+        self.unownedModel = .passUnretained(model)
+        self.model = model
+    }
+
+    /// Hands the model over to the caller.
+    @inline(__always)
+    func takeModel() -> WorkerModel? {
+        self.unownedModel = nil
+        return self.model.take()
     }
 
     /// Forgets the request; the object goes back to its pool.
@@ -181,25 +203,27 @@ final class Exchange: WheelTimer {
         self.scannedBytes = 0
         self.isHashingPrefix = false
         self.prefixHashed = false
-        self.model = nil
-        self.variant = nil
+        if self.model != nil { self.model = nil }
+        self.unownedModel = nil
+        if self.variant != nil { self.variant = nil }
+        self.isTried = false
         self.meter = nil
-        self.pinned = nil
+        if self.pinned != nil { self.pinned = nil }
         self.setsCookie = false
         self.hasChosenVariant = false
-        self.unknownName = nil
+        if self.unknownName != nil { self.unknownName = nil }
         if self.variantField != nil { self.variantField = nil }
         self.affinity = .none
-        self.endpoint = nil
+        if self.endpoint != nil { self.endpoint = nil }
         if self.lastEndpoint != nil { self.lastEndpoint = nil }
         if !self.failedEndpoints.isEmpty { self.failedEndpoints = [] }
         self.attempt = 0
         self.hadStaleConnection = false
-        self.upstream = nil
+        if self.upstream != nil { self.upstream = nil }
         if self.stream != nil { self.stream = nil }
         if self.call != nil { self.call = nil }
         self.queueHandle = nil
-        self.queue = nil
+        if self.queue != nil { self.queue = nil }
         self.status = 0
         self.hasBegunResponse = false
         self.isUpstreamPaused = false
@@ -440,11 +464,11 @@ final class Exchange: WheelTimer {
     /// Moves the idle deadline of a stream that made progress.
     func armForProgress() {
         if self.phase == .responding { return self.arm(after: self.streamIdle) }
-        guard let model = self.model else { return }
+        guard let model = self.unownedModel else { return }
         if self.phase == .forwarding, self.isClientsTurn {
             self.worker.wheel.arm(self, at: self.totalDeadline)
             return
         }
-        self.arm(after: model.route.timeouts.firstByte)
+        self.arm(after: model._withUnsafeGuaranteedRef { $0.timeouts.firstByte })
     }
 }

@@ -14,7 +14,7 @@ struct RequestID {
     init() {}
 
     /// Takes the client's identifier if it is made of visible ASCII only, else makes one.
-    init(_ head: RequestHead, _ bytes: RawSpan, random: inout RandomSource) {
+    mutating func take(_ head: RequestHead, _ bytes: RawSpan, random: inout RandomSource) {
         if head.contains(.xRequestID), let field = head.first(.xRequestID),
             Self.isUsable(bytes.slice(field.valueRange))
         {
@@ -22,6 +22,7 @@ struct RequestID {
             self.given = value.withUnsafeBytes { Array($0) }
             return
         }
+        if !self.given.isEmpty { self.given = [] }
         self.high = random.next()
         self.low = random.next()
     }

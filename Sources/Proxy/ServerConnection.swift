@@ -38,13 +38,15 @@ final class ServerConnection: Connection {
 
     let peer: SocketAddress?
     /// The client as upstreams are told of it; made for the first request.
-    private(set) lazy var hop = self.peer.flatMap {
+    private lazy var hop = self.peer.flatMap {
         ForwardedHop(
             clientAddress: Array($0.host.utf8),
             isSecure: self.transport.session != nil,
             clientSubject: self.clientSubject
         )
     }
+    /// The same object, once it is made: reading it here counts no references.
+    private var unownedHop: Unmanaged<ForwardedHop>?
     /// Of the certificate that the client has shown; empty without one.
     private var clientSubject: [UInt8] = []
     /// Counts towards the limit on handshakes.
@@ -54,11 +56,12 @@ final class ServerConnection: Connection {
     /// Own parser while a head arrives in pieces; a head in one piece uses the worker's.
     private var parser: RequestHead?
     private var decoder = BodyDecoder(RequestFraming.none)
+    /// The request at hand, which the worker owns: reading it here counts no references.
+    private var unownedExchange: Unmanaged<Exchange>?
     private(set) var exchange: Exchange? {
-        didSet { self.served = self.exchange.map { ObjectIdentifier($0) } }
+        get { self.unownedExchange?.takeUnretainedValue() }
+        set { self.unownedExchange = newValue.map { .passUnretained($0) } }
     }
-    /// Which object `exchange` is: comparing that one itself would count references.
-    private var served: ObjectIdentifier?
     private var isPumping = false
     /// The exchange asked to stop reading the body.
     var isBodyPaused = false
@@ -130,7 +133,16 @@ final class ServerConnection: Connection {
 
     @inline(__always)
     private func serves(_ exchange: Exchange) -> Bool {
-        self.served == ObjectIdentifier(exchange)
+        self.unownedExchange?.toOpaque() == Unmanaged.passUnretained(exchange).toOpaque()
+    }
+
+    /// Writes what an upstream is told of the client.
+    @inline(__always)
+    func writeHop(_ head: RequestHead, _ bytes: RawSpan, into output: ByteBuffer) {
+        if self.unownedHop == nil { self.unownedHop = self.hop.map { .passUnretained($0) } }
+        self.unownedHop?._withUnsafeGuaranteedRef {
+            $0.write(for: head, bytes, trustsClient: self.worker.trustsForwarded, into: output)
+        }
     }
 
     // MARK: TLS
@@ -206,13 +218,13 @@ final class ServerConnection: Connection {
         if self.hasReadEnd, self.state == .tunnel {
             // It may have come before the upgrade was accepted.
             if self.input == nil { self.exchange?.tunnelClientEnded() }
-        } else if self.hasReadEnd, self.exchange == nil || self.state == .body {
+        } else if self.hasReadEnd, self.unownedExchange == nil || self.state == .body {
             if !self.hasBacklog { self.handleEndOfStream() }
-        } else if self.exchange != nil, self.peerClosed, self.isReadable || self.hasReadEnd {
+        } else if self.unownedExchange != nil, self.peerClosed, self.isReadable || self.hasReadEnd {
             self.clientMayBeGone()
         }
         // Nobody reads now, so nobody would meet the error of a client that has reset.
-        if !self.isClosed, self.isReadable, self.exchange != nil, !self.wantsBytes,
+        if !self.isClosed, self.isReadable, self.unownedExchange != nil, !self.wantsBytes,
             Sockets.pendingError(self.transport.descriptor) != 0
         {
             self.clientGone()
@@ -337,8 +349,10 @@ final class ServerConnection: Connection {
 
     private func handleHead(_ bytes: UnsafeRawBufferPointer) -> Int {
         if let parser = self.parser { return self.parseHead(parser, bytes) }
-        self.worker.requestHead.reset()
-        return self.parseHead(self.worker.requestHead, bytes)
+        return self.worker.unownedRequestHead._withUnsafeGuaranteedRef { head in
+            head.reset()
+            return self.parseHead(head, bytes)
+        }
     }
 
     private func parseHead(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer) -> Int {
@@ -351,7 +365,7 @@ final class ServerConnection: Connection {
             }
             return 0
         case .complete(let count):
-            self.parser = nil
+            if self.parser != nil { self.parser = nil }
             self.begin(
                 head,
                 UnsafeRawBufferPointer(rebasing: bytes[..<count]),
@@ -395,15 +409,22 @@ final class ServerConnection: Connection {
         self.state = self.decoder.isDone ? .waiting : .body
         self.disarm()
         let exchange = self.worker.takeExchange(isShadow: false)
-        self.exchange = exchange
-        exchange.begin(head, bytes.bytes, from: .http1(.passUnretained(self)))
-        // What came with the head belongs to the first write upstream; else go ahead now.
-        if self.serves(exchange), self.state == .waiting || !hasMore { exchange.advance() }
+        self.unownedExchange = exchange
+        exchange._withUnsafeGuaranteedRef { exchange in
+            exchange.begin(head, bytes.bytes, from: .http1(.passUnretained(self)))
+            // What came with the head belongs to the first write upstream; else go ahead now.
+            if self.serves(exchange), self.state == .waiting || !hasMore { exchange.advance() }
+        }
         if self.state == .body { self.arm(after: self.worker.timeouts.idle) }
     }
 
     private func handleBody(_ bytes: UnsafeRawBufferPointer) -> Int {
-        guard let exchange = self.exchange else { preconditionFailure("a body for nobody") }
+        guard let exchange = self.unownedExchange else { preconditionFailure("a body for nobody") }
+        return exchange._withUnsafeGuaranteedRef { self.handleBody(bytes, $0) }
+    }
+
+    @inline(__always)
+    private func handleBody(_ bytes: UnsafeRawBufferPointer, _ exchange: Exchange) -> Int {
         var offset = 0
         var advance = false
         decoding: while self.state == .body {
@@ -554,7 +575,7 @@ final class ServerConnection: Connection {
 
     /// The connection's deadline has passed: what it means depends on the state.
     func timerExpired() {
-        if self.exchange == nil, let count = self.output?.count, count != self.backlogSeen {
+        if self.unownedExchange == nil, let count = self.output?.count, count != self.backlogSeen {
             // A slow reader that reads.
             self.backlogSeen = count
             self.arm(after: self.worker.timeouts.idle)
@@ -654,7 +675,7 @@ final class ServerConnection: Connection {
 
     /// The response is written: on to the next request, or to the end of the connection.
     func exchangeFinished(requestIsComplete: Bool) {
-        self.exchange = nil
+        self.unownedExchange = nil
         if self.isClosed { return }
         if !requestIsComplete, self.keepsAlive, self.canSkipRest {
             self.state = .skipping

@@ -5,7 +5,21 @@ import Core
 package struct VariantStatistics: Sendable {
     package var name: String
     /// Answers by status code, as sent to clients; 499 where the client left first.
-    package var requestsByCode: [UInt16: UInt64] = [:]
+    package var requestsByCode: [UInt16: UInt64] {
+        get {
+            var codes = self.otherCodes
+            if self.requestsOK > 0 { codes[200] = self.requestsOK }
+            return codes
+        }
+        set {
+            self.requestsOK = newValue[200] ?? 0
+            self.otherCodes = newValue
+            self.otherCodes[200] = nil
+        }
+    }
+    /// Those with status 200, nearly all of them: a table would cost each a hash.
+    private var requestsOK: UInt64 = 0
+    private var otherCodes: [UInt16: UInt64] = [:]
     package var inFlight = 0
     /// Request-nanoseconds in flight since the start, modulo 2^64: the difference between two
     /// collections is exact. Between collections `inFlight` times the present time is missing.
@@ -53,11 +67,16 @@ package struct VariantStatistics: Sendable {
 
     /// Counts one answer.
     mutating func count(_ status: UInt16) {
-        self.requestsByCode[status, default: 0] += 1
+        if status == 200 {
+            self.requestsOK += 1
+        } else {
+            self.otherCodes[status, default: 0] += 1
+        }
     }
 
     package mutating func merge(_ other: VariantStatistics) {
-        self.requestsByCode.merge(other.requestsByCode, uniquingKeysWith: +)
+        self.requestsOK += other.requestsOK
+        self.otherCodes.merge(other.otherCodes, uniquingKeysWith: +)
         self.inFlight += other.inFlight
         self.inFlightNanoseconds &+= other.inFlightNanoseconds
         self.pinnedArrivals += other.pinnedArrivals

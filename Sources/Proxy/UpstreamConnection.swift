@@ -27,11 +27,12 @@ final class UpstreamConnection: Connection {
     /// Kept by its connections: another endpoint may have its slot before the last one closes.
     let pool: UpstreamPool
     private(set) var state = State.connecting
+    /// The request at hand, which the worker owns: reading it here counts no references.
+    private var unownedExchange: Unmanaged<Exchange>?
     private(set) var exchange: Exchange? {
-        didSet { self.served = self.exchange.map { ObjectIdentifier($0) } }
+        get { self.unownedExchange?.takeUnretainedValue() }
+        set { self.unownedExchange = newValue.map { .passUnretained($0) } }
     }
-    /// Which object `exchange` is: comparing that one itself would count references.
-    private var served: ObjectIdentifier?
     /// Requests sent before the one at hand: 0 on a fresh connection.
     private(set) var requestsBefore = 0
     /// When it last became idle; the pool drops the oldest.
@@ -56,15 +57,15 @@ final class UpstreamConnection: Connection {
 
     @inline(__always)
     private func serves(_ exchange: Exchange) -> Bool {
-        self.served == ObjectIdentifier(exchange)
+        self.unownedExchange?.toOpaque() == Unmanaged.passUnretained(exchange).toOpaque()
     }
 
     // MARK: The request
 
     /// Gives the connection to an exchange, which sends once `exchange.upstreamReady` is called.
     func attach(_ exchange: Exchange) {
-        assert(self.exchange == nil, "a connection carries one request at a time")
-        self.exchange = exchange
+        assert(self.unownedExchange == nil, "a connection carries one request at a time")
+        self.unownedExchange = .passUnretained(exchange)
     }
 
     override func connectFinished(hasInput: Bool) -> Bool {
@@ -188,7 +189,7 @@ final class UpstreamConnection: Connection {
     }
 
     override func deferredFlushEnded(isDone: Bool) {
-        self.exchange?.requestSent()
+        self.unownedExchange?._withUnsafeGuaranteedRef { $0.requestSent() }
     }
 
     override func drained() {
@@ -261,11 +262,17 @@ final class UpstreamConnection: Connection {
     }
 
     private func handle(_ bytes: UnsafeRawBufferPointer) -> Int {
-        guard let exchange = self.exchange, self.state != .connecting, self.state != .idle else {
+        guard let exchange = self.unownedExchange, self.state != .connecting, self.state != .idle
+        else {
             // A response nobody asked for.
             if !bytes.isEmpty { self.fail(.unsolicited) }
             return bytes.count
         }
+        return exchange._withUnsafeGuaranteedRef { self.handle(bytes, $0) }
+    }
+
+    @inline(__always)
+    private func handle(_ bytes: UnsafeRawBufferPointer, _ exchange: Exchange) -> Int {
         if self.isFlushDeferred, self.state == .head, self.output != nil {
             // Not one byte of the request is out: whatever this is, it is not its answer.
             self.fail(.closedEarly)
@@ -301,7 +308,7 @@ final class UpstreamConnection: Connection {
         _ exchange: Exchange
     ) -> Int {
         if self.isClosed { return bytes.count }
-        if self.exchange == nil, offset < bytes.count {
+        if self.unownedExchange == nil, offset < bytes.count {
             self.close()
             return bytes.count
         }
@@ -311,8 +318,10 @@ final class UpstreamConnection: Connection {
     /// Nil when more bytes are needed.
     private func handleHead(_ bytes: UnsafeRawBufferPointer, _ exchange: Exchange) -> Int? {
         if let parser = self.parser { return self.parseHead(parser, bytes, exchange) }
-        self.worker.responseHead.reset()
-        return self.parseHead(self.worker.responseHead, bytes, exchange)
+        return self.worker.unownedResponseHead._withUnsafeGuaranteedRef { head in
+            head.reset()
+            return self.parseHead(head, bytes, exchange)
+        }
     }
 
     private func parseHead(
@@ -326,7 +335,7 @@ final class UpstreamConnection: Connection {
             return nil
         case .complete(let count):
             if count == bytes.count, self.holdsHead(head, exchange) { return nil }
-            self.parser = nil
+            if self.parser != nil { self.parser = nil }
             let headBytes = UnsafeRawBufferPointer(rebasing: bytes[..<count])
             self.handle(head, headBytes, exchange, hasMore: count < bytes.count)
             return count
@@ -411,16 +420,20 @@ final class UpstreamConnection: Connection {
         let canReuse =
             self.keepsAlive && self.hasEndedRequest && self.output == nil && !self.peerClosed
             && !hasMore && !self.isReadable && !self.hasWriteFailed
-        self.exchange = nil
+        self.unownedExchange = nil
         self.state = .idle
         self.requestsBefore += 1
         if self.requestsBefore == 1, let session = self.transport.session {
             self.pool.remember(session)
         }
-        exchange.upstreamFinished(trailers: trailers) {
-            if self.isClosed { return }
-            if canReuse { self.pool.put(self) } else { self.close() }
-        }
+        exchange.upstreamFinished(trailers: trailers, self, canReuse: canReuse)
+    }
+
+    /// A response is over: the next request may have the connection, or nobody.
+    @inline(__always)
+    func requestEnded(canReuse: Bool) {
+        if self.isClosed { return }
+        if canReuse { self.pool.put(self) } else { self.close() }
     }
 
     // MARK: Ends
@@ -458,13 +471,13 @@ final class UpstreamConnection: Connection {
 
     override func writeFailed() {
         // The server may have answered before it stopped reading: what it sent counts first.
-        let served = self.served
+        let served = self.unownedExchange?.toOpaque()
         if self.state == .head || self.state == .body {
             self.isPaused = false
             self.isReadable = true
             self.pump()
         }
-        if !self.isClosed, self.served == served { self.fail(.reset(0)) }
+        if !self.isClosed, self.unownedExchange?.toOpaque() == served { self.fail(.reset(0)) }
     }
 
     private func fail(_ failure: UpstreamFailure) {

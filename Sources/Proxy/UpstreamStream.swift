@@ -155,7 +155,7 @@ final class UpstreamStream: HTTP2Stream {
     /// All of the answer has been passed on.
     private func finish() {
         guard let exchange = self.exchange.take() else { return }
-        exchange.upstreamFinished(trailers: self.trailers) {}
+        exchange.upstreamFinished(trailers: self.trailers)
     }
 
     // MARK: Ends

@@ -22,7 +22,7 @@ extension Worker {
         record.method = Array(exchange.method.name.description.utf8)
         record.status = exchange.status
         record.model = exchange.model?.nameBytes ?? []
-        record.variant = exchange.meter?.nameBytes ?? []
+        record.variant = exchange.meterName
         record.endpoint = exchange.lastEndpointName
         record.client = exchange.clientName
         record.total = now.nanoseconds(since: exchange.arrivedAt)

@@ -51,7 +51,7 @@ extension Worker {
             return
         }
         model.mirrorsInFlight += 1
-        let copy = self.takeExchange(isShadow: true)
+        let copy = self.takeExchange(isShadow: true).takeUnretainedValue()
         original.pairUp(with: copy, choice)
         copy.beginShadow(of: original, model, choice)
     }

@@ -32,7 +32,7 @@ extension Worker {
         record.arrival = wall > total ? wall - total : 0
         record.total = total
         record.model = exchange.model?.route.nameBytes ?? []
-        record.variant = exchange.meter?.nameBytes ?? []
+        record.variant = exchange.meterName
         record.route = draft.route
         record.tenant = exchange.tenancy?.tenant.hash ?? 0
         record.prefix = draft.prefix

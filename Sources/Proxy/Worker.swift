@@ -18,7 +18,11 @@ final class Worker {
     let loop: EventLoop
     let wheel: TimerWheel
     let shared: GatewayShared
-    private(set) var snapshot: TrafficSnapshot
+    private(set) var snapshot: TrafficSnapshot {
+        didSet { self.unownedSnapshot = .passUnretained(self.snapshot) }
+    }
+    /// The same object: reading it here counts no references.
+    private(set) var unownedSnapshot: Unmanaged<TrafficSnapshot>
     private(set) var limits: GatewayLimits
     private(set) var headLimits: HeadLimits
     private(set) var timeouts: GatewayLimits.Timeouts
@@ -31,8 +35,11 @@ final class Worker {
     let scratch = UnsafeMutableRawPointer.allocate(byteCount: readSize, alignment: 64)
     let upstreamScratch = UnsafeMutableRawPointer.allocate(byteCount: readSize, alignment: 64)
     let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: 4)
-    let requestHead = RequestHead()
-    let responseHead = ResponseHead()
+    private let requestHead = RequestHead()
+    private let responseHead = ResponseHead()
+    // The same: reading them here counts no references.
+    let unownedRequestHead: Unmanaged<RequestHead>
+    let unownedResponseHead: Unmanaged<ResponseHead>
     /// For looking into a request's canonical head after its bytes are gone.
     let lookupHead = RequestHead()
 
@@ -52,6 +59,9 @@ final class Worker {
     var dateReadAt = Instant.zero
     var dateSeconds: Int64 = 0
     let accessLog: AccessLogSink?
+    // Of `shared`, at hand.
+    let logsAccess: Bool
+    let trustsForwarded: Bool
     /// Nil where traffic is not recorded.
     var recorder: RecorderSink?
     private var listeners: [Listener] = []
@@ -62,7 +72,10 @@ final class Worker {
     /// Models from here on may still be as an older snapshot has them.
     private var nextAdopted = Int.max
     private var adoptionsDone: [() -> Void] = []
+    /// All there are, which the worker owns: whoever works on one counts no references.
     private var exchanges: [Exchange] = []
+    /// Those that serve no request.
+    private var idleExchanges: [Unmanaged<Exchange>] = []
     private var deferred: [Connection] = []
     private var handling: [Connection] = []
     /// Connections that have something to be sent in this turn. Not counted: one that closes
@@ -85,11 +98,16 @@ final class Worker {
         self.wheel = TimerWheel(loop: loop)
         self.shared = shared
         self.snapshot = snapshot
+        self.unownedSnapshot = .passUnretained(snapshot)
         self.limits = snapshot.limits
         self.headLimits = snapshot.limits.head
         self.timeouts = snapshot.limits.timeouts
         self.random = RandomSource(seed: shared.seed &+ UInt64(index))
         self.accessLog = shared.accessLog?.makeSink(on: loop)
+        self.logsAccess = shared.logsAccess
+        self.trustsForwarded = shared.trustsForwarded
+        self.unownedRequestHead = .passUnretained(self.requestHead)
+        self.unownedResponseHead = .passUnretained(self.responseHead)
         self.models = Array(repeating: nil, count: snapshot.models.count)
         loop.afterTurn = { [unowned self] in self.afterTurn() }
     }
@@ -215,6 +233,7 @@ final class Worker {
         if !self.handshakes.isEmpty { self.stepHandshakes() }
         if self.nextAdopted != .max { self.adoptSome() }
         self.flushUnsent()
+        if self.idleExchanges.count > Self.exchangesKeptMax { self.dropExchanges() }
         if self.deferred.isEmpty { return }
         swap(&self.deferred, &self.handling)
         for connection in self.handling where !connection.isClosed {
@@ -229,24 +248,39 @@ final class Worker {
     // MARK: Exchanges
 
     /// Mirrored copies do not hold up a drain: nobody waits for them.
-    func takeExchange(isShadow: Bool) -> Exchange {
+    func takeExchange(isShadow: Bool) -> Unmanaged<Exchange> {
         if !isShadow { self.activeExchanges += 1 }
-        return self.exchanges.popLast() ?? Exchange(worker: self)
+        return self.idleExchanges.popLast() ?? self.makeExchange()
     }
 
+    private func makeExchange() -> Unmanaged<Exchange> {
+        let exchange = Exchange(worker: self, index: self.exchanges.count)
+        self.exchanges.append(exchange)
+        return .passUnretained(exchange)
+    }
+
+    /// It stays to the end of the turn at least: its methods may be on the stack.
     func giveExchange(_ exchange: Exchange) {
         if !exchange.isShadow { self.activeExchanges -= 1 }
         if exchange.phase == .watching { self.watchers.removeAll { $0 === exchange } }
         exchange.reset()
-        if self.exchanges.count < Self.exchangesKeptMax {
-            self.exchanges.append(exchange)
-        } else {
-            self.wheel.remove(exchange)
-        }
+        self.idleExchanges.append(.passUnretained(exchange))
         self.checkDrained()
     }
 
     private static let exchangesKeptMax = 1_024
+
+    /// Lets go of idle ones beyond those that are kept.
+    private func dropExchanges() {
+        while self.idleExchanges.count > Self.exchangesKeptMax {
+            let exchange = self.idleExchanges.removeLast().takeUnretainedValue()
+            self.wheel.remove(exchange)
+            let last = self.exchanges.removeLast()
+            if last === exchange { continue }
+            last.index = exchange.index
+            self.exchanges[last.index] = last
+        }
+    }
 
     // MARK: Snapshots
 
@@ -461,6 +495,7 @@ final class Worker {
         for pool in self.pools { pool?.closeIdle() }
         self.pools = []
         for exchange in self.exchanges { self.wheel.remove(exchange) }
+        self.idleExchanges = []
         self.exchanges = []
         self.unsent = []
         self.deferred = []

@@ -7,11 +7,19 @@ import Traffic
 
 /// One worker's state of one model: what its decisions remember, and what it measured.
 final class WorkerModel {
-    private(set) var route: ModelRoute
+    private(set) var route: ModelRoute {
+        didSet { self.timeouts = self.route.timeouts }
+    }
+    /// The route's, at hand: reading the route would count references.
+    private(set) var timeouts: ModelTimeouts
     /// Of the model as a whole; the variants' own are in `meters`.
     var statistics: ModelStatistics
     /// By variant of the route at hand, and behind them those of variants that have left.
-    private var meters: [VariantMeter]
+    private var meters: [VariantMeter] {
+        didSet { self.unownedMeters = self.meters.map { .passUnretained($0) } }
+    }
+    /// The same objects, which live as long as the model: reading them here counts no references.
+    private var unownedMeters: [Unmanaged<VariantMeter>] = []
     private var picker: WeightedPicker
     private var sticky: StickyHash
     /// By variant of the route at hand.
@@ -40,6 +48,7 @@ final class WorkerModel {
 
     init(route: ModelRoute, seed: UInt64) {
         self.route = route
+        self.timeouts = route.timeouts
         var random = RandomSource(seed: seed)
         self.statistics = ModelStatistics(name: route.name)
         self.statistics.epoch = random.next()
@@ -57,6 +66,7 @@ final class WorkerModel {
             )
         }
         self.unownedBalances = self.balances.map { .passUnretained($0) }
+        self.unownedMeters = self.meters.map { .passUnretained($0) }
         self.retryBudget = RetryBudget(millionths: Int(route.settings.retryBudget * 1e6))
         self.mirror = route.settings.mirror.map {
             MirrorPolicy(sampler: PercentSampler(share: $0.share))
@@ -131,6 +141,10 @@ final class WorkerModel {
     }
 
     func meter(_ variant: Int) -> VariantMeter { self.meters[variant] }
+
+    /// As `meter`, for as long as the model is there.
+    @inline(__always)
+    func unownedMeter(_ variant: Int) -> Unmanaged<VariantMeter> { self.unownedMeters[variant] }
 
     /// A copy of everything measured.
     func collect(at now: Instant) -> ModelStatistics {
@@ -449,4 +463,6 @@ final class VariantMeter {
         self.statistics = VariantStatistics(name: name)
         self.nameBytes = Array(name.utf8)
     }
+
+    func writeName(into output: ByteBuffer) { output.append(self.nameBytes) }
 }

@@ -131,6 +131,7 @@ package struct ResponseObserver: Sendable {
     private static func lineEnd(_ bytes: RawSpan, from start: Int) -> Int {
         let count = bytes.byteCount
         var index = start
+        while index &+ 64 <= count, !Self.hasLineEnd(bytes, inBlockAt: index) { index &+= 64 }
         while index &+ 16 <= count {
             let vector = bytes.vector(unchecked: index)
             let feeds: SIMD2<UInt64> = Lanes.equal(vector, UInt8(ascii: "\n"))
@@ -145,6 +146,25 @@ package struct ResponseObserver: Sendable {
             index &+= 1
         }
         return index
+    }
+
+    /// Whether LF or CR is among the 64 bytes at `index`.
+    @inline(__always)
+    private static func hasLineEnd(_ bytes: RawSpan, inBlockAt index: Int) -> Bool {
+        let feed = UInt8(ascii: "\n")
+        let back = UInt8(ascii: "\r")
+        let first = bytes.vector(unchecked: index)
+        let second = bytes.vector(unchecked: index &+ 16)
+        let third = bytes.vector(unchecked: index &+ 32)
+        let fourth = bytes.vector(unchecked: index &+ 48)
+        let one: SIMD2<UInt64> = Lanes.equal(first, feed) | Lanes.equal(first, back)
+        let two: SIMD2<UInt64> = Lanes.equal(second, feed) | Lanes.equal(second, back)
+        let three: SIMD2<UInt64> = Lanes.equal(third, feed) | Lanes.equal(third, back)
+        let four: SIMD2<UInt64> = Lanes.equal(fourth, feed) | Lanes.equal(fourth, back)
+        let front: SIMD2<UInt64> = one | two
+        let rest: SIMD2<UInt64> = three | four
+        let any: SIMD2<UInt64> = front | rest
+        return any[0] | any[1] != 0
     }
 
     /// Keeps the beginning of a line: all of it while its content matters, else enough to know it.

@@ -37,8 +37,8 @@ WAIT_SECONDS = 60.0
 COUNTED = {
     "retains": ("swift_retain", "swift_bridgeObjectRetain"),
     "allocations": ("malloc", "posix_memalign", "calloc", "realloc"),
-    "recv": ("recv",),
-    "send": ("send", "sendmsg"),
+    "recv": ("recv", "weir_recv"),
+    "send": ("send", "sendmsg", "weir_send"),
     "epoll": ("epoll_wait", "epoll_pwait2"),
 }
 

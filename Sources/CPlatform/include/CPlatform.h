@@ -42,6 +42,19 @@ static inline int weir_accept4(int fd, struct sockaddr *address, socklen_t *leng
     return accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
+/// recv(2) without flags. Not by glibc's function, which is a cancellation point: in a process of
+/// several threads it says so before and after, which takes two locked instructions each time. Not
+/// inlined, so that calls can be counted by name.
+static inline __attribute__((noinline)) ssize_t weir_recv(int fd, void *buffer, size_t count) {
+    return syscall(SYS_recvfrom, fd, buffer, count, 0, NULL, NULL);
+}
+
+/// send(2) without a signal for a peer that is gone; as `weir_recv`.
+static inline __attribute__((noinline)) ssize_t weir_send(
+    int fd, const void *buffer, size_t count) {
+    return syscall(SYS_sendto, fd, buffer, count, MSG_NOSIGNAL, NULL, 0);
+}
+
 /// timerfd_create(2) on CLOCK_MONOTONIC: a descriptor that becomes readable at a time, to the
 /// nanosecond as far as the kernel can.
 static inline int weir_timer_open(void) {
