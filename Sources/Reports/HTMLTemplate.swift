@@ -55,7 +55,11 @@ enum HTMLTemplate {
           background: var(--card); border: 1px solid var(--line); border-radius: 8px;
           padding: 12px 14px;
         }
-        .tile b { display: block; font-size: 22px; font-weight: 600; line-height: 1.3; }
+        /* Names, values and notes of a row begin on one line each, also where a name takes two. */
+        .tile { display: grid; grid-row: span 3; grid-template-rows: subgrid; row-gap: 0;
+          align-items: end; }
+        .tile span:last-child { align-self: start; }
+        .tile b { font-size: 22px; font-weight: 600; line-height: 1.3; }
         .tile b.bad, td.missed { color: var(--bad); } td.kept { color: var(--good); }
         .charts { display: grid; gap: 16px; margin-bottom: 16px;
           grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
@@ -151,10 +155,10 @@ enum HTMLTemplate {
           : axis === "time" && value >= 7200 ? figures(value / 3600) + " h"
           : axis === "time" && value >= 600 ? figures(value / 60) + " min" : figures(value) + " s";
         // Whole hours and minutes rather than thousands of seconds.
-        function timeTicks(most) {
+        function timeTicks(most, count) {
           const steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800,
             14400, 21600, 43200, 86400, 172800, 345600];
-          const step = steps.find(each => most / each <= 7) ?? 604800;
+          const step = steps.find(each => most / each <= count) ?? 604800;
           return Array.from({length: Math.floor(most / step) + 1}, (_, index) => index * step);
         }
         // A series may bring its own x: then it is drawn with its points.
@@ -169,7 +173,9 @@ enum HTMLTemplate {
             legend.append(" ");
           }
           element("h2", section, {}, spec.title);
-          const width = 560, height = 230, left = 58, right = 12, top = 8, bottom = 26;
+          // On a telephone drawn at its width: scaled down, nobody could read it.
+          const room = section.clientWidth - 28, width = room < 480 ? Math.max(room, 260) : 560;
+          const height = 230, left = 58, right = 12, top = 8, bottom = 26;
           const svg = drawn("svg", section, {viewBox: `0 0 ${width} ${height}`, role: "img"});
           drawn("title", svg, {}, spec.title);
           const toX = spec.axis === "quantile" ? q => -Math.log10(Math.max(1 - q, 1e-9)) : x => x;
@@ -200,7 +206,7 @@ enum HTMLTemplate {
           }
           const marks = spec.axis === "quantile"
             ? [0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].filter(q => toX(q) <= most)
-            : (spec.axis === "time" ? timeTicks(most) : ticks(most, 6))
+            : (spec.axis === "time" ? timeTicks(most, width / 80) : ticks(most, width / 90))
               .filter(value => value <= most + 1e-9);
           for (const value of marks) {
             drawn("text", svg, {x: x(value), y: height - 8, "text-anchor": "middle"},

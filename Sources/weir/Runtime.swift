@@ -257,6 +257,7 @@ final class Runtime {
             }
         }
         self.control.startReplicas()
+        self.loop.schedule(after: StartMemory.delay) { StartMemory.giveBack() }
         self.loop.run()
         self.watcher?.stop()
         self.signals?.stop()

@@ -241,7 +241,9 @@ package enum HTMLReport {
     }
 
     private static func probes(_ context: ReportContext, _ json: inout JSONWriter) {
-        let sorted = context.probes.sorted { $0.rate < $1.rate }
+        // Where the generator was late, what was good says nothing of the server.
+        let sorted = context.probes.filter(\.isValid).sorted { $0.rate < $1.rate }
+        if sorted.isEmpty { return }
         let series = [
             Series(name: "good", color: "a", values: sorted.map { $0.attainment * 100 }),
             Series(
