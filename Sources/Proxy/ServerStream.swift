@@ -61,7 +61,7 @@ final class ServerStream: HTTP2Stream {
         self.requestMethod = head.method
         self.isWebSocket = block.isWebSocket
         self.hasEndReceived = endsStream
-        let exchange = worker.takeExchange(isShadow: false)
+        let exchange = worker.takeExchange(isShadow: false).takeUnretainedValue()
         self.exchange = exchange
         exchange.begin(head, bytes.bytes, from: .http2(.passUnretained(self)))
         if self.exchange == nil { return }

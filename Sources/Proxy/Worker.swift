@@ -35,8 +35,8 @@ final class Worker {
     let scratch = UnsafeMutableRawPointer.allocate(byteCount: readSize, alignment: 64)
     let upstreamScratch = UnsafeMutableRawPointer.allocate(byteCount: readSize, alignment: 64)
     let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: 4)
-    private let requestHead = RequestHead()
-    private let responseHead = ResponseHead()
+    let requestHead = RequestHead()
+    let responseHead = ResponseHead()
     // The same: reading them here counts no references.
     let unownedRequestHead: Unmanaged<RequestHead>
     let unownedResponseHead: Unmanaged<ResponseHead>
