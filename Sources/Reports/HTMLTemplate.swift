@@ -264,9 +264,10 @@ enum HTMLTemplate {
           const section = element("section", place(where));
           element("h2", section, {}, spec.title);
           const made = element("table", section);
-          // Words stand left, and figures right under each other.
+          // Words stand left, and figures, with or without a unit, right under each other.
+          const isFigure = /^([-+~<>≤≥]?\s?\d\S*(\s\S+)?|-?)$/;
           const isText = place => place === 0
-            || spec.rows.slice(1).some(row => !/^([-+~<>≤≥]?\s?\d|-$|$)/.test(row[place] ?? ""));
+            || spec.rows.slice(1).some(row => !isFigure.test(row[place] ?? ""));
           const kinds = (spec.rows[0] || []).map((_, place) => isText(place) ? "text" : "");
           spec.rows.forEach((row, index) => {
             const line = element("tr", made);

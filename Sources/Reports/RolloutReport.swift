@@ -228,7 +228,9 @@ package struct RolloutPage {
     ) -> Double? {
         guard evidence.indices.contains(index), metric.threshold > 1 else { return nil }
         let wealth = max(1, evidence[index])
-        return min(200, 100 * naturalLogarithm(wealth) / naturalLogarithm(metric.threshold))
+        let percent = 100 * naturalLogarithm(wealth) / naturalLogarithm(metric.threshold)
+        // What rounding makes of 1 is no evidence.
+        return min(200, (percent * 100).rounded() / 100)
     }
 
     private static func share(_ arm: RolloutReport.Arm) -> Double? {
