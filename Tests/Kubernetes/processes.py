@@ -20,6 +20,7 @@ PLURALS = {
     "Secret": ("/api/v1", "secrets"),
     "Service": ("/api/v1", "services"),
     "ServiceAccount": ("/api/v1", "serviceaccounts"),
+    "Tenant": ("/apis/weir.dev/v1alpha1", "tenants"),
 }
 
 
@@ -61,6 +62,17 @@ def language_model():
             container = value["spec"]["template"]["spec"]["containers"][0]
             names = container["args"][container["args"].index("--served-model-name") + 1:]
             container["args"] = ["--port=8000", *(f"--model={name}" for name in names)]
+    return found
+
+
+def team(namespace, model):
+    """The sample of a tenant that may use one model, and its role."""
+    found = documents(MANIFESTS / "samples/tenant.yaml")
+    for value in found:
+        for subject in value.get("subjects", ()):
+            subject["namespace"] = namespace
+        if value["kind"] == "Tenant":
+            value["spec"]["models"] = [model]
     return found
 
 

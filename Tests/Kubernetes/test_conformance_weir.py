@@ -4,7 +4,9 @@ Needs addresses for pods that the cluster takes as endpoints: WEIR_TEST_PODS nam
 local to this machine. `scripts/kubernetes` makes one.
 """
 
+import json
 import os
+import urllib.request
 import uuid
 
 import fleet as fleets
@@ -12,7 +14,7 @@ import kube
 import objects
 import processes
 import pytest
-from fleet import Clients
+from fleet import Clients, ask
 from kubelet import Kubelet, secret
 
 NETWORK = os.environ.get("WEIR_TEST_PODS")
@@ -153,6 +155,49 @@ def test_says_what_is_wrong(installed):
          .get("conditions", ()) if c["type"] == "Accepted"), None), "the condition")
     assert found["status"] == "False" and MODEL in found["message"]
     installed.kube.delete(path)
+
+
+def test_tenants_have_keys_in_secrets(installed):
+    """As the sample has it: its Role names the Secret, and no other one may be read."""
+    with Clients(installed.addresses(), MODEL, threads=1) as clients:
+        clients.wait_for(1)
+    installed.apply(secret("team-a-key", key="weir-for-tests"))
+    for value in processes.team(installed.namespace, MODEL):
+        installed.apply(value)
+
+    def everywhere(status, **headers):
+        for address in installed.gateway_addresses():
+            kube.eventually(lambda a=address: ask(a, MODEL, **headers)[0] == status,
+                            f"{status} from {address}", 60)
+
+    everywhere(401)
+    everywhere(200, Authorization="Bearer weir-for-tests")
+
+    def status():
+        found = installed.get(fleets.WEIR_API, "tenants", "team-a")
+        own = found.get("status", {})
+        conditions = {c["type"]: c["status"] for c in own.get("conditions", ())}
+        return own.get("observedGeneration") == found["metadata"]["generation"] and {
+            **conditions, "keys": own.get("keys")}
+
+    whole = {"Accepted": "True", "ModelsFound": "True", "KeysFound": "True", "keys": 1}
+    kube.eventually(lambda: status() == whole, "the tenant's status", 60)
+    # Both gateways have their parts of the limits, and no more than all of them.
+    parts = kube.eventually(lambda: shares(installed), "the limits to be shared out", 60)
+    assert len(parts) == 2 and 0.9 <= sum(parts) <= 1.001
+    installed.kube.delete(installed.path(fleets.WEIR_API, "tenants", "team-a")).expect(200)
+    everywhere(200)
+
+
+def shares(installed):
+    """The gateways' parts of the tenant's requests per second, once they are all of it."""
+    parts = []
+    for address in installed.gateway_addresses():
+        host = address.rpartition(":")[0]
+        with urllib.request.urlopen(f"http://{host}:9901/api/v1/tenants", timeout=30) as answer:
+            told = json.load(answer)["tenants"]
+        parts += [t["limits"]["requests"]["share"] for t in told]
+    return parts if len(parts) == 2 and sum(parts) > 0.9 else None
 
 
 def test_no_right_is_missing(installed):
