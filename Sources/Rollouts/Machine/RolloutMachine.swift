@@ -21,6 +21,8 @@ package struct RolloutMachine: Sendable {
     private var isResuming = true
     var lastDemands: [CapacityDemand]?
     private var millisecondsToReport = 0
+    /// What was known when the last step was over.
+    private var reportsOfSteps: [MetricReport] = []
     /// What is left of `stableAwaitedMillisecondsMax`.
     var millisecondsToAwaitStable = 0
 
@@ -219,7 +221,7 @@ package struct RolloutMachine: Sendable {
         self.status.canaryScale = .matchWeight
         self.status.targetWeight = 100
         self.status.message = reason
-        self.status.reports = self.fullReports()
+        self.reportsOfSteps = self.fullReports()
         self.evidence?.beginStep()
         self.record(.promoting, reason)
     }
@@ -236,13 +238,13 @@ package struct RolloutMachine: Sendable {
     private mutating func swapRoles() {
         guard let canary = self.status.canary else { return }
         let old = self.status.stable
-        // Where the last share came at once, what it rests on is the step before.
-        let reports = self.fullReports()
+        // What it rests on is the last step, and not the moment after it.
+        let reports = self.reportsOfSteps
         let isEmpty = reports.allSatisfy { $0.canaryRequests == 0 }
         self.record(
             .promoted,
             "\(canary.name) serves, \(old.name) retires",
-            isEmpty ? self.status.reports : reports
+            isEmpty ? self.fullReports() : reports
         )
         self.notify(.onComplete)
         self.status.stable = canary
