@@ -64,7 +64,7 @@ package struct ProcessFacts: Sendable, Equatable {
     /// Bytes read of such a file at most. `/proc/stat` grows with the number of interrupts.
     private static let fileBytesMax = 1 << 20
 
-    static func read(_ path: String) -> String? {
+    private static func read(_ path: String) -> String? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }

@@ -89,7 +89,6 @@ final class GatewayRuntime {
             [unowned self] in self.received($0)
         }
         self.role.start()
-        self.loop.schedule(after: StartMemory.delay) { StartMemory.giveBack() }
         self.loop.run()
         self.signals?.stop()
     }

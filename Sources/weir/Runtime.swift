@@ -257,7 +257,6 @@ final class Runtime {
             }
         }
         self.control.startReplicas()
-        self.loop.schedule(after: StartMemory.delay) { StartMemory.giveBack() }
         self.loop.run()
         self.watcher?.stop()
         self.signals?.stop()
