@@ -207,7 +207,10 @@ package enum SegmentFormat {
         else { return nil }
         let trailer = bytes.count - Self.trailerBytes
         let place = Self.number(bytes, trailer, UInt64.self)
-        guard place >= UInt64(Self.headerBytes), place <= UInt64(trailer - 16) else { return nil }
+        // The smallest index has 16 bytes, and there may not even be room for that.
+        guard place >= UInt64(Self.headerBytes), place <= UInt64(max(0, trailer - 16)) else {
+            return nil
+        }
         let offset = Int(place)
         guard bytes[offset...].starts(with: Self.indexMark) else { return nil }
         let count = Int(Self.number(bytes, offset + 4, UInt32.self))

@@ -36,8 +36,10 @@ enum CodingInvariants {
             // Where too much is noticed depends on the steps, and on what is broken behind it.
             if whole.error == .tooLarge || other.error == .tooLarge { continue }
             // Of a step that fails, what came out before is lost.
-            let isSame =
-                whole.error == nil ? other == whole : whole.isLike(other)
+            let isSame = whole.error == nil ? other == whole : whole.isLike(other)
+            // libzstd compares the size that a frame announces with what came; where its last block
+            // is empty, only if it has the frame in one piece.
+            if codings.contains(.zstd), whole.error == .malformed, other.error == nil { continue }
             if !isSame { return "\(cut): \(other.words) for \(whole.words)" }
         }
         return self.isStillRight(whole.bytes, codings) ? nil : "coded again it is something else"
