@@ -210,10 +210,18 @@ final class Folder {
         return self.path(name)
     }
 
-    /// A program, as a shell script.
+    /// A program, as a shell script. A process of its own writes it: a file that this one has open
+    /// for writing may be inherited by what another test starts at that moment, and cannot be run
+    /// then (ETXTBSY).
     func program(_ name: String, _ script: String) throws -> String {
-        let path = try self.write(name, "#!/bin/sh\n\(script)\n")
-        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+        let source = try self.write(name + ".sh", "#!/bin/sh\n\(script)\n")
+        let path = self.path(name)
+        let install = try Process.run(
+            URL(fileURLWithPath: "/usr/bin/install"),
+            arguments: ["-m", "755", source, path]
+        )
+        install.waitUntilExit()
+        try #require(install.terminationStatus == 0)
         return path
     }
 }
