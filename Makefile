@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-rollout demo-kubernetes demo-stop bench \
     bench-micro bench-control bench-pods bench-kubernetes bench-autoscaling bench-rollouts \
-    bench-instructions loadtest soak test test-kubernetes test-roles test-sanitized fuzz lint format \
+    bench-instructions loadtest soak test test-kubernetes test-roles h2spec test-sanitized fuzz lint format \
     modules clean
 
 FUZZ_SECONDS ?= 60
@@ -69,6 +69,11 @@ test-kubernetes: ## the API's tests, and Weir's roles, on a real Kubernetes 1.20
 	@scripts/setup test
 	@swift build --product weir
 	@WEIR_BINARY=$(CURDIR)/.build/debug/weir scripts/kubernetes test
+
+h2spec: ## HTTP/2's conformance tests; H2SPEC_SOURCE=folder where its repository is out of reach
+	@scripts/setup test
+	@swift build --product weir
+	@scripts/h2spec
 
 test-roles: ## weir gateway and weir controller on the cluster for tests, with faults
 	@scripts/setup test

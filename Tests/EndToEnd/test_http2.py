@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+from xml.etree import ElementTree
 
 import pytest
 
@@ -649,3 +650,37 @@ def test_what_is_neither_version_is_refused(gateway):
         seen = b""
         while b"x-weir-variant" not in seen and frame(SETTINGS, ACK) not in seen:
             seen += raw.recv(65536)
+
+
+# Conformance ------------------------------------------------------------------------------------
+
+# What nghttp2 does as well, with closed streams forgotten and the priorities of RFC 7540 declined:
+# frames for streams that are closed are ignored, and so are faults in PRIORITY frames. What is no
+# preface is answered in HTTP/1.
+KNOWN = {
+    "Sends invalid connection preface",
+    "closed: Sends a DATA frame after sending RST_STREAM frame",
+    "closed: Sends a HEADERS frame after sending RST_STREAM frame",
+    "closed: Sends a DATA frame",
+    "closed: Sends a HEADERS frame",
+    "Sends stream identifier that is numerically smaller than previous",
+    "Sends PRIORITY frame that depend on itself",
+    "Sends a PRIORITY frame with 0x0 stream identifier",
+}
+
+
+@pytest.mark.skipif(not os.environ.get("WEIR_H2SPEC"), reason="`make h2spec` builds and runs it")
+def test_h2spec_finds_nothing_new(gateway, tmp_path):
+    started = gateway()
+    host, port = started.address.rsplit(":", 1)
+    report = tmp_path / "report.xml"
+    command = [os.environ["WEIR_H2SPEC"], "-h", host, "-p", port, "-P", "/large/2000", "-o", "10"]
+    subprocess.run([*command, "-j", str(report)], capture_output=True, check=False, timeout=900)
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    assert len(cases) > 140
+    failed = {
+        case.get("classname")
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    }
+    assert failed - KNOWN == set()
