@@ -18,7 +18,7 @@ ROOT = peers.ROOT
 OUTPUT = ROOT / ".cache/bench"
 # In the order in which they run.
 SCENARIOS = (
-    "small-post", "long-prompt", "sse", "large-bodies", "tls", "idle-connections",
+    "small-post", "h2", "long-prompt", "sse", "large-bodies", "tls", "idle-connections",
     "added-latency", "two-workers", "large-configuration", "load-generator",
 )
 
@@ -101,6 +101,7 @@ def versions():
         "nginx": machine.first_line([peers.program("nginx"), "-v"]),
         "HAProxy": machine.first_line([peers.program("haproxy"), "-v"]),
         "Envoy": machine.first_line([peers.program("envoy"), "--version"]),
+        "nghttpx": machine.first_line([peers.program("nghttpx"), "--version"]),
         "wrk": machine.first_line([peers.program("wrk"), "-v"]),
     }
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 from . import http
@@ -87,6 +88,37 @@ def wrk(
         result["requests"], result["seconds"], cpu, result["bytes"],
         {"p50": result["p50"], "p99": result["p99"]},
     )
+
+
+def h2load(peer, cores, path, body, seconds, connections, streams, answer_bytes):
+    """A closed loop of POSTs over HTTP/2 in clear text; whatever is no whole answer is a fault.
+
+    :param streams: requests at once on each connection.
+    """
+    command = [
+        "taskset", "-c", Cores.words(cores), program("h2load"), "-t1", f"-c{connections}",
+        f"-m{streams}", f"-D{seconds}", "-d", str(body), "-H", "content-type: application/json",
+        f"{peer.url}{path}",
+    ]
+    before = peer.process.cpu_seconds()
+    run = subprocess.run(
+        command, capture_output=True, text=True, timeout=seconds + SLACK_SECONDS, check=False
+    )
+    cpu = peer.process.cpu_seconds() - before
+    peer.process.assert_running()
+    counted = r"^requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored"
+    done = re.search(counted, run.stdout, re.M)
+    took = re.search(r"^finished in ([\d.]+)(m?s)", run.stdout, re.M)
+    data = re.search(r"^traffic: .*\((\d+)\) data$", run.stdout, re.M)
+    if run.returncode != 0 or not (done and took and data):
+        raise Fault(f"h2load on {peer.name} failed: {(run.stderr or run.stdout)[-300:]}")
+    succeeded, failed, errored = map(int, done.groups())
+    if failed or errored or not succeeded:
+        raise Fault(f"{peer.name}: h2load counted {done[0]}")
+    if int(data[1]) < succeeded * answer_bytes:
+        raise Fault(f"{peer.name}: {data[1]} bytes are less than whole answers")
+    whole = float(took[1]) / (1000 if took[2] == "ms" else 1)
+    return Sample(succeeded, whole, cpu, int(data[1]))
 
 
 def small_answer(size):

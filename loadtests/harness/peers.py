@@ -68,13 +68,32 @@ def start_nginx(stage, scenario, backend, cores, workers=1, **values):
     config = render(
         PEERS / "nginx.conf", stage.folder / "nginx.conf", PORT=port, BACKEND=backend,
         FOLDER=stage.folder, WORKERS=workers, EXTRA=extra(scenario, "nginx"),
-        LISTEN=" ssl" if server.exists() else "",
+        LISTEN=listen_options(scenario, server),
         SERVER=server.read_text(encoding="utf-8").rstrip() if server.exists() else "",
     )
     # What the scenario has added may have marks too.
     config = render(config, config, **values)
     command = [program("nginx"), "-c", config, "-p", stage.folder, "-e", "stderr"]
     return Peer("nginx", stage.start("nginx", command, cores).listens(port), port)
+
+
+def listen_options(scenario, server):
+    """What nginx's `listen` says beside the address: from `nginx.listen`, where there is one."""
+    options = scenario / "nginx.listen"
+    if options.exists():
+        return " " + options.read_text(encoding="utf-8").strip()
+    return " ssl" if server.exists() else ""
+
+
+def start_nghttpx(stage, scenario, backend, cores, workers=1):
+    port = free_port()
+    command = [
+        program("nghttpx"), f"--frontend=127.0.0.1,{port};no-tls",
+        f"--backend=127.0.0.1,{backend}", f"--workers={workers}", "--conf=/dev/null",
+        "--accesslog-file=/dev/null", "--errorlog-file=/dev/stderr", "--log-level=ERROR",
+        "--backend-keep-alive-timeout=600", "--no-server-rewrite", "--no-ocsp",
+    ]
+    return Peer("nghttpx", stage.start("nghttpx", command, cores).listens(port), port)
 
 
 def start_haproxy(stage, scenario, backend, cores, workers=1):
@@ -92,6 +111,7 @@ def start_envoy(stage, scenario, backend, cores, workers=1):
     config = render(
         PEERS / "envoy.yaml", stage.folder / "envoy.yaml", PORT=port, BACKEND=backend,
         ADMIN=admin, EXTRA=extra(scenario, "envoy"),
+        CODEC="HTTP2" if (scenario / "nginx.listen").exists() else "HTTP1",
     )
     command = [
         program("envoy"), "-c", config, "--concurrency", workers, "-l", "error",
@@ -130,7 +150,9 @@ def ready(peer):
     return http.call(peer.admin, "GET", "/readyz").status == 200
 
 
-STARTERS = {"nginx": start_nginx, "HAProxy": start_haproxy, "Envoy": start_envoy}
+STARTERS = {
+    "nginx": start_nginx, "HAProxy": start_haproxy, "Envoy": start_envoy, "nghttpx": start_nghttpx,
+}
 
 
 def start(name, stage, scenario, backend, cores, **options):
