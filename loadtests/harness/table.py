@@ -4,7 +4,7 @@ import statistics
 
 # A proxy that uses less of its core than this is not what limits the throughput.
 SATURATED = 0.95
-PEERS = ("Weir", "nginx", "HAProxy", "Envoy")
+PEERS = ("Weir", "nginx", "HAProxy", "Envoy", "nghttpx")
 UNITS = {
     "µs": (1e6, "{:.1f}"), "ms": (1e3, "{:.2f}"), "s": (1, "{:.2f}"), "/s": (1, "{:,.0f}"),
     "MB/s": (1e-6, "{:,.0f}"), "KB": (1 / 1024, "{:.2f}"),
