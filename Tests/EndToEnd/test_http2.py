@@ -604,19 +604,6 @@ def test_windows_that_are_tiny_on_purpose_are_ended(gateway, backend):
     assert started.metric("weir_http2_abuse_total", kind="tiny_window") == 1
 
 
-def test_a_stream_that_leaves_no_room_is_ended(gateway):
-    started = gateway(limits={"idleTimeout": "1s"})
-    with Frames(started.address) as client:
-        client.send(frame(SETTINGS, 0, 0, b"\0\4\0\0\3\xe8"))
-        client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, head(path="/large/20000")))
-        assert client.wait(lambda: bool(client.of(RST_STREAM)))
-        assert sum(len(entry[3]) for entry in client.of(DATA)) == 1_000
-        assert client.of(RST_STREAM)[0][2:] == (1, b"\0\0\0\x08")
-        # The connection is good for others.
-        client.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, head(path="/empty")))
-        assert client.wait(lambda: any(entry[2] == 3 for entry in client.of(HEADERS)))
-
-
 def test_more_streams_than_allowed_are_refused(gateway, backend):
     started = gateway(concurrency={"perReplica": 1_000})
     with Client(started.address) as client:
