@@ -236,6 +236,7 @@ def test_a_model_without_a_server(weir, connect):
             {"v1": ["http://127.0.0.1:1"]},
             protocol="GRPC",
             paths=[{"prefix": "/test.Service"}],
+            queue={"timeout": "1s"},
         )
     )
     client = connect(gateway.address)
