@@ -29,17 +29,15 @@ extension MetricsDocument {
         )
         writer.sample([("form", "plain")], coding.plainBytes)
         writer.sample([("form", "coded")], coding.codedBytes)
-        writer.begin(
+        writer.counter(
             "weir_compression_skipped_total",
-            .counter,
+            coding.skipped,
             help: "Answers that were not compressed because too many others were."
         )
-        writer.sample([], coding.skipped)
-        writer.begin(
+        writer.counter(
             "weir_unreadable_answers_total",
-            .counter,
+            coding.unreadable,
             help: "Answers that came compressed and could not be looked into."
         )
-        writer.sample([], coding.unreadable)
     }
 }

@@ -24,12 +24,11 @@ extension MetricsDocument {
                 writer.sample([("side", side), ("reason", kind.rawValue)], failures[kind] ?? 0)
             }
         }
-        writer.begin(
+        writer.counter(
             "weir_tls_kernel_sessions_total",
-            .counter,
+            tls.kernelSessions,
             help: "TLS sessions with clients in which the kernel encrypts what is sent."
         )
-        writer.sample([], tls.kernelSessions)
         self.writeCertificates(&writer)
     }
 

@@ -34,6 +34,10 @@ extension MetricsDocument {
         }
     }
 
+    private func forEachModel(_ body: (Model, [ExpositionWriter.Label]) -> Void) {
+        for model in self.models { body(model, [("model", model.name)]) }
+    }
+
     // MARK: Requests
 
     private func writeRequests(_ writer: inout ExpositionWriter) {
@@ -90,68 +94,58 @@ extension MetricsDocument {
     private func writeTimes(_ writer: inout ExpositionWriter) {
         self.writeTimes(
             "weir_request_duration_seconds",
-            \.duration,
+            \.statistics.duration,
             .requests,
+            self.forEachVariant,
             &writer,
             help: "From the first byte of a request to the last of its response."
         )
         self.writeTimes(
             "weir_time_to_first_token_seconds",
-            \.timeToFirstToken,
+            \.statistics.timeToFirstToken,
             .requests,
+            self.forEachVariant,
             &writer,
             help: "From the first byte of a request to the first content of its stream."
         )
         self.writeTimes(
             "weir_time_per_output_token_seconds",
-            \.timePerOutputToken,
+            \.statistics.timePerOutputToken,
             .tokens,
+            self.forEachVariant,
             &writer,
             help: "Between two tokens of a stream, after the first."
         )
         self.writeTimes(
             "weir_gateway_overhead_seconds",
-            \.overhead,
+            \.statistics.overhead,
             .overhead,
+            self.forEachModel,
             &writer,
             help: "What the gateway added itself: no waiting for replicas or connections."
         )
         self.writeTimes(
             "weir_queue_wait_seconds",
-            \.queueWait,
+            \.statistics.queueWait,
             .requests,
+            self.forEachModel,
             &writer,
             help: "How long requests waited for a replica that was free."
         )
     }
 
-    private func writeTimes(
+    /// One histogram of everything that `each` comes to.
+    private func writeTimes<Subject>(
         _ name: StaticString,
-        _ histogram: KeyPath<VariantStatistics, LatencyHistogram>,
+        _ histogram: KeyPath<Subject, LatencyHistogram>,
         _ boundaries: HistogramBoundaries,
+        _ each: (_ body: (Subject, [ExpositionWriter.Label]) -> Void) -> Void,
         _ writer: inout ExpositionWriter,
         help: StaticString
     ) {
         writer.begin(name, .histogram, help: help)
-        self.forEachVariant { variant, labels in
-            writer.sample(labels, variant.statistics[keyPath: histogram], boundaries)
-        }
-    }
-
-    private func writeTimes(
-        _ name: StaticString,
-        _ histogram: KeyPath<ModelStatistics, LatencyHistogram>,
-        _ boundaries: HistogramBoundaries,
-        _ writer: inout ExpositionWriter,
-        help: StaticString
-    ) {
-        writer.begin(name, .histogram, help: help)
-        for model in self.models {
-            writer.sample(
-                [("model", model.name)],
-                model.statistics[keyPath: histogram],
-                boundaries
-            )
+        each { subject, labels in
+            writer.sample(labels, subject[keyPath: histogram], boundaries)
         }
     }
 
@@ -281,24 +275,27 @@ extension MetricsDocument {
     /// The same under the names of OpenTelemetry's conventions for generative AI, as a collector
     /// would write them for Prometheus.
     private func writeGenerative(_ writer: inout ExpositionWriter) {
-        self.writeGenerative(
+        self.writeTimes(
             "gen_ai_server_request_duration_seconds",
-            \.duration,
+            \.statistics.duration,
             .requests,
+            self.forEachGenerative,
             &writer,
             help: "As weir_request_duration_seconds."
         )
-        self.writeGenerative(
+        self.writeTimes(
             "gen_ai_server_time_to_first_token_seconds",
-            \.timeToFirstToken,
+            \.statistics.timeToFirstToken,
             .requests,
+            self.forEachGenerative,
             &writer,
             help: "As weir_time_to_first_token_seconds."
         )
-        self.writeGenerative(
+        self.writeTimes(
             "gen_ai_server_time_per_output_token_seconds",
-            \.timePerOutputToken,
+            \.statistics.timePerOutputToken,
             .tokens,
+            self.forEachGenerative,
             &writer,
             help: "As weir_time_per_output_token_seconds."
         )
@@ -312,19 +309,6 @@ extension MetricsDocument {
                 labels + [("gen_ai_token_type", "output")],
                 variant.statistics.outputTokens
             )
-        }
-    }
-
-    private func writeGenerative(
-        _ name: StaticString,
-        _ histogram: KeyPath<VariantStatistics, LatencyHistogram>,
-        _ boundaries: HistogramBoundaries,
-        _ writer: inout ExpositionWriter,
-        help: StaticString
-    ) {
-        writer.begin(name, .histogram, help: help)
-        self.forEachGenerative { variant, labels in
-            writer.sample(labels, variant.statistics[keyPath: histogram], boundaries)
         }
     }
 
@@ -360,18 +344,16 @@ extension MetricsDocument {
         )
         writer.sample([("side", "client")], workers.clientConnectionsAccepted)
         writer.sample([("side", "upstream")], workers.upstreamConnectionsOpened)
-        writer.begin(
+        writer.counter(
             "weir_connections_refused_total",
-            .counter,
+            workers.clientConnectionsRefused,
             help: "Client connections beyond the limit, answered 503."
         )
-        writer.sample([], workers.clientConnectionsRefused)
-        writer.begin(
+        writer.counter(
             "weir_accept_errors_total",
-            .counter,
+            workers.acceptErrors,
             help: "Times that accepting a connection failed, for want of descriptors or memory."
         )
-        writer.sample([], workers.acceptErrors)
         writer.begin(
             "weir_bad_requests_total",
             .counter,
@@ -398,18 +380,16 @@ extension MetricsDocument {
     }
 
     private func writeConfiguration(_ writer: inout ExpositionWriter) {
-        writer.begin(
+        writer.gauge(
             "weir_config_generation",
-            .gauge,
+            self.configurationGeneration,
             help: "Rises with every configuration that was accepted."
         )
-        writer.sample([], self.configurationGeneration)
-        writer.begin(
+        writer.counter(
             "weir_config_errors_total",
-            .counter,
+            self.configurationErrors,
             help: "Configurations that were refused."
         )
-        writer.sample([], self.configurationErrors)
         self.writeTenants(&writer)
         self.writeRecorder(&writer)
         writer.begin("weir_build_info", .gauge, help: "Always 1; the labels tell which Weir it is.")
@@ -465,12 +445,11 @@ extension MetricsDocument {
         )
         writer.sample([("outcome", "written")], self.recorder.written)
         writer.sample([("outcome", "dropped")], self.recorder.dropped)
-        writer.begin(
+        writer.counter(
             "weir_recorder_written_bytes_total",
-            .counter,
+            self.recorder.bytes,
             help: "Bytes of recordings, compressed."
         )
-        writer.sample([], self.recorder.bytes)
     }
 
     private func writeProcess(_ writer: inout ExpositionWriter) {
@@ -481,31 +460,20 @@ extension MetricsDocument {
             help: "Processor time used, user and system."
         )
         writer.sample([], process.cpuSeconds)
-        self.gauge(
+        writer.gauge(
             "process_resident_memory_bytes",
             process.residentBytes,
-            &writer,
-            "Resident memory."
+            help: "Resident memory."
         )
-        self.gauge("process_virtual_memory_bytes", process.virtualBytes, &writer, "Address space.")
-        self.gauge("process_open_fds", process.openDescriptors, &writer, "Open descriptors.")
-        self.gauge("process_max_fds", process.maxDescriptors, &writer, "Descriptors at most.")
-        self.gauge("process_threads", process.threads, &writer, "Threads.")
+        writer.gauge("process_virtual_memory_bytes", process.virtualBytes, help: "Address space.")
+        writer.gauge("process_open_fds", process.openDescriptors, help: "Open descriptors.")
+        writer.gauge("process_max_fds", process.maxDescriptors, help: "Descriptors at most.")
+        writer.gauge("process_threads", process.threads, help: "Threads.")
         writer.begin(
             "process_start_time_seconds",
             .gauge,
             help: "When it started, in seconds since 1970."
         )
         writer.sample([], process.startTime)
-    }
-
-    private func gauge(
-        _ name: StaticString,
-        _ value: UInt64,
-        _ writer: inout ExpositionWriter,
-        _ help: StaticString
-    ) {
-        writer.begin(name, .gauge, help: help)
-        writer.sample([], value)
     }
 }

@@ -84,6 +84,18 @@ package struct ExpositionWriter {
         if case .openMetrics = self.format { self.buffer.append("# EOF\n" as StaticString) }
     }
 
+    /// A family of one counter without labels.
+    package mutating func counter(_ name: StaticString, _ value: UInt64, help: StaticString) {
+        self.begin(name, .counter, help: help)
+        self.sample([], value)
+    }
+
+    /// A family of one gauge without labels.
+    package mutating func gauge(_ name: StaticString, _ value: UInt64, help: StaticString) {
+        self.begin(name, .gauge, help: help)
+        self.sample([], value)
+    }
+
     // MARK: Samples
 
     /// One sample of a counter or gauge.
