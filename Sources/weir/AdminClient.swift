@@ -1,3 +1,4 @@
+import Admin
 import ArgumentParser
 import EventLoop
 import HTTP
@@ -27,6 +28,43 @@ struct AdminOptions: ParsableArguments {
             )
         }
         return AdminClient(address: address)
+    }
+}
+
+/// How commands that write name it, with the token it may ask for.
+struct AdminWriteOptions: ParsableArguments {
+    @Option(
+        help: "File with the admin token, for admin addresses that are not loopback.",
+        completion: .file()
+    )
+    var tokenFile: String?
+
+    @OptionGroup var admin: AdminOptions
+
+    func client() throws -> AdminClient { try self.admin.client() }
+
+    func token() throws(AdminClientError) -> String? {
+        guard let path = self.tokenFile else { return nil }
+        do {
+            return String(decoding: try TokenFile.read(path), as: UTF8.self)
+        } catch {
+            throw AdminClientError(description: error.description)
+        }
+    }
+}
+
+/// Names from the configuration, as commands take them.
+enum ResourceName {
+    /// Nothing that means something in a path.
+    /// - Throws: a usage error that calls it a `kind`.
+    static func check(_ name: String, _ kind: String) throws {
+        let isName = name.utf8.allSatisfy { byte in
+            (0x61...0x7A).contains(byte) || (0x41...0x5A).contains(byte)
+                || (0x30...0x39).contains(byte) || "-._".utf8.contains(byte)
+        }
+        guard isName, !name.isEmpty, name.utf8.count <= 253 else {
+            throw ValidationError("`\(name)` is no name of a \(kind)")
+        }
     }
 }
 

@@ -33,9 +33,7 @@ struct Explain: ParsableCommand {
 
     mutating func validate() throws {
         _ = try self.admin.client()
-        guard !self.model.isEmpty, !self.model.contains("/") else {
-            throw ValidationError("`\(self.model)` is no name of a model")
-        }
+        try ResourceName.check(self.model, "model")
     }
 
     mutating func run() throws {

@@ -32,41 +32,19 @@ struct RolloutOptions: ParsableArguments {
     @Argument(help: "The model.")
     var model: String
 
-    @Option(
-        help: "File with the admin token, for admin addresses that are not loopback.",
-        completion: .file()
-    )
-    var tokenFile: String?
-
-    @OptionGroup var admin: AdminOptions
+    @OptionGroup var admin: AdminWriteOptions
 
     mutating func validate() throws {
         _ = try self.admin.client()
-        try Self.check(self.model, "model")
-    }
-
-    /// A name from the configuration: nothing that means something in a path.
-    static func check(_ name: String, _ what: String) throws {
-        let isName = name.utf8.allSatisfy { byte in
-            (0x61...0x7A).contains(byte) || (0x41...0x5A).contains(byte)
-                || (0x30...0x39).contains(byte) || "-._".utf8.contains(byte)
-        }
-        guard isName, !name.isEmpty, name.utf8.count <= 253 else {
-            throw ValidationError("`\(name)` is no name of a \(what)")
-        }
+        try ResourceName.check(self.model, "model")
     }
 
     func client() throws -> RolloutClient {
-        RolloutClient(admin: try self.admin.client(), model: self.model, token: try self.token())
-    }
-
-    private func token() throws(AdminClientError) -> String? {
-        guard let path = self.tokenFile else { return nil }
-        do {
-            return String(decoding: try TokenFile.read(path), as: UTF8.self)
-        } catch {
-            throw AdminClientError(description: error.description)
-        }
+        RolloutClient(
+            admin: try self.admin.client(),
+            model: self.model,
+            token: try self.admin.token()
+        )
     }
 }
 
@@ -154,7 +132,7 @@ struct RolloutStart: ParsableCommand {
     @OptionGroup var watching: WatchOptions
 
     mutating func validate() throws {
-        try RolloutOptions.check(self.variant, "variant")
+        try ResourceName.check(self.variant, "variant")
     }
 
     mutating func run() throws {
