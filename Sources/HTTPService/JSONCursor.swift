@@ -67,6 +67,18 @@ package struct JSONCursor {
         } while try self.more(bytes, until: UInt8(ascii: "}"))
     }
 
+    /// The same, and passes by what is no object.
+    package mutating func objectOrSkip(
+        _ bytes: RawSpan,
+        _ body: (inout JSONCursor, Range<Int>) throws(JSONError) -> Void
+    ) throws(JSONError) {
+        if try self.peek(bytes) == .object {
+            try self.object(bytes, body)
+        } else {
+            try self.skip(bytes)
+        }
+    }
+
     /// Calls `body` once per element; `body` must consume it. Returns behind the closing bracket.
     package mutating func array(
         _ bytes: RawSpan,

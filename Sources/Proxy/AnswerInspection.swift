@@ -214,11 +214,7 @@ final class AnswerInspection {
         _ bytes: RawSpan,
         into completion: inout Completion
     ) throws(JSONError) {
-        guard try cursor.peek(bytes) == .object else {
-            try cursor.skip(bytes)
-            return
-        }
-        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+        try cursor.objectOrSkip(bytes) { (cursor, key) throws(JSONError) in
             let kind = try cursor.peek(bytes)
             switch kind {
             case .string where self.isKey("text", bytes, key):
@@ -270,11 +266,7 @@ final class AnswerInspection {
         _ bytes: RawSpan,
         into completion: inout Completion
     ) throws(JSONError) {
-        guard try cursor.peek(bytes) == .object else {
-            try cursor.skip(bytes)
-            return
-        }
-        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+        try cursor.objectOrSkip(bytes) { (cursor, key) throws(JSONError) in
             switch try cursor.peek(bytes) {
             case .string where self.isKey("type", bytes, key):
                 if try cursor.string(bytes).hasSuffix("_call") { completion.hasToolCalls = true }
@@ -293,11 +285,7 @@ final class AnswerInspection {
         _ bytes: RawSpan,
         into completion: inout Completion
     ) throws(JSONError) {
-        guard try cursor.peek(bytes) == .object else {
-            try cursor.skip(bytes)
-            return
-        }
-        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+        try cursor.objectOrSkip(bytes) { (cursor, key) throws(JSONError) in
             let isText = try cursor.peek(bytes) == .string
             if isText, self.isKey("text", bytes, key) {
                 completion.text += Array(try cursor.string(bytes).utf8)

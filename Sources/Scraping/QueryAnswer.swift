@@ -71,12 +71,8 @@ private struct AnswerReader {
 
     private mutating func readData(_ cursor: inout JSONCursor, _ bytes: RawSpan) throws(JSONError) {
         // Errors have no data, or null.
-        guard try cursor.peek(bytes) == .object else {
-            try cursor.skip(bytes)
-            return
-        }
         var result: Range<Int>?
-        try cursor.object(bytes) { (cursor, key) throws(JSONError) in
+        try cursor.objectOrSkip(bytes) { (cursor, key) throws(JSONError) in
             switch Self.text(bytes, key) {
             case "resultType": self.resultType = try cursor.string(bytes)
             case "result": result = try cursor.skip(bytes)

@@ -64,7 +64,7 @@ import Testing
             }
             let bytes = Array(bad.utf8)
             let known = Array(Self.request.utf8)
-            #expect(ParserInvariants.requestHead(bytes, after: known) == nil)
+            #expect(ParserInvariants.head(RequestHead.self, bytes, after: known) == nil)
         }
     }
 
@@ -73,7 +73,10 @@ import Testing
         let lines = (0..<90).map { "X-\($0): \(String(repeating: "v", count: 60))\r\n" }.joined()
         let long = "GET / HTTP/1.1\r\nHost: h\r\n\(lines)\r\n"
         for other in [long, Self.request, String(long.dropLast(5)) + "w\r\n\r\n"] {
-            #expect(ParserInvariants.requestHead(Array(long.utf8), after: Array(other.utf8)) == nil)
+            #expect(
+                ParserInvariants.head(RequestHead.self, Array(long.utf8), after: Array(other.utf8))
+                    == nil
+            )
         }
     }
 
@@ -93,7 +96,8 @@ import Testing
         ]
         for (first, second) in lines.flatMap({ line in lines.map { (line, $0) } }) {
             for (known, section) in sections.flatMap({ part in sections.map { (part, $0) } }) {
-                let broken = ParserInvariants.requestHead(
+                let broken = ParserInvariants.head(
+                    RequestHead.self,
                     Array((second + section).utf8),
                     after: Array((first + known).utf8)
                 )

@@ -14,7 +14,7 @@ import Testing
             let bytes = mutator.mutate(framing.bytes)
             let violation =
                 ParserInvariants.requestHead(bytes)
-                ?? ParserInvariants.requestHead(bytes, after: framing.bytes)
+                ?? ParserInvariants.head(RequestHead.self, bytes, after: framing.bytes)
             #expect(violation == nil, "seed \(seed), from '\(framing)': \(bytes)")
         }
     }
@@ -26,7 +26,7 @@ import Testing
             let bytes = mutator.mutate(response.bytes)
             let violation =
                 ParserInvariants.responseHead(bytes)
-                ?? ParserInvariants.responseHead(bytes, after: response.bytes)
+                ?? ParserInvariants.head(ResponseHead.self, bytes, after: response.bytes)
             #expect(violation == nil, "seed \(seed), from '\(response)': \(bytes)")
         }
     }

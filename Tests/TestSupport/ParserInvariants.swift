@@ -4,27 +4,37 @@ import HTTP
 /// What must hold for a parser whatever it is fed. Each function returns what did not hold, or nil;
 /// the random tests and the fuzzing targets share them.
 package enum ParserInvariants {
-    // MARK: Request heads
+    static let limits = HeadLimits(maxHeadBytes: 2048, maxFields: 32, maxTargetBytes: 512)
 
-    /// A request head reads the same whole and in pieces, and what is accepted reads the same again
-    /// once it was written canonically.
-    package static func requestHead(_ bytes: [UInt8]) -> String? {
-        let limits = HeadLimits(maxHeadBytes: 2048, maxFields: 32, maxTargetBytes: 512)
-        let head = RequestHead()
-        let whole = head.parse(bytes.span.bytes, limits: limits)
-        let pieces = RequestHead()
-        var step = ParseStep<RequestError>.needMore
+    /// `head`, which was read whole, reads the same byte by byte, and by a parser used before.
+    private static func inPieces<Head: HeadParser>(
+        _ head: Head,
+        _ whole: ParseStep<Head.Failure>,
+        _ bytes: [UInt8]
+    ) -> String? {
+        let pieces = Head()
+        var step = ParseStep<Head.Failure>.needMore
         for count in 0...bytes.count {
-            step = pieces.parse(bytes.span.bytes.extracting(0..<count), limits: limits)
+            step = pieces.parse(bytes.span.bytes.extracting(0..<count), limits: self.limits)
             if case .needMore = step { continue }
             break
         }
         guard describe(whole) == describe(step) else {
             return "whole: \(describe(whole)), in pieces: \(describe(step))"
         }
-        if let violation = self.requestHead(bytes, after: bytes) { return violation }
+        if case .complete = whole, head.fields != pieces.fields { return "fields differ in pieces" }
+        return self.head(Head.self, bytes, after: bytes)
+    }
+
+    // MARK: Request heads
+
+    /// A request head reads the same whole and in pieces, and what is accepted reads the same again
+    /// once it was written canonically.
+    package static func requestHead(_ bytes: [UInt8]) -> String? {
+        let head = RequestHead()
+        let whole = head.parse(bytes.span.bytes, limits: self.limits)
+        if let violation = self.inPieces(head, whole, bytes) { return violation }
         guard case .complete(let count) = whole else { return nil }
-        guard head.fields == pieces.fields else { return "fields differ in pieces" }
         guard count <= bytes.count else { return "\(count) bytes of \(bytes.count)" }
         return head.targetForm == .authority ? nil : rewrittenRequest(head, bytes)
     }
@@ -81,22 +91,10 @@ package enum ParserInvariants {
 
     /// The same for response heads.
     package static func responseHead(_ bytes: [UInt8]) -> String? {
-        let limits = HeadLimits(maxHeadBytes: 2048, maxFields: 32)
         let head = ResponseHead()
-        let whole = head.parse(bytes.span.bytes, limits: limits)
-        let pieces = ResponseHead()
-        var step = ParseStep<ResponseError>.needMore
-        for count in 0...bytes.count {
-            step = pieces.parse(bytes.span.bytes.extracting(0..<count), limits: limits)
-            if case .needMore = step { continue }
-            break
-        }
-        guard describe(whole) == describe(step) else {
-            return "whole: \(describe(whole)), in pieces: \(describe(step))"
-        }
-        if let violation = self.responseHead(bytes, after: bytes) { return violation }
+        let whole = head.parse(bytes.span.bytes, limits: self.limits)
+        if let violation = self.inPieces(head, whole, bytes) { return violation }
         guard case .complete = whole else { return nil }
-        guard head.fields == pieces.fields else { return "fields differ in pieces" }
         guard (100...599).contains(head.status) else { return "a status of \(head.status)" }
         return rewrittenResponse(head, bytes)
     }
