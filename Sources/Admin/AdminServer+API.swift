@@ -106,7 +106,11 @@ extension AdminServer {
                 return response.refuse(status: 400, "\(error)")
             }
         }
+        guard self.control.hasGateway else {
+            return response.refuse(status: 404, "gateways know their tenants, not the controller")
+        }
         var report = self.control.tenantReport
+        report.run = self.shares?.run ?? ""
         report.generation = self.shares?.generation ?? 0
         report.fallback = self.shares?.fallback ?? 0
         response.respond { report.value.write(to: &$0) }

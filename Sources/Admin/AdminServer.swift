@@ -27,6 +27,8 @@ import Telemetry
 package enum AdminLimits {
     /// Bytes of a request's content.
     package static let bodyBytesMax = 64 << 10
+    /// The same of parts of tenants' limits, from who may write: 100 000 tenants take 12 MiB.
+    package static let sharesBytesMax = 16 << 20
     /// Connections at a time.
     package static let connectionsMax = 256
     /// Bytes of the token's file.
@@ -78,6 +80,16 @@ package final class AdminServer {
             [unowned self] request, response in
             self.handle(request, response)
         }
+        self.server?.contentLimit = { [unowned self] request in self.contentLimit(request) }
+    }
+
+    /// Much only from who may write: what comes is kept until it is whole.
+    private func contentLimit(_ request: borrowing HTTPRequest) -> Int {
+        guard request.method == .put, AdminRoute(path: request.path) == .tenants else {
+            return AdminLimits.bodyBytesMax
+        }
+        let refusal = self.access.refusal(AdminAccess.Fields(request), isWrite: true)
+        return refusal == nil ? AdminLimits.sharesBytesMax : AdminLimits.bodyBytesMax
     }
 
     /// Where it listens, with the port that was chosen where 0 was asked for.
@@ -157,7 +169,9 @@ package final class AdminServer {
             switch answer {
             case .statistics(let statistics):
                 let buffer = ByteBuffer(capacity: 64 << 10)
-                MetricsDocument(self.control, statistics).write(into: buffer, format: format)
+                var document = MetricsDocument(self.control, statistics)
+                document.sharesAge = self.shares?.ageSeconds
+                document.write(into: buffer, format: format)
                 response.respond(contentType: format.contentType, body: buffer.readable)
             case .unavailable(let reason): response.refuse(status: 503, reason)
             }

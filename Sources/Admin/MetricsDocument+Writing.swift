@@ -413,6 +413,14 @@ extension MetricsDocument {
             // No resource can have such a name.
             told.append(("_others", others))
         }
+        if let age = self.sharesAge {
+            writer.begin(
+                "weir_tenant_limits_age_seconds",
+                .gauge,
+                help: "Since a controller told this gateway its parts of tenants' limits."
+            )
+            writer.sample([], age)
+        }
         writer.begin(
             "weir_tenant_requests_total",
             .counter,

@@ -49,6 +49,8 @@ struct MetricsDocument {
     var configurationGeneration: UInt64
     var configurationErrors: UInt64
     var tenants: [(name: String, statistics: TenantShared.Statistics)] = []
+    /// Of a gateway's parts of tenants' limits, in seconds; nil where there is no controller.
+    var sharesAge: Double?
     /// Of the recorder since the start; zeros where it is off.
     var recorder = Recording()
     var process: ProcessFacts

@@ -23,6 +23,9 @@ package final class HTTPServer {
     private var listener: ServerListener?
     private var connections: [ObjectIdentifier: ServerConnection] = [:]
     private var stopTimer: LoopTimer?
+    /// How many bytes of content a request may have, asked when its head is there; nil is what the
+    /// options say for each.
+    package var contentLimit: ((borrowing HTTPRequest) -> Int)?
     private var onStopped: (() -> Void)?
     private(set) var isStopping = false
 

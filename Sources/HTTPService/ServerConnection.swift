@@ -190,10 +190,13 @@ final class ServerConnection: IOHandler {
     private func startBody() -> Bool {
         self.hasContinued = false
         self.chunks = nil
+        let limit =
+            self.server.contentLimit.map { $0(HTTPRequest(self)) }
+            ?? self.server.options.bodyBytesMax
         switch self.head.framing {
         case .none: self.bodyBytes = 0
         case .length(let length):
-            guard length <= UInt64(self.server.options.bodyBytesMax) else {
+            guard length <= UInt64(limit) else {
                 self.refuse(status: 413, message: "the content is too large")
                 return true
             }
@@ -204,7 +207,7 @@ final class ServerConnection: IOHandler {
             self.headStore.append(self.input.readablePointer, count: self.headBytes)
             self.input.consume(self.headBytes)
             self.headBytes = 0
-            self.chunks = ChunkedRequest(bodyBytesMax: self.server.options.bodyBytesMax)
+            self.chunks = ChunkedRequest(bodyBytesMax: limit)
         }
         self.phase = .body
         return true

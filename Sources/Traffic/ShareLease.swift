@@ -43,7 +43,10 @@ package struct ShareLease: Sendable, Equatable {
 
     /// What was told last.
     package struct Grant: Sendable, Equatable {
-        /// Rises with everything that is told.
+        /// What JSON holds exactly (RFC 8259, section 6).
+        package static let generationMax = 1 << 53
+
+        /// Rises with everything that is told; at most `generationMax`.
         package var generation: Int
         /// The part of every limit that is each gateway's without a controller.
         package var fallback: Double

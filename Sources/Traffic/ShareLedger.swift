@@ -100,6 +100,8 @@ package struct ShareLedger: Sendable {
 
         /// `inherited`: it was there before this leader, and may have been told anything.
         var origin: Origin
+        /// Which start of the gateway answered last.
+        var run = ""
         /// The generation of what it goes by; 0 where nobody has told it anything.
         var acknowledged = 0
         /// When that was sent; nil where it was by somebody else.
@@ -131,6 +133,25 @@ package struct ShareLedger: Sendable {
             self.outstanding.reduce(self.fallback) { max($0, $1.message.fallback) }
         }
 
+        /// It has started again, and knows nothing; what was sent a moment ago may still arrive.
+        mutating func startAgain(_ run: String, at now: Instant) {
+            self.run = run
+            self.origin = .known
+            self.acknowledged = 0
+            self.acknowledgedSentAt = nil
+            self.fallback = 0
+            self.shares = [:]
+            self.inUse = [:]
+            self.outstanding.removeAll {
+                now.seconds(since: $0.sentAt) > ShareLedger.delaySeconds
+            }
+        }
+
+        /// A generation above `least` and all that it was told or says that it was told.
+        func generation(above least: Int) -> Int {
+            max(least, self.acknowledged, self.outstanding.last?.message.generation ?? 0) + 1
+        }
+
         /// Forgets what is of other limits.
         mutating func keep(_ limits: [Limit: Double]) {
             self.shares = self.shares.filter { limits[$0.key] != nil }
@@ -142,20 +163,21 @@ package struct ShareLedger: Sendable {
 
     private var limits: [Limit: Double] = [:]
     private var gateways: [String: Gateway] = [:]
-    private var generation: Int
+    /// Messages have higher ones: those to one gateway rise.
+    private let generation: Int
     private let beganAt: Instant
     private var hasRoll = false
 
-    /// - Parameter generation: of the first message is the next one.
+    /// - Parameter generation: the first messages have the next one, or what follows on what a
+    ///   gateway was told by another leader.
     package init(generation: Int, at now: Instant) {
         self.generation = generation
         self.beganAt = now
     }
 
-    package var isIdle: Bool { self.limits.isEmpty }
-
     /// The limits that there are, in their units.
     package mutating func adopt(_ limits: [Limit: Double]) {
+        if limits == self.limits { return }
         self.limits = limits
         self.gateways = self.gateways.mapValues { gateway in
             var gateway = gateway
@@ -164,7 +186,7 @@ package struct ShareLedger: Sendable {
         }
     }
 
-    /// The gateways that there are, by names that are never used again.
+    /// The gateways that there are. One that starts again may keep its name.
     package mutating func roll(_ names: Set<String>, at now: Instant) {
         for (name, gateway) in self.gateways where !names.contains(name) {
             if let goneAt = gateway.goneAt {
@@ -192,17 +214,25 @@ package struct ShareLedger: Sendable {
     // MARK: Answers
 
     /// A gateway said what it goes by and what was asked of it.
+    ///
+    /// - Parameters:
+    ///   - run: tells one start of the gateway from the next.
+    ///   - generation: of what it was told last, up to `ShareLease.Grant.generationMax`.
     package mutating func heard(
         _ name: String,
+        run: String,
         generation: Int,
         fallback: Double,
         _ reports: [Limit: Report],
         at now: Instant
     ) {
-        self.generation = max(self.generation, generation)
         // What the last leader has sent may still arrive.
         if now.seconds(since: self.beganAt) < Self.delaySeconds { return }
         guard var gateway = self.gateways[name] else { return }
+        if gateway.run != run {
+            if gateway.origin == .known { gateway.startAgain(run, at: now) }
+            gateway.run = run
+        }
         // An answer that was overtaken by a later one says nothing new.
         if gateway.origin == .known, generation < gateway.acknowledged { return }
         gateway.origin = .known
@@ -328,9 +358,9 @@ package struct ShareLedger: Sendable {
         let fallbacks = self.fallbacks(heard)
         var messages: [String: Message] = [:]
         for name in heard {
-            self.generation += 1
+            let next = self.gateways[name]?.generation(above: self.generation)
             let message = Message(
-                generation: self.generation,
+                generation: next ?? self.generation,
                 fallback: fallbacks[name] ?? 0,
                 shares: shares[name] ?? [:]
             )

@@ -64,7 +64,6 @@ package struct TenantKeys: Sendable {
     package var isEmpty: Bool { self.buckets.isEmpty }
 
     /// - Returns: false where the key is another tenant's already.
-    @discardableResult
     package mutating func add(_ digest: KeyDigest, tenant: Int) -> Bool {
         if let owner = self.tenant(of: digest) { return owner == tenant }
         self.buckets[digest.bucket, default: []].append((digest, tenant))

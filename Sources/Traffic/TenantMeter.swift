@@ -15,10 +15,6 @@ package struct TenantQuota: Equatable, Sendable {
         self.tokensPerMinute = tokensPerMinute
         self.concurrency = concurrency
     }
-
-    package var isUnlimited: Bool {
-        self.requestsPerSecond == nil && self.tokensPerMinute == nil && self.concurrency == nil
-    }
 }
 
 /// What a tenant uses at the moment, against its quota.

@@ -49,6 +49,21 @@ import Testing
         #expect(try fixture.get("/api/v1/tenants").status == 200)
     }
 
+    /// Much more than other requests may have, for who has many tenants.
+    @Test func takesPartsOfLimitsOfManyTenants() throws {
+        let fixture = try self.gateway()
+        let shares = TenantShares(loop: fixture.harness.loop)
+        fixture.admin.shares = shares
+        let entries = (0..<5_000).map {
+            #"{"tenant":"ns/team-\#($0)","requests":0.123456789,"tokens":0.123456789}"#
+        }
+        let body = #"{"generation":3,"fallback":0.5,"shares":[\#(entries.joined(separator: ","))]}"#
+        #expect(body.utf8.count > AdminLimits.bodyBytesMax)
+        #expect(try fixture.fetch(.put, "/api/v1/tenants", body: body).status == 200)
+        #expect(shares.generation == 3)
+        #expect(try fixture.fetch(.put, "/api/v1/drain", body: body).status == 413)
+    }
+
     @Test func tellsOfWakesAsSoonAsThereAreAny() throws {
         let fixture = try self.gateway()
         fixture.admin.wakes?.note(WakeLog.Wake(model: "chat", variant: "v2"))

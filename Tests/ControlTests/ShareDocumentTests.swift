@@ -28,6 +28,8 @@ import Traffic
 
     @Test(
         arguments: [
+            #"{"generation":9007199254740993,"fallback":1,"shares":[]}"#,
+            #"{"generation":9223372036854775807,"fallback":1,"shares":[]}"#,
             #"{}"#, #"{"generation":0,"fallback":1,"shares":[]}"#,
             #"{"generation":1,"fallback":2,"shares":[]}"#, #"{"generation":1,"fallback":1}"#,
             #"{"generation":1,"fallback":1,"shares":[{"requests":1}]}"#,
@@ -54,8 +56,12 @@ import Traffic
         #expect(use.reports[.concurrency] == nil)
         var report = TenantReport(tenants: [.init(name: "ns/a", keys: 1)])
         report.tenants[0].limits = use
+        report.run = "5f"
         report.generation = 4
         report.fallback = 0.25
         #expect(try TenantReport(report.value.bytes) == report)
+        let most = #"{"generation":9223372036854775807,"tenants":[]}"#
+        let generation = try TenantReport(Array(most.utf8)).generation
+        #expect(generation == ShareLease.Grant.generationMax)
     }
 }

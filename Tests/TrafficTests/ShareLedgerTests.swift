@@ -7,6 +7,8 @@ import Testing
 private struct ShareWorld {
     struct Member {
         var lease = ShareLease()
+        /// Which start it is.
+        var run = 1
         var inFlight = 0
         var asked = 0.0
         var isListed = true
@@ -20,6 +22,7 @@ private struct ShareWorld {
         case grant(to: String, ShareLease.Grant)
         case answer(
             from: String,
+            run: String,
             generation: Int,
             fallback: Double,
             [ShareLedger.Limit: ShareLedger.Report]
@@ -51,6 +54,17 @@ private struct ShareWorld {
     mutating func join() {
         self.serial += 1
         self.members["g\(self.serial)"] = Member(bornAt: self.now)
+    }
+
+    /// It ends, and begins anew under the same name. What it has answered before is not listened to
+    /// any more; what it was sent may still come.
+    mutating func restart(_ name: String) {
+        self.members[name]?.run += 1
+        self.members[name]?.lease = ShareLease()
+        self.members[name]?.inFlight = 0
+        self.mail.removeAll {
+            if case .answer(let from, _, _, _, _) = $0.1 { from == name } else { false }
+        }
     }
 
     mutating func newLeader() {
@@ -97,6 +111,7 @@ private struct ShareWorld {
         self.send(
             .answer(
                 from: name,
+                run: "\(member.run)",
                 generation: member.lease.generation,
                 fallback: member.lease.grant?.fallback ?? 0,
                 [
@@ -121,9 +136,10 @@ private struct ShareWorld {
                 guard self.members[name]?.isCutOff == false else { continue }
                 _ = self.members[name]?.lease.take(grant, at: self.now)
                 self.answer(name)
-            case .answer(let name, let generation, let fallback, let reports):
+            case .answer(let name, let run, let generation, let fallback, let reports):
                 self.ledger.heard(
                     name,
+                    run: run,
                     generation: generation,
                     fallback: fallback,
                     reports,
@@ -191,6 +207,7 @@ private struct ShareWorld {
         let name = listed[Int(world.random.nextUnit() * Double(listed.count))]
         if world.chance(0.05) { world.members[name]?.asked = world.random.nextUnit() * 120 }
         if world.chance(0.01) { world.members[name]?.isCutOff.toggle() }
+        if world.chance(0.003), world.untold < 1 { world.restart(name) }
         if world.chance(0.001), listed.count > 1 {
             world.members[name]?.isListed = false
             world.members[name]?.lease.isLeaving = true
@@ -275,6 +292,7 @@ private struct ShareWorld {
                 let report = ShareLedger.Report(share: held[name] ?? 0, asked: 3)
                 ledger.heard(
                     name,
+                    run: "1",
                     generation: generations[name] ?? 0,
                     fallback: 0,
                     [limit: report],
@@ -289,6 +307,50 @@ private struct ShareWorld {
             for (name, share) in held where share > 0.49 { rounds[name, default: 0] += 1 }
         }
         #expect(rounds.values.allSatisfy { $0 >= 24 }, "\(rounds)")
+    }
+
+    /// A container that starts again in its pod has the name that it had, and knows nothing.
+    @Test(arguments: [1, 60, 300])
+    func oneThatStartsAgainGetsItsPart(afterTenths silence: Int) {
+        var world = self.quiet([300, 300])
+        #expect(abs(self.rates(world)[0] - 0.5) < 0.01)
+        world.members["g1"]?.isCutOff = true
+        for step in 0..<silence {
+            if step % 10 == 0 { world.tick() }
+            world.pass()
+        }
+        world.members["g1"]?.isCutOff = false
+        world.restart("g1")
+        for step in 0..<300 {
+            if step % 10 == 0 { world.tick() }
+            world.pass()
+        }
+        #expect(self.rates(world).allSatisfy { abs($0 - 0.5) < 0.01 }, "\(self.rates(world))")
+    }
+
+    /// Whatever a gateway says it was told: only its own messages go on from there.
+    @Test func oneThatLiesAboutGenerationsHarmsNobody() throws {
+        var ledger = ShareLedger(generation: 7, at: .zero)
+        let limit = ShareLedger.Limit("t", .requests)
+        ledger.adopt([limit: 10])
+        ledger.roll(["liar", "other"], at: .zero)
+        let report = ShareLedger.Report(share: 0.05, asked: 5)
+        let now = Instant.zero + .seconds(2)
+        for (name, generation) in [("liar", ShareLease.Grant.generationMax), ("other", 3)] {
+            ledger.heard(
+                name,
+                run: "1",
+                generation: generation,
+                fallback: 0,
+                [limit: report],
+                at: now
+            )
+        }
+        ledger.heard("nobody", run: "", generation: .max, fallback: 0, [:], at: now)
+        let first = ledger.messages(at: now)
+        let second = ledger.messages(at: now)
+        #expect(first["other"]?.generation == 8 && second["other"]?.generation == 9)
+        #expect(first["liar"]?.generation == ShareLease.Grant.generationMax + 1)
     }
 
     @Test func aNewLeaderTakesNothingForGranted() {

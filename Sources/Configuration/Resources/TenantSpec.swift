@@ -42,6 +42,10 @@ package struct TenantLimits: Sendable, Hashable {
     package var tokensPerMinute: Int?
     package var concurrency: Int?
 
+    package var isAny: Bool {
+        self.requestsPerSecond != nil || self.tokensPerMinute != nil || self.concurrency != nil
+    }
+
     init(_ record: Record) {
         self.requestsPerSecond = record.optionalInteger("requestsPerSecond")
         self.tokensPerMinute = record.optionalInteger("tokensPerMinute")

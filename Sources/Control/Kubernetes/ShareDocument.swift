@@ -7,8 +7,10 @@ extension ShareLease.Grant {
 
     /// - Throws: what is missing, or beyond its range.
     package init(_ value: JSONValue) throws(ShareProblem) {
-        guard let generation = value["generation"].integer, generation > 0 else {
-            throw ShareProblem("`generation` must be a number above 0")
+        guard let generation = value["generation"].integer,
+            (1...Self.generationMax).contains(generation)
+        else {
+            throw ShareProblem("`generation` must be a number from 1 to \(Self.generationMax)")
         }
         guard let fallback = value["fallback"].number, (0...1).contains(fallback) else {
             throw ShareProblem("`fallback` must be a part of 1")

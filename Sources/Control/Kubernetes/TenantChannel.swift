@@ -90,10 +90,20 @@ final class TenantChannel {
         self.asking[identity] = HTTPFetch.start(request, on: self.polls.loop) {
             [weak self] result in
             guard let self, self.asking.removeValue(forKey: identity) != nil else { return }
-            // What is wrong with the gateway, the question about its load tells.
-            guard case .success(let response) = result else { return }
+            // What is wrong with a gateway that cannot be reached, the question about its load
+            // tells; of what it was told that told nothing.
+            guard case .success(let response) = result else {
+                if message != nil, case .failure(let error) = result {
+                    self.polls.onProblem(
+                        gateway.endpoint.name,
+                        "it was not told its parts of limits: \(error)"
+                    )
+                }
+                return
+            }
             guard response.status == 200 else {
-                let hint = response.status == 401 ? ": give --gateway-token-file" : ""
+                let hint =
+                    [401, 403].contains(response.status) ? ": give --gateway-token-file" : ""
                 return self.polls.onProblem(
                     gateway.endpoint.name,
                     "it takes no parts of limits (\(response.status))\(hint)"
@@ -120,6 +130,7 @@ final class TenantChannel {
         }
         self.ledger.heard(
             identity,
+            run: report.run,
             generation: report.generation,
             fallback: report.fallback,
             limits,

@@ -1,5 +1,6 @@
 import Core
 import HTTPService
+import Traffic
 
 /// What a gateway knows of its tenants, and what was asked of their limits there:
 /// `GET /api/v1/tenants`. Neither keys nor hashes.
@@ -21,12 +22,15 @@ package struct TenantReport: Sendable, Equatable {
     }
 
     package var tenants: [Tenant]
+    /// Tells one start of the gateway from the next.
+    package var run = ""
     /// Of what the controller told last; 0 where it told nothing.
     package var generation = 0
     package var fallback = 0.0
 
     package static let tenantsMax = 100_000
     package static let problemsMax = 1_000
+    private static let runBytesMax = 64
 
     package init(tenants: [Tenant]) {
         self.tenants = tenants
@@ -34,7 +38,9 @@ package struct TenantReport: Sendable, Equatable {
 
     package init(_ text: [UInt8]) throws(JSONError) {
         let value = try JSONValue(text)
-        self.generation = max(0, value["generation"].integer ?? 0)
+        self.run = String((value["run"].string ?? "").prefix(Self.runBytesMax))
+        let generation = value["generation"].integer ?? 0
+        self.generation = min(ShareLease.Grant.generationMax, max(0, generation))
         self.fallback = min(1, max(0, value["fallback"].number ?? 0))
         self.tenants = value["tenants"].elements.prefix(Self.tenantsMax).compactMap {
             guard let name = $0["name"].string, let keys = $0["keys"].integer else { return nil }
@@ -52,7 +58,8 @@ package struct TenantReport: Sendable, Equatable {
 
     package var value: JSONValue {
         [
-            "generation": .integer(self.generation), "fallback": .number(self.fallback),
+            "run": .string(self.run), "generation": .integer(self.generation),
+            "fallback": .number(self.fallback),
             "tenants": .array(
                 self.tenants.map { tenant in
                     [
@@ -96,5 +103,12 @@ package struct KeyProblem: Sendable, Equatable {
     package init(reason: String, message: String) {
         self.reason = reason
         self.message = message
+    }
+
+    static func shared(with tenant: String) -> KeyProblem {
+        KeyProblem(
+            reason: "KeyShared",
+            message: "one of its keys is that of tenant \(tenant) too, for whom its requests count"
+        )
     }
 }

@@ -10,15 +10,26 @@ package final class TenantShares {
     /// How often what time does to a lease is looked at.
     private static let period = Duration.milliseconds(250)
 
+    /// Without being told for so long, somebody should look into it.
+    static let silenceSeconds = 15.0
+
     /// Shares are others than before.
     var onChange: () -> Void = {}
+    /// Nobody has told this gateway its parts for `silenceSeconds`, though there are limits.
+    var onSilence: () -> Void = {}
+    /// Tells this start of the gateway from others.
+    package let run = String(UInt64.random(in: 0 ... .max), radix: 16)
     private let loop: EventLoop
     private var lease = ShareLease()
     private var timer: LoopTimer?
     private var before: [String: TenantShare] = [:]
+    /// When it was told last, or came to be.
+    private var toldAt: Instant
+    private var isSilenceTold = false
 
     package init(loop: EventLoop) {
         self.loop = loop
+        self.toldAt = loop.refreshNow()
     }
 
     deinit { self.timer?.cancel() }
@@ -39,12 +50,21 @@ package final class TenantShares {
 
     /// What was told last, and goes for now.
     package var generation: Int { self.lease.generation }
+    /// Since it was told last, or began; in seconds.
+    package var ageSeconds: Double {
+        self.loop.refreshNow().seconds(since: self.toldAt)
+    }
     package var fallback: Double { self.lease.grant?.fallback ?? 0 }
 
     /// - Returns: false where it is older than what is known.
     @discardableResult
     package func take(_ grant: ShareLease.Grant) -> Bool {
-        let isTaken = self.lease.take(grant, at: self.loop.refreshNow())
+        let now = self.loop.refreshNow()
+        let isTaken = self.lease.take(grant, at: now)
+        if isTaken {
+            self.toldAt = now
+            self.isSilenceTold = false
+        }
         self.look()
         return isTaken
     }
@@ -58,6 +78,12 @@ package final class TenantShares {
 
     private func look() {
         let now = self.loop.refreshNow()
+        if !self.before.isEmpty, !self.isSilenceTold,
+            now.seconds(since: self.toldAt) > Self.silenceSeconds
+        {
+            self.isSilenceTold = true
+            self.onSilence()
+        }
         let isSame = self.before.allSatisfy { self.lease.share(of: $0.key, at: now) == $0.value }
         if isSame { return }
         self.before = [:]
