@@ -518,6 +518,9 @@ package final class ControlPlane {
         return TenantReport(
             tenants: self.configuration.tenants.map { tenant in
                 var report = self.tenantKeys.report(tenant)
+                for owner in self.builder?.keyOwners[tenant.key]?.sorted() ?? [] {
+                    report.problems.append(.shared(with: owner))
+                }
                 report.limits = self.builder?.shared(tenant).map { TenantUse($0.use(now: now)) }
                 return report
             }

@@ -179,6 +179,8 @@ package final class SnapshotBuilder {
 
     /// The tenants of the last snapshot, with what was counted of them.
     package private(set) var tenantStatistics: [TenantShared] = []
+    /// By `namespace/name`: other tenants who have one of its keys, and for whom that counts.
+    private(set) var keyOwners: [String: Set<String>] = [:]
 
     /// Nil without tenants. One whose keys are all elsewhere has none yet; the gateway is closed to
     /// it, and not open to everybody.
@@ -189,6 +191,7 @@ package final class SnapshotBuilder {
         let names = Set(configuration.tenants.map(Self.label))
         self.tenants = self.tenants.filter { names.contains($0.key) }
         self.tenantStatistics = []
+        self.keyOwners = [:]
         if configuration.tenants.isEmpty, !source.areRequired { return nil }
         let forwards = configuration.gateway.spec.forwardCredentials
         var directory = TenantDirectory(forwardsCredentials: forwards)
@@ -213,7 +216,7 @@ package final class SnapshotBuilder {
                 shared: shared
             )
             let keys = tenant.spec.keys.compactMap(Self.digest) + source.inSecrets(tenant)
-            directory.add(route, keys: keys)
+            self.keyOwners[tenant.key] = directory.add(route, keys: keys)
         }
         return directory
     }

@@ -157,10 +157,16 @@ package struct TenantDirectory: Sendable {
         self.forwardsCredentials = forwardsCredentials
     }
 
-    /// Keys that another tenant has already are left out; the configuration's check says so.
-    package mutating func add(_ tenant: TenantRoute, keys: [KeyDigest]) {
-        for key in keys { self.keys.add(key, tenant: self.tenants.count) }
+    /// Keys that another tenant has already are left out.
+    /// - Returns: the names of those tenants.
+    package mutating func add(_ tenant: TenantRoute, keys: [KeyDigest]) -> Set<String> {
+        var owners: Set<String> = []
+        for key in keys {
+            if self.keys.add(key, tenant: self.tenants.count) { continue }
+            if let owner = self.keys.tenant(of: key) { owners.insert(self.tenants[owner].name) }
+        }
         self.tenants.append(tenant)
+        return owners
     }
 
     enum Finding {

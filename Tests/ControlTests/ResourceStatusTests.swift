@@ -83,7 +83,7 @@ import Testing
             tenant: self.item(.tenant, "team"),
             spec: configuration.tenants.first?.spec,
             verdict: .accepted,
-            models: Set(ModelStatuses.specs(configuration).keys),
+            models: Set(configuration.models.map(\.name)),
             report: .init(name: "ns/team", keys: 0, problems: [problem]),
             wallTime: 0
         )
@@ -119,6 +119,20 @@ import Testing
         // What is not said any more has to go; what another one writes stays.
         #expect(!StatusWriter.says(["observedGeneration": 4, "models": 1, "keys": 2], draft))
         #expect(StatusWriter.says(["observedGeneration": 4, "models": 1, "rollout": [:]], draft))
+    }
+
+    @Test func whatTheServerRefusesIsTriedLessAndLessOften() {
+        let key = ObjectKey(namespace: "ns", name: "team")
+        var rests = StatusRests()
+        var tries: [Int] = []
+        for tick in 0..<200 where !rests.pass(key) {
+            tries.append(tick)
+            #expect(rests.refused(key) == (tick == 0))
+        }
+        #expect(tries == [0, 2, 5, 10, 19, 36, 69, 134, 199])
+        rests.taken(key)
+        let isResting = rests.pass(key)
+        #expect(!isResting)
     }
 
     @Test func timesOfConditionsStayWhileTheyHold() {

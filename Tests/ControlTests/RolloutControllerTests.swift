@@ -306,6 +306,9 @@ private final class World: RolloutExecutor {
         #expect(point.at == failed.at)
         let threshold = try #require(timeline.metrics.first?.threshold)
         #expect(try #require(point.values.first).evidence >= threshold)
+        // What is kept on disk with the finding has that point as well.
+        let kept = try #require(world.timelines.first { $0.record([.failed]) != nil })
+        #expect(kept.points.last { $0.at <= failed.at }?.at == failed.at)
     }
 }
 

@@ -87,6 +87,21 @@ import Traffic
         #expect(hasChanged && book.keys(self.reference).isEmpty)
     }
 
+    /// A gateway that has just started would answer 401 to keys that others know.
+    @Test func whatCouldNotBeReadIsTriedAgainBeforeItGoesWithout() {
+        var book = self.book()
+        for _ in 1..<KeyBook.failuresMax {
+            _ = book.take(.failed("the server is starting"), of: self.secret)
+            #expect(!book.isComplete)
+        }
+        _ = book.take(.failed("the server is starting"), of: self.secret)
+        #expect(book.isComplete)
+        // Another entry of it is wanted: it starts over.
+        book.want([.init(secret: self.secret, entry: "other")])
+        _ = book.take(.failed("no route"), of: self.secret)
+        #expect(!book.isComplete)
+    }
+
     @Test func forgetsWhatNobodyNames() {
         var book = self.book()
         _ = book.take(self.object("a2V5"), of: self.secret)

@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import Control
@@ -45,7 +46,16 @@ import Testing
         let missing = #expect(throws: WebhookKeyError.self) {
             try WebhookSignature(file: "\(folder.path)/none")
         }
-        #expect(missing?.description == "there is no key file \(folder.path)/none that can be read")
+        #expect(
+            missing?.description
+                == "the key file \(folder.path)/none cannot be read: No such file or directory"
+        )
+        // A pipe, which a blocking read would wait for.
+        #expect(mkfifo("\(folder.path)/pipe", 0o600) == 0)
+        let pipe = #expect(throws: WebhookKeyError.self) {
+            try WebhookSignature(file: "\(folder.path)/pipe")
+        }
+        #expect(pipe?.description.hasSuffix("cannot be read: it is no file") == true)
         try folder.write("short", "abc")
         let short = #expect(throws: WebhookKeyError.self) {
             try WebhookSignature(file: "\(folder.path)/short")

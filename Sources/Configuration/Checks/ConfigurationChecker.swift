@@ -177,10 +177,11 @@ struct ConfigurationChecker {
     }
 
     private mutating func checkTenants() {
-        var owners: [TenantKey: String] = [:]
+        var owners: [KeyPlace: String] = [:]
+        // Names of models are the same for all namespaces.
+        let names = self.set.models.map(\.name)
+        let known = Set(names)
         for tenant in self.set.tenants {
-            let names = self.set.models.filter { $0.namespace == tenant.namespace }.map(\.name)
-            let known = Set(names)
             let models = ConfigurationPath("spec", "models")
             for (index, name) in tenant.spec.models.enumerated()
             where !name.isEmpty && !known.contains(name) {
@@ -197,13 +198,25 @@ struct ConfigurationChecker {
         }
     }
 
+    /// A key, or where it is: Secrets are in the tenant's namespace.
+    private struct KeyPlace: Hashable {
+        var key: TenantKey
+        var namespace: String?
+
+        init?(_ record: Record, in namespace: String) {
+            guard let key = TenantKey(record) else { return nil }
+            self.key = key
+            if case .secret = key { self.namespace = namespace }
+        }
+    }
+
     private mutating func checkKeys(
         of tenant: Loaded<TenantSpec>,
-        _ owners: inout [TenantKey: String]
+        _ owners: inout [KeyPlace: String]
     ) {
         let path = ConfigurationPath("spec", "keys")
         for (index, record) in tenant.origin.spec.records("keys").enumerated() {
-            guard let key = TenantKey(record) else { continue }
+            guard let key = KeyPlace(record, in: tenant.namespace) else { continue }
             if let owner = owners[key] {
                 self.report(
                     tenant.origin,

@@ -379,7 +379,8 @@ package final class ControllerRole {
         self.rollouts.tick()
         self.cluster.tick()
         self.noteGaps()
-        self.tenants.tick(self.control.configuration)
+        // Who is not known may be using its parts: what is there is not all before.
+        if self.gateways?.isSynced ?? false { self.tenants.tick(self.control.configuration) }
         self.writeStatuses(now)
     }
 

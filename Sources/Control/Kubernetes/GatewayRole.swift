@@ -39,6 +39,8 @@ package final class GatewayRole {
     private var version = "v1"
     private var problems: Set<String> = []
     private var isLeaving = false
+    /// All Secrets of tenants have been read once: what comes later does not stop serving.
+    private var knowsKeys = false
 
     /// Problems that are told once each.
     private static let problemsMax = 1_000
@@ -82,6 +84,7 @@ package final class GatewayRole {
         self.directory.onStatus = { [weak self] in self?.rollouts.take($0.key.name, $0.status) }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
         self.shares.onChange = { [weak self] in self?.control.shareLimits() }
+        self.shares.onSilence = { [weak self] in self?.tellSilence() }
         self.secrets.onChange = { [weak self] in self?.keysChanged() }
         self.control.tenantKeys = TenantKeySource(
             inSecrets: { [secrets] in secrets.keys($0) },
@@ -160,6 +163,18 @@ package final class GatewayRole {
         self.checkReady()
     }
 
+    private func tellSilence() {
+        let hasLimits = self.control.configuration.tenants.contains { $0.spec.limits.isAny }
+        if !hasLimits || self.isLeaving { return }
+        self.logger.warning(
+            "no controller tells this gateway its parts of tenants' limits",
+            metadata: [
+                "seconds": "\(Int(TenantShares.silenceSeconds))",
+                "part": "\(self.shares.generation == 0 ? "5 %" : "an equal one")",
+            ]
+        )
+    }
+
     private func backends(_ configuration: Configuration) -> [String: SliceCluster.Backend] {
         var backends: [String: SliceCluster.Backend] = [:]
         for model in configuration.models {
@@ -228,10 +243,11 @@ package final class GatewayRole {
             self.control.unreadiness =
                 problem.map { "endpoint slices cannot be read: \($0.reason)" }
                 ?? "the endpoint slices are being read"
-        } else if !self.secrets.book.isComplete {
+        } else if !self.knowsKeys, !self.secrets.book.isComplete {
             self.control.unreadiness = "the keys of tenants are being read"
         } else if self.control.unreadiness != nil {
             self.control.unreadiness = nil
+            self.knowsKeys = true
             self.logger.info("ready")
         }
     }

@@ -7,6 +7,8 @@ import Kubernetes
 enum PolicyStatuses {
     /// Names told in a message; of the others, the number.
     private static let namesMax = 10
+    /// Characters of a condition's message; the definitions allow 32 768.
+    private static let messageMax = 4_000
 
     /// Which models name each policy.
     struct Users: Equatable {
@@ -59,16 +61,14 @@ enum PolicyStatuses {
         tenant item: ResourceDirectory.Item,
         spec: TenantSpec?,
         verdict: ResourceKeeper.Verdict?,
-        models: Set<ObjectKey>,
+        models: Set<String>,
         report: TenantReport.Tenant?,
         wallTime: Double
     ) -> StatusWriter.Draft {
         var conditions = [StatusCondition.accepted(verdict)]
         var fields: [(String, JSONValue)] = []
         if let spec {
-            let missing = spec.models.filter {
-                !models.contains(ObjectKey(namespace: item.key.namespace, name: $0))
-            }
+            let missing = spec.models.filter { !models.contains($0) }
             let isFound = missing.isEmpty
             conditions.append(
                 StatusCondition(
@@ -77,7 +77,7 @@ enum PolicyStatuses {
                     reason: isFound ? "Found" : "ModelMissing",
                     message: isFound
                         ? "the models it may use are there"
-                        : "there is no model \(self.list(missing)) in its namespace"
+                        : "there is no model \(self.list(missing)) in any namespace that is served"
                 )
             )
         }
@@ -95,8 +95,9 @@ enum PolicyStatuses {
             type: "KeysFound",
             isTrue: problem == nil,
             reason: problem?.reason ?? "Found",
-            message: problem.map { ([$0.message] + more).joined(separator: "; ") }
-                ?? "every gateway knows its keys"
+            message: problem.map {
+                String(([$0.message] + more).joined(separator: "; ").prefix(self.messageMax))
+            } ?? "every gateway knows its keys"
         )
     }
 

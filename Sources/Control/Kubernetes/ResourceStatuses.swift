@@ -55,6 +55,7 @@ package final class ResourceStatuses {
                 wallTime: wallTime
             )
         }
+        let models = Set(specs.keys.map(\.name))
         let accepted = Dictionary(
             configuration.tenants.map { ($0.key, $0.spec) },
             uniquingKeysWith: { first, _ in first }
@@ -64,7 +65,7 @@ package final class ResourceStatuses {
                 tenant: $0,
                 spec: accepted[$0.key.description],
                 verdict: self.verdict($0),
-                models: Set(specs.keys),
+                models: models,
                 report: tenants[$0.key.description],
                 wallTime: wallTime
             )

@@ -27,6 +27,7 @@ final class StatusWriter {
     /// What was significant in what was written last.
     private var written: [ObjectKey: String] = [:]
     private var writing: Set<ObjectKey> = []
+    private var rests = StatusRests()
     private var last: ObjectKey?
 
     init(_ client: KubernetesClient, _ kind: ResourceDirectory.Kind) {
@@ -35,7 +36,10 @@ final class StatusWriter {
     }
 
     /// Another process has led meanwhile.
-    func forget() { self.written = [:] }
+    func forget() {
+        self.written = [:]
+        self.rests = StatusRests()
+    }
 
     /// - Parameter left: how many may be written yet; counted down.
     func write(
@@ -49,18 +53,22 @@ final class StatusWriter {
         if self.written.count > items.count {
             let present = Set(items.map(\.key))
             self.written = self.written.filter { present.contains($0.key) }
+            self.rests.keep(present)
         }
         for item in Self.turns(items, after: self.last) where !self.writing.contains(item.key) {
             if left <= 0 { return }
+            if self.rests.pass(item.key) { continue }
             let draft = draft(item)
-            if self.written[item.key] == draft.significant { continue }
+            // Another object may have the name of one that is gone.
+            let significant = "\(item.uid) \(draft.significant)"
+            if self.written[item.key] == significant { continue }
             let status = draft.value()
             if Self.says(item.status, status) {
-                self.written[item.key] = draft.significant
+                self.written[item.key] = significant
                 continue
             }
             guard mayWrite() else { return }
-            self.send(item, status, draft.significant)
+            self.send(item, status, significant)
             self.last = item.key
             left -= 1
         }
@@ -108,12 +116,47 @@ final class StatusWriter {
         ) { [weak self, kind] result in
             self?.writing.remove(key)
             switch result {
-            case .success: self?.written[key] = significant
+            case .success:
+                self?.rests.taken(key)
+                self?.written[key] = significant
             case .failure(let error):
-                // A conflict or one that is gone needs nothing; the next tick looks again.
-                if error.isConflict || error.isNotFound || error.isCancelled { return }
+                // After a conflict the next tick looks again.
+                if error.isConflict || error.isCancelled { return }
+                let isFirst = self?.rests.refused(key) ?? true
+                // One that is gone needs nothing; it is there, if that happens again.
+                if error.isNotFound, isFirst { return }
                 self?.onProblem("the status of \(kind.rawValue) \(key) cannot be written: \(error)")
             }
         }
+    }
+}
+
+/// Statuses that the server would not take are tried again less and less often.
+struct StatusRests {
+    static let ticksMax = 64
+
+    /// For how many ticks, and how many of them are left.
+    private var resting: [ObjectKey: (ticks: Int, left: Int)] = [:]
+
+    /// A tick passes. Returns whether it rests in this one.
+    mutating func pass(_ key: ObjectKey) -> Bool {
+        guard let rest = self.resting[key], rest.left > 0 else { return false }
+        self.resting[key]?.left -= 1
+        return true
+    }
+
+    /// It rests for a tick, then for twice as many each time.
+    /// - Returns: whether it is the first time.
+    mutating func refused(_ key: ObjectKey) -> Bool {
+        let before = self.resting[key]?.ticks
+        let ticks = before.map { min(Self.ticksMax, $0 * 2) } ?? 1
+        self.resting[key] = (ticks, ticks)
+        return before == nil
+    }
+
+    mutating func taken(_ key: ObjectKey) { self.resting[key] = nil }
+
+    mutating func keep(_ present: Set<ObjectKey>) {
+        self.resting = self.resting.filter { present.contains($0.key) }
     }
 }

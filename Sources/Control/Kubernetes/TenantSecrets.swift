@@ -16,8 +16,10 @@ import Traffic
 // within `period`. Only hashes are kept. While a Secret cannot be read (no server, no right) its
 // last keys stay good; one that is gone, or has no key any more, opens nothing from then on.
 //
-// Limits: one read per `pauseMin` on the whole, `underWayMax` at a time; with more Secrets than fit
-// into `period` each is read less often.
+// Limits: one repeated read per `pauseMin` on the whole; with more Secrets than fit into `period`
+// each is read less often. Those that are named for the first time are read at once, `underWayMax`
+// at a time and as fast as the client's own limit lets them. One that could not be read is asked
+// for again in its turn; a gateway that has just started waits for three such tries.
 
 /// What was read of the Secrets that tenants name.
 struct KeyBook {
@@ -28,16 +30,21 @@ struct KeyBook {
 
     /// Keys in one entry: one on each line, the old and the new one while they are exchanged.
     static let keysMax = 16
+    /// So often a Secret may fail to be read, until the gateway goes on without it.
+    static let failuresMax = 3
 
     private var references: [ObjectKey: Set<String>] = [:]
     private var digests: [Reference: [KeyDigest]] = [:]
     private var problems: [Reference: KeyProblem] = [:]
+    /// Those that the server said something of, and those that it may not tell.
     private var tried: Set<ObjectKey> = []
+    /// Of those that are not tried yet.
+    private var failures: [ObjectKey: Int] = [:]
 
     /// The Secrets that are named, in the order of their names.
     var secrets: [ObjectKey] { self.references.keys.sorted() }
 
-    /// Whether each of them was asked for.
+    /// Whether of each of them is known what it holds, or that it cannot be had.
     var isComplete: Bool { self.references.keys.allSatisfy(self.tried.contains) }
 
     func isTried(_ secret: ObjectKey) -> Bool { self.tried.contains(secret) }
@@ -56,6 +63,7 @@ struct KeyBook {
         self.digests = self.digests.filter { references.contains($0.key) }
         self.problems = self.problems.filter { references.contains($0.key) }
         self.tried = self.tried.filter { new[$0] != nil }
+        self.failures = self.failures.filter { new[$0.key] != nil }
     }
 
     enum Answer {
@@ -63,12 +71,22 @@ struct KeyBook {
         case notFound
         case forbidden
         case failed(String)
+
+        var isFailure: Bool {
+            if case .failed = self { true } else { false }
+        }
     }
 
     /// - Returns: whether anything is known otherwise than before.
     mutating func take(_ answer: Answer, of secret: ObjectKey) -> Bool {
         guard let entries = self.references[secret] else { return false }
-        self.tried.insert(secret)
+        if answer.isFailure, !self.tried.contains(secret) {
+            self.failures[secret, default: 0] += 1
+        }
+        if self.failures[secret, default: 0] >= Self.failuresMax || !answer.isFailure {
+            self.tried.insert(secret)
+            self.failures[secret] = nil
+        }
         var hasChanged = false
         for entry in entries {
             let reference = Reference(secret: secret, entry: entry)
@@ -154,8 +172,12 @@ package final class TenantSecrets {
     private let client: KubernetesClient
     private let period: Duration
     private var timer: LoopTimer?
+    private var pause = Duration.zero
     private var turn: ObjectKey?
+    /// Not read yet since they were named, in turns.
+    private var waiting: [ObjectKey] = []
     private var underWay: [ObjectKey: APIHandle] = [:]
+    private var isTelling = false
 
     /// - Parameter period: within which each Secret is read again, where there are not too many.
     init(_ client: KubernetesClient, period: Duration) {
@@ -168,6 +190,8 @@ package final class TenantSecrets {
     func stop() {
         self.timer?.cancel()
         self.timer = nil
+        self.pause = .zero
+        self.waiting = []
         for handle in self.underWay.values { handle.cancel() }
         self.underWay = [:]
     }
@@ -182,23 +206,33 @@ package final class TenantSecrets {
             }
         }
         self.book.want(references)
-        self.readNew()
+        let secrets = self.book.secrets
+        self.waiting = secrets.reversed().filter { !self.book.isTried($0) }
+        self.readWaiting()
+        self.readRepeatedly(secrets.count)
+    }
+
+    /// The timer goes on where the pause is the same: changes of the configuration, however many,
+    /// must not put reading off.
+    private func readRepeatedly(_ count: Int) {
+        let pause = count == 0 ? .zero : max(Self.pauseMin, self.period / count)
+        if pause == self.pause { return }
+        self.pause = pause
         self.timer?.cancel()
         self.timer = nil
-        let secrets = self.book.secrets
-        if secrets.isEmpty { return }
-        let pause = max(Self.pauseMin, self.period / secrets.count)
+        if count == 0 { return }
         self.timer = self.client.loop.scheduleRepeating(every: pause) { [weak self] in
             self?.readNext()
         }
     }
 
-    private func readNew() {
-        for secret in self.book.secrets where !self.book.isTried(secret) { self.read(secret) }
+    private func readWaiting() {
+        while self.underWay.count < Self.underWayMax, let secret = self.waiting.popLast() {
+            self.read(secret)
+        }
     }
 
     private func readNext() {
-        self.readNew()
         let secrets = self.book.secrets
         let later = secrets.first { key in self.turn.map { key > $0 } ?? true }
         guard let next = later ?? secrets.first else { return }
@@ -218,8 +252,20 @@ package final class TenantSecrets {
             case .failure(let error) where error.status?.code == 403: answer = .forbidden
             case .failure(let error): answer = .failed(Self.words(error))
             }
-            if self.book.take(answer, of: secret) { self.onChange() }
-            self.readNew()
+            if self.book.take(answer, of: secret) { self.tellSoon() }
+            self.readWaiting()
+        }
+    }
+
+    /// Once for all that is read in a turn of the loop.
+    private func tellSoon() {
+        if self.isTelling { return }
+        self.isTelling = true
+        let bound = LoopBound(Weak(self), loop: self.client.loop)
+        self.client.loop.post {
+            guard let secrets = bound.value.object else { return }
+            secrets.isTelling = false
+            secrets.onChange()
         }
     }
 

@@ -99,8 +99,11 @@ package final class RolloutController {
     package func handle(_ event: RolloutEvent, at moment: RolloutMoment) {
         self.now = moment
         let before = self.machine.status
-        self.proceed(self.machine.handle(event, at: moment))
+        let actions = self.machine.handle(event, at: moment)
+        self.count(actions)
+        // Before anything is stored: the point that decided is kept with the decision.
         if case .tick(let observation) = event { self.note(observation, before) }
+        self.proceed(actions)
     }
 
     /// - Throws: why the command cannot be followed; then nothing has changed.
@@ -108,11 +111,16 @@ package final class RolloutController {
         throws(RolloutRefusal)
     {
         self.now = moment
-        self.proceed(try self.machine.perform(command, at: moment))
+        let actions = try self.machine.perform(command, at: moment)
+        self.count(actions)
+        self.proceed(actions)
+    }
+
+    private func count(_ actions: [RolloutAction]) {
+        for case .record(let record) in actions { self.count(record) }
     }
 
     private func proceed(_ actions: [RolloutAction]) {
-        for case .record(let record) in actions { self.count(record) }
         self.waiting += actions
         if !self.isStoring { self.advance() }
     }

@@ -1,7 +1,7 @@
-import Clusters
 import Core
 import Digests
 import Foundation
+import Kubernetes
 
 /// Signs webhooks as Standard Webhooks has it (specification 1.0.0): HMAC with SHA-256 over the
 /// request's identity, its time and its content, so that who gets it can tell that it is ours, new
@@ -19,8 +19,11 @@ struct WebhookSignature {
 
     /// Reads the file anew for each call: keys are replaced on disk.
     init(file: String) throws(WebhookKeyError) {
-        guard let bytes = readFile(file, limit: Self.fileBytesMax + 1) else {
-            throw WebhookKeyError("there is no key file \(file) that can be read")
+        let bytes: [UInt8]
+        switch LocalFile.read(file) {
+        case .success(let read): bytes = read
+        case .failure(let problem):
+            throw WebhookKeyError("the key file \(file) cannot be read: \(problem.reason)")
         }
         guard bytes.count <= Self.fileBytesMax else {
             throw WebhookKeyError("\(file) has more than \(Self.fileBytesMax) bytes")
