@@ -78,6 +78,8 @@ package final class ZstdDecompressor {
         _ bytes: ArraySlice<UInt8>,
         size: Int
     ) throws(CompressionError) -> [UInt8] {
+        // libzstd would also decode what zstd was before RFC 8878.
+        guard ZstdMagic.begins(bytes) else { throw CompressionError("it is no frame of zstd") }
         var code = 0
         let content = [UInt8](unsafeUninitializedCapacity: max(1, size)) { target, count in
             code = bytes.withUnsafeBytes {

@@ -96,8 +96,37 @@ final class GzipDecoder {
     }
 }
 
+/// The four bytes in front of each frame (RFC 8878, sections 3.1.1 and 3.1.2).
+enum ZstdMagic {
+    static let count = 4
+
+    /// Of a skippable frame, whose first byte has sixteen values.
+    static func isSkippable(first byte: UInt8) -> Bool { byte & 0xF0 == 0x50 }
+
+    static func allows(_ byte: UInt8, at place: Int, isSkippable: Bool) -> Bool {
+        switch place {
+        case 0: isSkippable || byte == 0x28
+        case 1: byte == (isSkippable ? 0x2A : 0xB5)
+        case 2: byte == (isSkippable ? 0x4D : 0x2F)
+        default: byte == (isSkippable ? 0x18 : 0xFD)
+        }
+    }
+
+    /// The bytes begin with a frame that has content.
+    static func begins(_ bytes: ArraySlice<UInt8>) -> Bool {
+        bytes.count >= self.count
+            && bytes.prefix(self.count).enumerated().allSatisfy {
+                self.allows($0.element, at: $0.offset, isSkippable: false)
+            }
+    }
+}
+
 /// Decodes zstd, frame after frame, piece by piece. A frame's window is taken when its head says
 /// how large it is.
+///
+/// Each frame's magic number is looked at before libzstd sees it: builds of it also decode what
+/// zstd was before RFC 8878, by decoders that ignore the bound of the window and whose memory
+/// `memoryBytes` would not tell.
 final class ZstdStreamDecoder {
     /// 8 MiB: what RFC 9659 has every recipient of `Content-Encoding: zstd` support, and no more.
     static let windowLogMax: Int32 = 23
@@ -105,6 +134,10 @@ final class ZstdStreamDecoder {
     private let context: OpaquePointer
     private(set) var isAtEnd = true
     private(set) var mayHaveMore = false
+    /// Bytes of the frame that were used up, as far as its magic number goes.
+    private var magicBytes = 0
+    /// The first of them.
+    private var isSkippable = false
 
     init() {
         guard let context = ZSTD_createDCtx() else { preconditionFailure("no memory for zstd") }
@@ -124,6 +157,7 @@ final class ZstdStreamDecoder {
         ZSTD_DCtx_reset(self.context, ZSTD_reset_session_only)
         self.isAtEnd = true
         self.mayHaveMore = false
+        self.magicBytes = 0
     }
 
     func decode(
@@ -133,15 +167,32 @@ final class ZstdStreamDecoder {
         var source = ZSTD_inBuffer(src: input.baseAddress, size: input.count, pos: 0)
         var target = ZSTD_outBuffer(dst: output.baseAddress, size: output.count, pos: 0)
         while source.pos < source.size || self.mayHaveMore, target.pos < target.size {
+            let start = source.pos
+            let step = UnsafeRawBufferPointer(rebasing: input[start...])
+            guard self.beginsAsAFrame(step) else { throw .malformed }
             let code = ZSTD_decompressStream(self.context, &target, &source)
             if ZSTD_isError(code) != 0 { throw Self.error(code) }
             self.isAtEnd = code == 0
+            self.magicBytes =
+                code == 0 ? 0 : min(ZstdMagic.count, self.magicBytes + source.pos - start)
             self.mayHaveMore = code != 0 && target.pos == target.size
         }
         var progress = CodingProgress()
         progress.consumed = source.pos
         progress.produced = target.pos
         return progress
+    }
+
+    /// What comes next may go on as a frame, or a skippable one (RFC 8878, section 3.1).
+    private func beginsAsAFrame(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        for byte in bytes.prefix(ZstdMagic.count - self.magicBytes).enumerated() {
+            let place = self.magicBytes + byte.offset
+            if place == 0 { self.isSkippable = ZstdMagic.isSkippable(first: byte.element) }
+            guard ZstdMagic.allows(byte.element, at: place, isSkippable: self.isSkippable) else {
+                return false
+            }
+        }
+        return true
     }
 
     private static func error(_ code: Int) -> DecodingError {

@@ -276,6 +276,25 @@ import Testing
         }
     }
 
+    /// What zstd was before its format was settled: libzstd decodes it, with windows of any size.
+    @Test(arguments: 0x1E...0x27 as ClosedRange<UInt8>, Steps.allCases)
+    func formerFormatsAreRefused(version: UInt8, steps: Steps) {
+        let former: [UInt8] = [version, 0xB5, 0x2F, 0xFD, 0x00, 0x88, 0x00, 0x00, 0x00, 0x00, 0x00]
+        let frame: [UInt8] = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x00, 0x09, 0x00, 0x00, 0x41]
+        let skippable: [UInt8] = [0x5F, 0x2A, 0x4D, 0x18, 0x02, 0x00, 0x00, 0x00, 0xFD, 0x2F]
+        #expect(Self.decode(former, [.zstd], steps).error == .malformed)
+        // Also behind one byte that would hide it, and behind frames that are as they should be.
+        #expect(Self.decode([0x28] + former, [.zstd], steps).error == .malformed)
+        let all = frame + skippable + frame
+        let whole = Self.decode(all, [.zstd], steps)
+        #expect(whole.bytes == [0x41, 0x41] && whole.error == nil && whole.isComplete)
+        #expect(Self.decode(all + former, [.zstd], steps).error == .malformed)
+        #expect(Self.decode(skippable + former, [.zstd], steps).error == .malformed)
+        #expect(throws: CompressionError.self) {
+            try ZstdDecompressor().decompress(former[...], size: 10)
+        }
+    }
+
     @Test func aPoolKnowsItsBounds() {
         var pool = CodingPool()
         let encoders = (0..<CodingPool.encodersMax).compactMap { _ in pool.takeEncoder(.gzip) }
