@@ -103,7 +103,8 @@ public final class FieldBlock {
         self.count += 1
         self.size += name.byteCount + value.byteCount + Self.fieldOverheadBytes
         if self.size > self.limits.maxHeadBytes { return self.fail(.tooLarge) }
-        if self.count > self.limits.maxFields + Self.pseudoFieldsMax {
+        let pseudoFieldsMax = self.kind == .trailers ? 0 : Self.pseudoFieldsMax
+        if self.count > self.limits.maxFields + pseudoFieldsMax {
             return self.fail(.tooManyFields)
         }
         guard name.byteCount > 0 else { return self.fail(.emptyName) }

@@ -44,7 +44,12 @@ final class Library: @unchecked Sendable {
         nghttp2_option_set_no_closed_streams(options, 1)
         nghttp2_option_set_max_outbound_ack(options, HTTP2Settings.answersWaitingMax)
         nghttp2_option_set_max_settings(options, HTTP2Settings.settingsPerFrameMax)
-        nghttp2_option_set_max_continuations(options, HTTP2Settings.continuationsMax)
+        // Counted by ourselves, in whatever pieces they come: theirs counts each read that holds a
+        // part of such a frame's head, and is for the blocks that are skipped.
+        nghttp2_option_set_max_continuations(
+            options,
+            HTTP2Settings.continuationsMax * (HTTP2Session.frameHeaderBytes + 1)
+        )
         nghttp2_option_set_builtin_recv_extension_type(options, Self.priorityUpdate)
         // Counted by ourselves, with a name: theirs is never reached.
         nghttp2_option_set_stream_reset_rate_limit(options, 1_000_000, 1_000_000)
@@ -178,8 +183,11 @@ extension HTTP2Session {
         case NGHTTP2_DATA.rawValue:
             if header.length == 0, !endsStream { self.count(.emptyFrame) }
         case NGHTTP2_HEADERS.rawValue:
+            self.continuations = 0
             if header.length == 0 { self.count(.emptyFrame) }
         case NGHTTP2_CONTINUATION.rawValue:
+            self.continuations += 1
+            if self.continuations > HTTP2Settings.continuationsMax { self.overdo(.continuation) }
             self.count(header.length == 0 ? .emptyFrame : .continuation)
         case NGHTTP2_PRIORITY.rawValue, UInt32(Library.priorityUpdate):
             self.count(.priority)
@@ -201,7 +209,11 @@ extension HTTP2Session {
         let id = frame.hd.stream_id
         if frame.headers.cat == NGHTTP2_HCAT_REQUEST {
             self.block.begin(.request, limits: self.settings.head)
-            guard self.overdone == nil, let stream = self.owner?.beginStream(self) else {
+            // Behind a peer's farewell it depends on the pieces that come whether nghttp2 still
+            // looks: what is refused is safe to ask again elsewhere.
+            guard self.overdone == nil, !self.hasReceivedGoAway,
+                let stream = self.owner?.beginStream(self)
+            else {
                 self.refuse(id)
                 return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
             }
@@ -353,7 +365,7 @@ extension HTTP2Session {
         return 0
     }
 
-    private static let frameHeaderBytes = 9
+    static let frameHeaderBytes = 9
     /// WINDOW_UPDATE frames that a DATA frame may call for: two, and some that are early.
     private static let updatesPerFrame: UInt32 = 10
 

@@ -34,6 +34,8 @@ package final class HTTP2Session {
     var sinkLimit = 0
     /// A field block has begun and is not complete.
     package internal(set) var isInBlock = false
+    /// CONTINUATION frames behind the last HEADERS frame.
+    var continuations = 0
 
     private var streams: [HTTP2Stream?] = []
     private var freeSlots: [Int] = []

@@ -42,12 +42,14 @@ enum HTTP2Invariants {
         return parts
     }
 
+    private static let fieldLimits = HeadLimits(maxHeadBytes: 2_048, maxFields: 32)
+
     static func fieldViolation(_ bytes: [UInt8]) -> String? {
         guard let first = bytes.first else { return nil }
         let kinds: [FieldBlock.Kind] = [.request, .response(isToHead: first & 8 != 0), .trailers]
         let kind = kinds[Int(first >> 1 & 3) % 3]
         let block = FieldBlock()
-        block.begin(kind, limits: HeadLimits(maxHeadBytes: 2_048, maxFields: 32))
+        block.begin(kind, limits: Self.fieldLimits)
         let parts = Self.parts(bytes)
         for index in stride(from: 0, to: parts.count - 1, by: 2) {
             let (name, value) = (parts[index], parts[index + 1])
@@ -95,7 +97,11 @@ enum HTTP2Invariants {
     }
 
     private static func trailers(_ lines: [UInt8]) -> String? {
-        var decoder = BodyDecoder(RequestFraming.chunked)
+        let limits = BodyLimits(
+            maxTrailerBytes: Self.fieldLimits.maxHeadBytes,
+            maxTrailers: Self.fieldLimits.maxFields
+        )
+        var decoder = BodyDecoder(RequestFraming.chunked, limits: limits)
         let body = Array("0\r\n".utf8) + lines + Array("\r\n".utf8)
         guard case .end(let count) = decoder.next(body.span.bytes), count == body.count else {
             return "no trailers: \(lines.text)"
@@ -158,6 +164,7 @@ private final class FuzzedServer: HTTP2SessionOwner {
     private var session: HTTP2Session?
     private let sink = ByteBuffer(capacity: 1_024)
     fileprivate var told: [String] = []
+    private var isLeft = false
     fileprivate(set) var violation: String?
 
     init() {
@@ -212,9 +219,14 @@ private final class FuzzedServer: HTTP2SessionOwner {
     func beginStream(_ session: HTTP2Session) -> HTTP2Stream? { FuzzedStream(self) }
     func settingsReceived(_ session: HTTP2Session) {}
     func pingAnswered(_ session: HTTP2Session) {}
-    func goAwayReceived(_ session: HTTP2Session, lastStream: Int32, _ code: HTTP2ErrorCode) {}
+    func goAwayReceived(_ session: HTTP2Session, lastStream: Int32, _ code: HTTP2ErrorCode) {
+        self.isLeft = true
+    }
     func webSocketKey(_ session: HTTP2Session) -> WebSocketKey { WebSocketKey(high: 3, low: 4) }
-    func peerOverdid(_ session: HTTP2Session, _ what: FrameAbuse) { self.told.append("\(what)") }
+    /// Without streams, nothing is looked at that comes in a piece behind a farewell's.
+    func peerOverdid(_ session: HTTP2Session, _ what: FrameAbuse) {
+        if !self.isLeft || !session.openStreams.isEmpty { self.told.append("\(what)") }
+    }
 }
 
 private final class FuzzedStream: HTTP2Stream {

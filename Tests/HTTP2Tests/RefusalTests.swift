@@ -215,6 +215,43 @@ struct RefusalTests {
         #expect(self.server.streams[0].heads.isEmpty)
     }
 
+    @Test(arguments: [1, 3, 8, 1_000])
+    func countsContinuationsAndNotTheirPieces(pieceBytes: Int) {
+        let last = HTTP2Settings.continuationsMax
+        var bytes = Frame.headers(1, Frame.get, isComplete: false)
+        for index in 1...last {
+            let field = Frame.block([("x\(index)", "1")])
+            bytes += Frame.bytes(type: 9, flags: index == last ? 4 : 0, stream: 1, field)
+        }
+        bytes += Frame.headers(3, Frame.get, isComplete: false)
+        for start in stride(from: 0, to: bytes.count, by: pieceBytes) {
+            self.server.take(Array(bytes[start..<min(bytes.count, start + pieceBytes)]))
+        }
+        #expect(self.server.overdone.isEmpty)
+        #expect(self.server.streams[0].heads.count == 1)
+        for _ in 0..<last { self.server.take(Frame.bytes(type: 9, stream: 3)) }
+        #expect(self.server.overdone.isEmpty)
+        self.server.take(Frame.bytes(type: 9, stream: 3))
+        #expect(self.server.overdone == [.continuation])
+    }
+
+    @Test(arguments: [true, false])
+    func refusesRequestsBehindAFarewell(inOnePiece: Bool) {
+        self.server.take(Frame.headers(1, Frame.post, ends: false))
+        let farewell = Frame.bytes(type: 7, [0, 0, 0, 0, 0, 0, 0, 0])
+        let rest = Frame.headers(3, Frame.get) + Frame.bytes(type: 0, flags: 1, stream: 1, [65])
+        if inOnePiece {
+            self.server.take(farewell + rest)
+        } else {
+            self.server.take(farewell)
+            self.server.take(rest)
+        }
+        #expect(self.server.streams.count == 1)
+        #expect(self.server.streams[0].body == [65])
+        // REFUSED_STREAM: it may be asked again on another connection.
+        #expect(self.resets(Frame.parse(self.server.output())) == [7])
+    }
+
     @Test func keepsLittleOfABlockThatUnpacksToMuch() {
         // One large field goes into the table, and then every byte refers to it.
         let value = [UInt8](repeating: 0x61, count: 4_000)

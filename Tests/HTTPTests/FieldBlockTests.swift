@@ -444,6 +444,18 @@ struct FieldBlockTests {
         )
     }
 
+    @Test func boundsTheNumberOfTrailers() {
+        let limits = HeadLimits(maxFields: 3)
+        let lines = (0..<4).map { ("x\($0)", "") }
+        let three = Self.fields(Array(lines.prefix(3)))
+        #expect(
+            Self.convert(three, kind: .trailers, limits: limits)
+                == .success("x0: \r\nx1: \r\nx2: \r\n")
+        )
+        let four = Self.convert(Self.fields(lines), kind: .trailers, limits: limits)
+        #expect(four == .failure(.tooManyFields))
+    }
+
     @Test func namesEachFaultOnce() {
         let labels = FieldBlockError.allCases.map(\.label.description)
         #expect(Set(labels).count == labels.count)
