@@ -13,7 +13,7 @@ def identity(value):
 class Server:
     """A server of `test.Service` with a method of each kind, and of Open Inference's."""
 
-    def __init__(self, name="server", credentials=None, options=()):
+    def __init__(self, name="server", credentials=None, options=(), port=0):
         self.name = name
         self.calls, self.metadata, self.cancelled = [], [], threading.Event()
         self.time_left = []
@@ -37,9 +37,9 @@ class Server:
             )
         )
         if credentials:
-            self.port = self.server.add_secure_port("localhost:0", credentials)
+            self.port = self.server.add_secure_port(f"localhost:{port}", credentials)
         else:
-            self.port = self.server.add_insecure_port("127.0.0.1:0")
+            self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
         self.server.start()
 
     def note(self, request, context):

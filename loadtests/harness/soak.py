@@ -1,30 +1,27 @@
 """`make soak`: everything at once, for as long as one likes; nothing may grow or be left over."""
 
 import argparse
-import collections
 import contextlib
-import gzip
 import hashlib
-import http.client
 import json
 import os
 import pathlib
 import random
 import signal
-import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
 
-from . import bodies, loadtest, peers
+from . import loadtest, peers
 from .bench import OUTPUT, Progress
+from .clients import KEY, PATH, Clients, question
 from .loadtest import admin
 from .processes import Fault, eventually
 
 SCENARIO = peers.ROOT / "loadtests/endurance"
-KEY = "weir-soak-key"
+SERVICE = SCENARIO / "service.py"
+REPLICAS = 6
 WEIGHTS = ("{v1: 90, v2: 10}", "{v1: 40, v2: 60}")
 CHANGE_SECONDS = 1.0
 KILL_SECONDS = 7.0
@@ -35,165 +32,6 @@ CUT_MAX = 0.05
 # Between the second quarter of the run and the last: buffers and tables have their size by then.
 GROWTH_MAX_BYTES = 8 << 20
 REST_SECONDS = 90.0
-DRIVERS = 4
-
-
-class Counts:
-    """What became of requests, by kind of client."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.values = collections.defaultdict(collections.Counter)
-        self.examples = {}
-
-    def add(self, kind, outcome):
-        with self.lock:
-            self.values[kind][outcome] += 1
-
-    def fault(self, kind, error):
-        self.add(kind, "failed")
-        with self.lock:
-            self.examples.setdefault(kind, repr(error)[:120])
-
-    def total(self, outcome=None):
-        with self.lock:
-            return sum(
-                count for counter in self.values.values() for name, count in counter.items()
-                if outcome in (None, name)
-            )
-
-
-class Clients:
-    """Threads that ask until they are told to stop; each request is judged by its whole answer."""
-
-    def __init__(self, port, secure_port, seed):
-        self.ports = {"http": port, "https": secure_port}
-        self.counts = Counts()
-        self.stopped = threading.Event()
-        self.random = random.Random(seed)
-        # The certificate is this program's own.
-        self.context = ssl._create_unverified_context()
-        kinds = (
-            ("http", self.plain), ("http", self.stream), ("http", self.leave),
-            ("https", self.plain), ("https", self.stream), ("https", self.leave),
-            ("http", self.refused), ("https", self.half),
-        )
-        self.threads = [
-            threading.Thread(
-                target=self.drive, args=(*kind, self.random.randrange(1 << 30)), daemon=True
-            )
-            for kind in kinds for _ in range(DRIVERS if kind[1] in (self.plain, self.stream) else 1)
-        ]
-        for thread in self.threads:
-            thread.start()
-
-    def stop(self):
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join(loadtest.WAIT_SECONDS)
-            if thread.is_alive():
-                raise Fault("a client did not come to an end")
-
-    def drive(self, scheme, call, seed):
-        generator = random.Random(seed)
-        connection = None
-        while not self.stopped.is_set():
-            # Now and then another connection, so that those are made and ended too.
-            if connection is None or generator.random() < 0.02:
-                if connection:
-                    connection.close()
-                connection = self.connect(scheme)
-            name = f"{call.__name__} {scheme}"
-            try:
-                self.counts.add(name, call(connection, generator))
-            except (OSError, http.client.HTTPException, ValueError, AssertionError) as error:
-                self.counts.fault(name, error)
-                connection.close()
-                connection = None
-        if connection:
-            connection.close()
-
-    def connect(self, scheme):
-        if scheme == "https":
-            return http.client.HTTPSConnection(
-                "127.0.0.1", self.ports[scheme], timeout=30, context=self.context
-            )
-        return http.client.HTTPConnection("127.0.0.1", self.ports[scheme], timeout=30)
-
-    def ask(self, connection, generator, tokens, **more):
-        fields = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
-        count = generator.randrange(400)
-        words = " ".join(f"word{generator.randrange(1000)}" for _ in range(count))
-        body = json.dumps({
-            "model": "river", "messages": [{"role": "user", "content": words}],
-            "max_tokens": tokens, **more,
-        }).encode()
-        if generator.random() < 0.3:
-            body = gzip.compress(body, 1)
-            fields["content-encoding"] = "gzip"
-        if generator.random() < 0.3:
-            fields["accept-encoding"] = "gzip"
-        connection.request("POST", "/v1/chat/completions", body=body, headers=fields)
-        return connection.getresponse()
-
-    @staticmethod
-    def content(response):
-        data = response.read()
-        return gzip.decompress(data) if response.getheader("content-encoding") else data
-
-    def plain(self, connection, generator):
-        response = self.ask(connection, generator, 4)
-        data = self.content(response)
-        assert response.status == 200, f"{response.status} {data[:100]!r}"
-        assert json.loads(data)["choices"]
-        return "whole"
-
-    def stream(self, connection, generator):
-        response = self.ask(connection, generator, generator.randrange(5, 40), stream=True)
-        data = self.content(response)
-        assert response.status == 200, f"{response.status} {data[:100]!r}"
-        assert b"data: [DONE]" in data, "a stream without its end"
-        return "whole"
-
-    def leave(self, connection, generator):
-        """Goes away in the middle of an answer, politely or not."""
-        response = self.ask(connection, generator, 500, stream=True)
-        response.read(generator.randrange(1, 300))
-        if generator.random() < 0.5 and connection.sock:
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        response.close()
-        connection.close()
-        return "left"
-
-    def refused(self, connection, generator):
-        """What must not be served: no key, no model, no gzip, a bomb."""
-        key = {"authorization": f"Bearer {KEY}"}
-        fields, body, status = generator.choice((
-            ({}, bodies.exact_chat("river", 200), 401),
-            (key, bodies.exact_chat("nobody", 200), 404),
-            ({**key, "content-encoding": "gzip"}, bodies.exact_chat("river", 200), 400),
-            ({**key, "content-encoding": "gzip"}, BOMB, 413),
-        ))
-        connection.request("POST", "/v1/chat/completions", body=body, headers=fields)
-        response = connection.getresponse()
-        response.read()
-        assert response.status == status, f"{response.status} for {status}"
-        # It costs next to nothing: without a pause there would be nothing else.
-        self.stopped.wait(0.01)
-        return "refused"
-
-    def half(self, connection, generator):
-        """Half a request, and then nothing: the gateway's own deadline ends it, or the client."""
-        connection.putrequest("POST", "/v1/chat/completions")
-        connection.putheader("content-length", "1000")
-        connection.putheader("authorization", f"Bearer {KEY}")
-        connection.endheaders(b'{"model":"river"')
-        self.stopped.wait(generator.random())
-        connection.close()
-        return "left"
-
-
-BOMB = gzip.compress(b" " * (8 << 20))
 
 
 class Repeated:
@@ -225,22 +63,23 @@ class Run:
         self.test, self.seconds = test, minutes * 60
         self.generator = random.Random(seed)
         self.samples = []
-        certificate, key = self.certificate()
+        self.certificate, key = self.make_certificate()
         self.weir = test.start_weir(
-            CERTIFICATE=certificate, KEY=key, HASH=hashlib.sha256(KEY.encode()).hexdigest()
+            CERTIFICATE=self.certificate, KEY=key, PYTHON=sys.executable, SERVICE=SERVICE,
+            HASH=hashlib.sha256(KEY.encode()).hexdigest(),
         )
         self.pid = self.weir.process.pid
         ports = json.loads((self.weir.config.parent / "ports.json").read_text(encoding="utf-8"))
         self.secure_port = int(ports["https"].rpartition(":")[2])
-        eventually(lambda: len(self.ready()) == 4, "all replicas are ready", 60)
+        eventually(lambda: len(self.ready()) == REPLICAS, "all replicas are ready", 60)
 
-    def certificate(self):
+    def make_certificate(self):
         folder = self.test.stage.folder
         paths = folder / "certificate.pem", folder / "key.pem"
         subprocess.run(
             ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
              "ec_paramgen_curve:P-256", "-keyout", paths[1], "-out", paths[0], "-days", "30",
-             "-subj", "/CN=localhost"],
+             "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
             check=True, capture_output=True,
         )
         return paths
@@ -258,15 +97,18 @@ class Run:
         if number % 10 == 9:
             more, fewer = "replicas: 3", "replicas: 2"
             text = text.replace(more, fewer) if more in text else text.replace(fewer, more, 1)
+        self.configure(text)
+        return True
+
+    def configure(self, text):
         fresh = self.weir.config.with_suffix(".new")
         fresh.write_text(text, encoding="utf-8")
         os.replace(fresh, self.weir.config)
         admin(self.weir, "POST", "/api/v1/reload")
-        return True
 
     def kill(self, _):
         ready = self.ready()
-        if len(ready) < 4:
+        if len(ready) < REPLICAS:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.generator.choice(ready), signal.SIGKILL)
@@ -295,9 +137,22 @@ class Run:
         eventually(resting, "every connection ends that nobody uses", REST_SECONDS)
         return self.sample()[1]
 
+    def warm_up(self):
+        """One request: the recording's file stays open from then on."""
+        fields, body = question(self.generator, 4)
+        answer = loadtest.http.call(self.weir.port, "POST", PATH, body, fields)
+        if answer.status != 200:
+            raise Fault(f"the first request was answered {answer.status}: {answer.body[:200]!r}")
+        folder = self.weir.config.parent / "traffic"
+        eventually(lambda: list(folder.glob("*.weirrec")), "the recording has begun")
+
     def go(self, progress):
+        self.warm_up()
         before = self.at_rest()
-        clients = Clients(self.weir.port, self.secure_port, self.generator.randrange(1 << 30))
+        text = self.weir.config.read_text(encoding="utf-8")
+        clients = Clients(
+            self.weir.port, self.secure_port, self.certificate, self.generator.randrange(1 << 30)
+        )
         changes = Repeated(CHANGE_SECONDS, self.change)
         kills = Repeated(KILL_SECONDS, self.kill)
         started = time.monotonic()
@@ -310,6 +165,8 @@ class Run:
         for part in (changes, kills):
             part.stop()
         clients.stop()
+        # As many replicas as at the beginning.
+        self.configure(text)
         self.judge(clients.counts, changes.count, kills.count, before)
 
     def show(self, progress):
