@@ -448,6 +448,12 @@ package final class HTTP2Session {
         nghttp2_session_resume_data(handle, stream.id)
     }
 
+    /// The peer's window of one stream; not more than 0 where it has none.
+    func room(of stream: HTTP2Stream) -> Int32 {
+        guard let handle = self.handle else { return 0 }
+        return nghttp2_session_get_stream_remote_window_size(handle, stream.id)
+    }
+
     func consume(_ stream: HTTP2Stream, _ count: Int) {
         guard let handle = self.handle else { return }
         nghttp2_session_consume_stream(handle, stream.id, count)

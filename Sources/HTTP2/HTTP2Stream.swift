@@ -59,6 +59,9 @@ open class HTTP2Stream {
     /// Bytes of the body that wait for the peer's window or for `write`.
     package final var outputCount: Int { self.output?.count ?? 0 }
 
+    /// The peer has left room for more of the body, as far as this stream alone goes.
+    package final var hasRoom: Bool { (self.session?.room(of: self) ?? 0) > 0 }
+
     /// Sends a response's head. `endsStream`: there is neither a body nor trailers.
     package final func respond(_ fields: OutgoingFields, endsStream: Bool) {
         guard let session = self.session else { return }

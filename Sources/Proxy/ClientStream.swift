@@ -1,6 +1,7 @@
 import Core
 import EventLoop
 import HTTP
+import HTTP2
 
 /// The client's side of an exchange, whatever protocol it speaks.
 ///
@@ -116,7 +117,21 @@ enum ClientStream {
         )
     }
 
-    func cutResponse() { self.call({ $0.cutResponse() }, { $0.cutResponse() }) }
+    /// Ends an answer that cannot be completed, on HTTP/2 with a code that says why.
+    func cutResponse(_ code: HTTP2ErrorCode = .internalError) {
+        self.call({ $0.cutResponse() }, { $0.cutResponse(code) })
+    }
+
+    /// What was given and has not been taken.
+    var backlog: Backlog {
+        switch self {
+        case .http1(let connection):
+            connection._withUnsafeGuaranteedRef { Backlog(bytes: $0.output?.count ?? 0) }
+        case .http2(let stream):
+            stream._withUnsafeGuaranteedRef { $0.backlog }
+        case .shadow: Backlog()
+        }
+    }
 
     func sendError(_ error: ProxyError, exchange: Exchange) {
         self.call(

@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import GRPC
 import HTTP
+import HTTP2
 import Traffic
 
 /// The way back: the response's head, body and end, and the end of the exchange.
@@ -89,16 +90,35 @@ extension Exchange {
     /// All bytes of one read were handled: what was composed goes out in one write.
     func upstreamBatchEnded() {
         if let coded = self.coded { self.flushCodedAnswer(coded) }
-        if self.phase == .responding { self.arm(after: self.streamIdle) }
+        if self.phase == .responding, !self.isUpstreamPaused { self.arm(after: self.streamIdle) }
         if self.client.batchEnded() { self.clientBlocked() }
     }
 
-    /// The client does not take what it is sent: the upstream is not read until it has.
+    /// The client does not take what it is sent: the upstream is not read until it has, for which
+    /// there is a time.
     func clientBlocked() {
         guard !self.isUpstreamPaused else { return }
-        guard let upstream = self.upstream else { return self.pauseStream() }
+        if let upstream = self.upstream {
+            upstream.pauseReading()
+        } else if let stream = self.stream {
+            stream.pauseReading()
+        } else {
+            return
+        }
         self.isUpstreamPaused = true
-        upstream.pauseReading()
+        guard self.phase == .responding else { return }
+        self.stall.begin(self.client.backlog)
+        self.arm(after: self.worker.timeouts.idle)
+    }
+
+    /// The time has passed in which the client was to take something of the answer.
+    func lookForStall() {
+        guard self.stall.isStalled(self.client.backlog) else {
+            return self.arm(after: self.worker.timeouts.idle)
+        }
+        self.error = ProxyError(.clientGone)
+        self.cancelUpstream()
+        self.finish { self.client.cutResponse(.cancel) }
     }
 
     /// The response is complete. The upstream connection that it came on, if that carried nothing

@@ -123,12 +123,6 @@ extension Exchange {
         return fields
     }
 
-    func pauseStream() {
-        guard let stream = self.stream else { return }
-        self.isUpstreamPaused = true
-        stream.pauseReading()
-    }
-
     func cancelStream() {
         self.stream.take()?.cancel()
     }

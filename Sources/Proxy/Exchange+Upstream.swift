@@ -407,8 +407,8 @@ extension Exchange {
         case .forwarding:
             self.timeOut(.firstByteTimeout, ProxyError(.firstByteTimeout))
         case .responding where self.isUpstreamPaused:
-            // The client stopped reading: that is not the replica's fault.
-            self.fail(ProxyError(.clientGone))
+            // Whatever comes of it is not the replica's fault.
+            self.lookForStall()
         case .responding:
             self.timeOut(.streamIdleTimeout, ProxyError(.streamIdleTimeout))
         }

@@ -130,6 +130,8 @@ final class Exchange: WheelTimer {
     /// How long the replica may be silent, once it has begun to answer.
     var streamIdle = Interval(.zero)
     var isUpstreamPaused = false
+    /// While the replica is not read: whether the client goes on.
+    var stall = StallWatch()
     var isClientPaused = false
     var responseBytes: UInt64 = 0
     /// During a rollout that asks for it: what the answer says.
@@ -463,7 +465,10 @@ final class Exchange: WheelTimer {
 
     /// Moves the idle deadline of a stream that made progress.
     func armForProgress() {
-        if self.phase == .responding { return self.arm(after: self.streamIdle) }
+        if self.phase == .responding {
+            // While the client has the turn, the time is its own.
+            return self.isUpstreamPaused ? () : self.arm(after: self.streamIdle)
+        }
         guard let model = self.unownedModel else { return }
         if self.phase == .forwarding, self.isClientsTurn {
             self.worker.wheel.arm(self, at: self.totalDeadline)

@@ -31,8 +31,8 @@ final class ServerStream: HTTP2Stream {
     /// Bytes that were handed on, for which the client has not got room again.
     private var owed = 0
     private var timer: StreamTimer?
-    /// Bytes that waited to be sent when the timer last looked.
-    private var backlogSeen = -1
+    /// Once the exchange is over: whether the client takes the rest.
+    private var stall = StallWatch()
 
     init(_ multiplexer: Multiplexer) {
         self.multiplexer = multiplexer
@@ -230,8 +230,8 @@ final class ServerStream: HTTP2Stream {
         if !self.hasEndReceived { self.resetsAfterEnd = true }
         if self.owed > 0 { self.consumed(self.owed) }
         self.owed = 0
-        self.backlogSeen = -1
         if self.outputCount > 0 {
+            self.stall.begin(self.backlog)
             self.arm(after: self.worker.timeouts.idle)
         } else {
             self.disarm()
@@ -271,6 +271,15 @@ final class ServerStream: HTTP2Stream {
         if let timer = self.timer { self.worker.wheel.arm(timer, at: .distantFuture) }
     }
 
+    var backlog: Backlog {
+        var backlog = Backlog(bytes: self.outputCount)
+        if self.hasRoom, let session = self.session {
+            backlog.framesSent = session.dataFramesSent
+            backlog.bytesAhead = self.connection.output?.count ?? 0
+        }
+        return backlog
+    }
+
     /// The client owes the rest of its body, or leaves no room for the rest of its answer.
     func timerExpired() {
         if let exchange = self.exchange {
@@ -278,8 +287,7 @@ final class ServerStream: HTTP2Stream {
             return
         }
         guard self.outputCount > 0 else { return }
-        if self.outputCount != self.backlogSeen {
-            self.backlogSeen = self.outputCount
+        guard self.stall.isStalled(self.backlog) else {
             return self.arm(after: self.worker.timeouts.idle)
         }
         self.reset(.cancel)
@@ -397,10 +405,10 @@ final class ServerStream: HTTP2Stream {
     }
 
     /// The response cannot be completed. A reset would overtake what waits to be composed.
-    func cutResponse() {
+    func cutResponse(_ code: HTTP2ErrorCode) {
         self.detachExchange()
         self.multiplexer.flush()
-        self.reset(.internalError)
+        self.reset(code)
         self.multiplexer.flushLater()
     }
 

@@ -175,10 +175,11 @@ def head(method="GET", path="/", authority="a.example", **fields):
 class Frames:
     """A connection whose frames the test writes itself."""
 
-    def __init__(self, address, timeout=30.0):
+    def __init__(self, address, *frames, timeout=30.0):
+        """`frames` go out in one piece with the preface."""
         self.socket = socket.create_connection(split(address), timeout=timeout)
         self.pending, self.seen, self.closed = b"", [], False
-        self.socket.sendall(PREFACE + frame(SETTINGS))
+        self.socket.sendall(PREFACE + frame(SETTINGS) + b"".join(frames))
 
     def send(self, *frames):
         """False where the peer has closed."""

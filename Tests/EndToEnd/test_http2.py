@@ -604,6 +604,28 @@ def test_windows_that_are_tiny_on_purpose_are_ended(gateway, backend):
     assert started.metric("weir_http2_abuse_total", kind="tiny_window") == 1
 
 
+@pytest.mark.parametrize("size", [5_000, 1_000_000])
+def test_a_stream_that_leaves_no_room_is_ended(gateway, backend, size):
+    """Where the gateway has the whole answer, and where it has stopped reading it."""
+    started = gateway(limits={"idleTimeout": "1s"})
+    # The second stream keeps the connection from being idle.
+    paths = {1: f"/large/{size}", 3: "/held"}
+    requests = [
+        frame(HEADERS, END_STREAM | END_HEADERS, number, head(path=path))
+        for number, path in paths.items()
+    ]
+    with Frames(started.address, frame(SETTINGS, 0, 0, b"\0\4\0\0\3\xe8"), *requests) as client:
+        assert client.wait(lambda: bool(client.of(RST_STREAM)))
+        assert [len(entry[3]) for entry in client.of(DATA)] == [1_000]
+        assert client.of(RST_STREAM)[0][2:] == (1, b"\0\0\0\x08")
+        # The connection is good for others.
+        backend.release.set()
+        assert client.wait(lambda: client.of(DATA)[-1][2:] == (3, b"held"))
+    eventually(
+        lambda: started.metric("weir_in_flight_requests", model=MODEL) == 0, "nothing is left over"
+    )
+
+
 def test_more_streams_than_allowed_are_refused(gateway, backend):
     started = gateway(concurrency={"perReplica": 1_000})
     with Client(started.address) as client:

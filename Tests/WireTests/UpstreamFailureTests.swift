@@ -357,11 +357,12 @@ import Testing
         }
     }
 
-    /// A client that stops reading is cut in the end, and the replica is not blamed.
+    /// A client that stops reading is cut in the end, and the replica is not blamed. Its time is the
+    /// client's, not the one that replicas have.
     @Test func aClientThatStopsReadingIsNotTheReplicasFault() throws {
-        try Wire.one {
-            $0.streamIdleTimeout = .milliseconds(200)
-        } body: { wire, upstream in
+        var limits = GatewayLimits()
+        limits.idleTimeout = .milliseconds(200)
+        try Wire.one(limits: limits) { wire, upstream in
             let client = try wire.client(receiveBuffer: 4096)
             try client.send(Ask.infer())
             let server = try upstream.accept()
