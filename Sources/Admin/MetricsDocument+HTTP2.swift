@@ -17,6 +17,12 @@ extension MetricsDocument {
             help: "Streams that clients have begun."
         )
         writer.begin(
+            "weir_http2_refused_streams_total",
+            .counter,
+            help: "Streams refused because the limit of connections was reached."
+        )
+        writer.sample([], http2.refusals)
+        writer.begin(
             "weir_http2_abuse_total",
             .counter,
             help: "Connections ended because their clients did too much of something."

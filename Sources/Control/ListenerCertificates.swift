@@ -24,6 +24,7 @@ package final class ListenerCertificates {
 
     private final class Entry {
         let name: String
+        let listener: ListenerSpec
         let spec: TLSSpec
         let security: ListenerSecurity
         var identities: [Identity]
@@ -31,8 +32,9 @@ package final class ListenerCertificates {
         var reloads: UInt64 = 0
         var errors: UInt64 = 0
 
-        init(_ name: String, _ spec: TLSSpec, _ parts: Parts, _ context: ServerContext) {
-            self.name = name
+        init(_ listener: ListenerSpec, _ spec: TLSSpec, _ parts: Parts, _ context: ServerContext) {
+            self.name = listener.name
+            self.listener = listener
             self.spec = spec
             self.security = ListenerSecurity(context)
             self.identities = parts.identities
@@ -66,8 +68,8 @@ package final class ListenerCertificates {
                     parts.identities.append(try Self.read(certificate))
                 }
                 parts.authorities = try Self.readAuthorities(spec)
-                let context = try self.makeContext(listener.name, spec, parts)
-                self.entries.append(Entry(listener.name, spec, parts, context))
+                let context = try self.makeContext(listener, spec, parts)
+                self.entries.append(Entry(listener, spec, parts, context))
             } catch {
                 throw TLSError("listener `\(listener.name)`: \(error)")
             }
@@ -143,7 +145,7 @@ package final class ListenerCertificates {
         }
         if !hasChanged { return }
         self.attempt(entry, entry.spec.certificates[0].certificate) { () throws(TLSError) in
-            let context = try self.makeContext(entry.name, entry.spec, parts)
+            let context = try self.makeContext(entry.listener, entry.spec, parts)
             entry.security.replace(with: context)
             entry.identities = parts.identities
             entry.authorities = parts.authorities
@@ -208,17 +210,18 @@ package final class ListenerCertificates {
     // MARK: Reading
 
     private func makeContext(
-        _ name: String,
+        _ listener: ListenerSpec,
         _ spec: TLSSpec,
         _ parts: Parts
     ) throws(TLSError) -> ServerContext {
         var options = ServerContext.Options(
-            name: name,
+            name: listener.name,
             identities: parts.identities,
             ticketKeys: self.ticketKeys
         )
         options.minimumVersion = spec.minimumVersion == .tls13 ? .tls13 : .tls12
         options.usesKernel = spec.kernel
+        if !listener.http2.enabled { options.protocols = ["http/1.1"] }
         if let authorities = parts.authorities {
             switch spec.clientCertificate {
             case .required: options.clients = .required(authorities)

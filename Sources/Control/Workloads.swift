@@ -1,6 +1,7 @@
 import Clusters
 import Configuration
 import Core
+import Proxy
 import TLS
 
 extension ProcessGroupSpec {
@@ -62,5 +63,17 @@ extension FixedGroupSpec {
             },
             readiness: probe.map { ReadinessSpec($0) } ?? ReadinessSpec(period: .seconds(2))
         )
+    }
+}
+
+extension HTTP2Options {
+    /// What a listener's settings mean to the gateway.
+    package init(_ spec: HTTP2Spec) {
+        self.init()
+        self.isEnabled = spec.enabled
+        self.maxConcurrentStreams = spec.maxConcurrentStreams
+        self.streamWindowBytes = spec.initialStreamWindowSize
+        self.connectionWindowBytes = spec.initialConnectionWindowSize
+        self.maxHeadBytes = spec.maxHeaderListSize
     }
 }

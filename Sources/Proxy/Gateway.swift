@@ -16,6 +16,8 @@ package final class Gateway {
         package var listeners: [(name: String, address: SocketAddress)] = []
         /// Of the listeners that speak TLS, by name.
         package var security: [String: ListenerSecurity] = [:]
+        /// Of the listeners for which it is not as usual, by name.
+        package var http2: [String: HTTP2Options] = [:]
         /// Event loops; one per core is usual.
         package var workers = 1
         package var seed: UInt64 = 0
@@ -55,7 +57,11 @@ package final class Gateway {
             let loop = try EventLoop()
             let worker = Worker(index: index, loop: loop, shared: shared, snapshot: snapshot)
             for (listener, descriptors) in zip(options.listeners, descriptors) {
-                worker.listen(descriptors[index], security: options.security[listener.name])
+                worker.listen(
+                    descriptors[index],
+                    security: options.security[listener.name],
+                    http2: options.http2[listener.name] ?? HTTP2Options()
+                )
             }
             workers.append(LoopBound(worker, loop: loop))
         }

@@ -14,11 +14,18 @@ final class Listener: IOHandler {
     private unowned(unsafe) let worker: Worker
     /// Nil: plain text.
     private let security: ListenerSecurity?
+    private let http2: HTTP2Options
 
     /// Owns the descriptor from here on.
-    init(worker: Worker, descriptor: Int32, security: ListenerSecurity?) {
+    init(
+        worker: Worker,
+        descriptor: Int32,
+        security: ListenerSecurity?,
+        http2: HTTP2Options
+    ) {
         self.worker = worker
         self.security = security
+        self.http2 = http2
         super.init()
         self.register(descriptor: descriptor, on: worker.loop, interest: .read)
     }
@@ -47,7 +54,7 @@ final class Listener: IOHandler {
             self.worker.turnAway(descriptor, peer: peer)
             return
         }
-        self.worker.accepted(descriptor, peer: peer)
+        self.worker.accepted(descriptor, peer: peer, http2: self.http2)
     }
 
     /// Nobody can be told anything before a handshake, so one that is too many is just closed.
@@ -66,7 +73,7 @@ final class Listener: IOHandler {
         }
         do throws(TLSError) {
             let session = try security.context.makeSession(descriptor: descriptor)
-            self.worker.accepted(descriptor, peer: peer, session: session)
+            self.worker.accepted(descriptor, peer: peer, http2: self.http2, session: session)
         } catch {
             // Out of memory, or of something else that OpenSSL needs.
             self.worker.stats.tls.failures[.malformed, default: 0] += 1

@@ -11,6 +11,9 @@ import Traffic
 /// has much. Streams that go on after a pause do so when the turn ends (`goOn`): the caller may be
 /// in the midst of another connection's read.
 ///
+/// A connection is counted once; each stream but the first counts as one more, so that a client gets
+/// no more out of the gateway by one connection than by many.
+///
 /// Deadlines: settings and each field block have to come within the header timeout; a connection
 /// without streams is idle; on one with streams that is silent the client is asked for a sign of
 /// life. A drain tells first that there will be an end, and takes no more streams when the client
@@ -32,6 +35,8 @@ final class Multiplexer: HTTP2SessionOwner {
     unowned(unsafe) let connection: ServerConnection
     let worker: Worker
     let session: HTTP2Session
+    /// Streams that count as connections: all but one, which has the connection's place.
+    private var places = 0
     private var deadline = Deadline.settings
     private var isFlushing = false
     private var isReceiving = false
@@ -44,13 +49,10 @@ final class Multiplexer: HTTP2SessionOwner {
     /// The client did too much of something: its streams are to be ended.
     private var isOverdone = false
 
-    init(_ connection: ServerConnection) {
+    init(_ connection: ServerConnection, _ options: HTTP2Options) {
         self.connection = connection
         self.worker = connection.worker
-        var settings = HTTP2Settings()
-        settings.head = self.worker.headLimits
-        settings.offersWebSockets = true
-        self.session = HTTP2Session(.server, settings: settings)
+        self.session = HTTP2Session(.server, settings: options.settings(self.worker.headLimits))
         self.session.owner = self
         self.worker.stats.http2.connections += 1
         self.arm(.settings, after: self.worker.timeouts.header)
@@ -143,6 +145,7 @@ final class Multiplexer: HTTP2SessionOwner {
         self.touched = []
         self.waiting = []
         if !self.isReceiving { self.session.close() }
+        self.leavePlaces(but: 0)
     }
 
     /// Nothing more will come that matters, and nothing is left to be said.
@@ -186,7 +189,7 @@ final class Multiplexer: HTTP2SessionOwner {
     }
 
     /// What is waited for after something has come, or a stream has ended.
-    func moveDeadline() {
+    private func moveDeadline() {
         if self.isEnded { return }
         switch self.deadline {
         case .settings, .farewell:
@@ -231,7 +234,28 @@ final class Multiplexer: HTTP2SessionOwner {
 
     func beginStream(_ session: HTTP2Session) -> HTTP2Stream? {
         self.worker.stats.http2.streams += 1
+        if session.streamCount > 0 {
+            let limit = self.worker.limits.maxConnections
+            guard self.worker.shared.connectionOpened(limit: limit) else {
+                self.worker.stats.http2.refusals += 1
+                return nil
+            }
+            self.places += 1
+        }
         return ServerStream(self)
+    }
+
+    /// A stream has closed.
+    func streamClosed() {
+        self.leavePlaces(but: max(0, self.session.streamCount - 1))
+        self.moveDeadline()
+    }
+
+    private func leavePlaces(but needed: Int) {
+        while self.places > needed {
+            self.places -= 1
+            self.worker.shared.connectionClosed()
+        }
     }
 
     func settingsReceived(_ session: HTTP2Session) {

@@ -82,9 +82,17 @@ final class ServerConnection: Connection {
     private let isCounted: Bool
     private let timer: ConnectionTimer
     private var multiplexer: Multiplexer?
+    private let http2: HTTP2Options
 
-    init(worker: Worker, descriptor: Int32, peer: SocketAddress?, isCounted: Bool = true) {
+    init(
+        worker: Worker,
+        descriptor: Int32,
+        peer: SocketAddress?,
+        http2: HTTP2Options = HTTP2Options(),
+        isCounted: Bool = true
+    ) {
         self.peer = peer
+        self.http2 = http2
         self.isCounted = isCounted
         self.timer = ConnectionTimer()
         super.init(worker: worker, descriptor: descriptor)
@@ -372,7 +380,8 @@ final class ServerConnection: Connection {
                 hasMore: bytes.count > count
             )
             return count
-        case .invalid(.http2Preface) where !self.hasServed && self.transport.session == nil:
+        case .invalid(.http2Preface)
+        where !self.hasServed && self.transport.session == nil && self.http2.isEnabled:
             self.parser = nil
             self.beginHTTP2()
             return 0
@@ -388,7 +397,7 @@ final class ServerConnection: Connection {
     private func beginHTTP2() {
         self.hasServed = true
         self.state = .http2
-        self.multiplexer = Multiplexer(self)
+        self.multiplexer = Multiplexer(self, self.http2)
     }
 
     /// The session has ended, and has said so.

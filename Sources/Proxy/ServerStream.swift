@@ -206,7 +206,7 @@ final class ServerStream: HTTP2Stream {
 
     override func closed(_ code: HTTP2ErrorCode) {
         self.abandon()
-        self.multiplexer.moveDeadline()
+        self.multiplexer.streamClosed()
     }
 
     /// The client has left, or is left.

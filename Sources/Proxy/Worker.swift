@@ -122,15 +122,25 @@ final class Worker {
 
     // MARK: Connections
 
-    func listen(_ descriptor: Int32, security: ListenerSecurity?) {
+    func listen(_ descriptor: Int32, security: ListenerSecurity?, http2: HTTP2Options) {
         self.listeners.append(
-            Listener(worker: self, descriptor: descriptor, security: security)
+            Listener(worker: self, descriptor: descriptor, security: security, http2: http2)
         )
     }
 
-    func accepted(_ descriptor: Int32, peer: SocketAddress?, session: TLSSession? = nil) {
+    func accepted(
+        _ descriptor: Int32,
+        peer: SocketAddress?,
+        http2: HTTP2Options,
+        session: TLSSession? = nil
+    ) {
         Sockets.disableNagle(descriptor)
-        let connection = ServerConnection(worker: self, descriptor: descriptor, peer: peer)
+        let connection = ServerConnection(
+            worker: self,
+            descriptor: descriptor,
+            peer: peer,
+            http2: http2
+        )
         connection.open(session)
     }
 

@@ -182,6 +182,7 @@ final class Runtime {
         options.seed = EventLoop.readClock().nanoseconds
         for listener in spec.listeners {
             options.listeners.append((listener.name, try self.address(listener.address)))
+            options.http2[listener.name] = HTTP2Options(listener.http2)
         }
         return options
     }

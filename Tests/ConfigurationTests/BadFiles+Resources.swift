@@ -338,6 +338,34 @@ extension BadFile {
             "is missing"
         ),
         BadFile(
+            "no streams at once",
+            Self.gateway(
+                "  listeners: [{name: a, address: \":1\", http2: {maxConcurrentStreams: ⟨0}}]\n"
+            ),
+            path: "spec.listeners[0].http2.maxConcurrentStreams",
+            "0 is out of range"
+        ),
+        BadFile(
+            "a window that no stream can have",
+            Self.gateway(
+                "  listeners: [{name: a, address: \":1\", http2: "
+                    + "{initialStreamWindowSize: ⟨1KiB}}]\n"
+            ),
+            path: "spec.listeners[0].http2.initialStreamWindowSize",
+            "out of range"
+        ),
+        BadFile(
+            "a window larger than its connection's",
+            Self.gateway(
+                "  listeners: [{name: a, address: \":1\", ⟨http2: "
+                    + "{initialStreamWindowSize: 2MiB}}]\n"
+            ),
+            path: "spec.listeners[0].http2.initialConnectionWindowSize",
+            "is smaller than that of one stream",
+            hint: "initialStreamWindowSize",
+            severity: .warning
+        ),
+        BadFile(
             "no command",
             Self.processes("  replicas: 1").replacing(
                 "spec:\n  replicas",

@@ -6,11 +6,14 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import threading
+import zlib
 from xml.etree import ElementTree
 
 import pytest
+import zstandard
 
 import harness
 from certificates import Certificate, make_authority
@@ -39,6 +42,7 @@ from multiplexed import (
 from secure import client_context
 
 MODEL = "gauge"
+TEXT = b"".join(b"the river rises by %d cm\n" % n for n in range(20_000))
 
 
 class Backend(http.server.ThreadingHTTPServer):
@@ -126,6 +130,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
         self.plain(b"ok")
 
+    def answer_text(self):
+        self.plain(TEXT, content_type="text/plain", etag='"e"')
+
+    def answer_events(self):
+        """A stream of two events, the second when the test says so."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        for event in (b"data: one\n\n", b"data: two\n\n"):
+            self.wfile.write(b"b\r\n" + event + b"\r\n")
+            self.wfile.flush()
+            self.server.release.wait(60)
+        self.wfile.write(b"0\r\n\r\n")
+
     def answer_held(self):
         self.server.release.wait(60)
         self.plain(b"held")
@@ -188,12 +207,12 @@ def backend():
 def gateway(weir, backend, tmp_path):
     """gateway(limits…) starts Weir with a plain and a secure listener in front of the backend."""
 
-    def start(limits=None, workers=1, **spec):
+    def start(limits=None, workers=1, http2=None, **spec):
         authority = make_authority()
         fields = Certificate("localhost", ["localhost"], authority).write(tmp_path, "default")
         listeners = [
-            {"name": "http", "address": "127.0.0.1:0"},
-            {"name": "https", "address": "127.0.0.1:0", "tls": fields},
+            {"name": "http", "address": "127.0.0.1:0", "http2": http2 or {}},
+            {"name": "https", "address": "127.0.0.1:0", "tls": fields, "http2": http2 or {}},
         ]
         first = harness.gateway(
             tmp_path, listeners=listeners, workers=workers, limits=limits or {}
@@ -417,6 +436,143 @@ def test_an_extended_connect_opens_a_websocket(gateway):
         client.h2.end_stream(number)
         client.send()
         assert client.wait(lambda: stream.ended)
+
+
+# Compressed answers -----------------------------------------------------------------------------
+
+
+def decoder(coding):
+    if coding == "zstd":
+        return zstandard.ZstdDecompressor().decompressobj()
+    return zlib.decompressobj(31)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_answers_are_compressed(gateway, coding):
+    started = gateway()
+    accepts = [("accept-encoding", coding)]
+    with Client(started.address) as client:
+        plain = client.get("/text")
+        assert (plain.body, plain.headers["content-length"]) == (TEXT, str(len(TEXT)))
+        assert plain.headers["vary"].lower() == "accept-encoding"
+        coded = client.get("/text", headers=accepts)
+        assert decoder(coding).decompress(coded.body) == TEXT
+        assert coded.headers["content-encoding"] == coding
+        assert "content-length" not in coded.headers
+        # HEAD tells of what GET would get.
+        head = client.finish(client.begin("HEAD", "/text", headers=accepts))
+        for stream in (coded, head):
+            del stream.headers["date"], stream.headers["x-request-id"]
+        assert (head.headers, head.body) == (coded.headers, b"")
+        # What is short stays as it is.
+        short = client.get("/", headers=accepts)
+        assert "content-encoding" not in short.headers and json.loads(short.body)
+    assert started.metric("weir_compressed_answers_total", coding=coding) == 1
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_compressed_events_come_one_by_one(gateway, backend, coding):
+    started = gateway(compression={"streams": True})
+    with Client(started.address) as client:
+        number = client.begin("GET", "/events", headers=[("accept-encoding", coding)])
+        stream, reader, seen = client.streams[number], decoder(coding), b""
+
+        def text():
+            nonlocal seen
+            piece, stream.body = stream.body, b""
+            seen += reader.decompress(piece)
+            return seen
+
+        assert client.wait(lambda: text() == b"data: one\n\n")
+        backend.release.set()
+        assert client.wait(lambda: stream.ended)
+        assert text() == b"data: one\n\ndata: two\n\n"
+        assert stream.headers["content-encoding"] == coding
+
+
+# Settings of a listener ------------------------------------------------------------------------
+
+
+def test_a_listener_without_http2_speaks_http1_alone(gateway):
+    started = gateway(http2={"enabled": False})
+    port = started.secure_address.rsplit(":", 1)[1]
+    authority = ["--cacert", str(started.authority_file)]
+    _, status = curl(*authority, "--http2", f"https://localhost:{port}/")
+    assert status == "200 1.1"
+    _, status = curl(f"http://{started.address}/")
+    assert status == "200 1.1"
+    with Frames(started.address) as client:
+        answer = b""
+        while data := client.socket.recv(65536):
+            answer += data
+        assert answer.startswith(b"HTTP/1.1 505 ")
+    # A client that offers nothing else gets no session.
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as raw:
+        with pytest.raises(ssl.SSLError):
+            started.context.wrap_socket(raw, server_hostname="localhost")
+    assert started.metric("weir_http2_connections_total") == 0
+
+
+def test_a_listener_announces_its_settings(gateway, backend):
+    settings = {
+        "maxConcurrentStreams": 2,
+        "initialStreamWindowSize": "70000B",
+        "initialConnectionWindowSize": "200000B",
+        "maxHeaderListSize": "2KiB",
+    }
+    started = gateway(http2=settings)
+    with Client(started.address) as client:
+        told = client.h2.remote_settings
+        client.wait(lambda: told.max_concurrent_streams == 2)
+        assert (told.initial_window_size, told.max_header_list_size) == (70_000, 2_048)
+        client.wait(lambda: client.h2.outbound_flow_control_window == 200_000)
+        large = client.finish(client.begin("GET", "/", headers=[("x", "y" * 3_000)]))
+        assert large.status == 431
+        held = [client.begin("GET", "/held") for _ in range(2)]
+    with Frames(started.address) as client:
+        requests = [
+            frame(HEADERS, END_STREAM | END_HEADERS, number, head(path="/held"))
+            for number in (1, 3, 5)
+        ]
+        client.send(*requests)
+        assert client.wait(lambda: bool(client.of(RST_STREAM)))
+        # REFUSED_STREAM: it may be sent again.
+        assert client.of(RST_STREAM)[0][2:] == (5, b"\0\0\0\7")
+        backend.release.set()
+        assert client.wait(lambda: len(client.of(DATA)) == 2)
+    assert len(held) == 2
+
+
+def test_streams_count_as_connections(gateway, backend):
+    """A client gets no more by one connection than by many."""
+    started = gateway(limits={"maxConnections": 3}, concurrency={"perReplica": 100})
+    with Frames(started.address) as client:
+        requests = [
+            frame(HEADERS, END_STREAM | END_HEADERS, number, head(path="/held"))
+            for number in (1, 3, 5, 7, 9)
+        ]
+        client.send(*requests)
+        assert client.wait(lambda: len(client.of(RST_STREAM)) == 2)
+        # REFUSED_STREAM: they may be sent again.
+        refused = {entry[2]: entry[3] for entry in client.of(RST_STREAM)}
+        assert refused == {7: b"\0\0\0\7", 9: b"\0\0\0\7"}
+        assert harness.call(started.address, "GET", "/").status == 503
+        assert started.metric("weir_http2_refused_streams_total") == 2
+        backend.release.set()
+        assert client.wait(lambda: len(client.of(DATA)) == 3)
+        client.send(frame(HEADERS, END_STREAM | END_HEADERS, 11, head()))
+        assert client.wait(lambda: any(entry[2] == 11 for entry in client.of(DATA)))
+    # With a connection that has gone the places of its streams are free again.
+    for _ in range(5):
+        requests = [
+            frame(HEADERS, END_STREAM | END_HEADERS, number, head(path="/endless"))
+            for number in (1, 3, 5)
+        ]
+        with Frames(started.address, *requests) as client:
+            client.wait(lambda: bool(client.of(DATA)))
+    eventually(
+        lambda: harness.call(started.address, "GET", "/").status == 200, "there is room again"
+    )
 
 
 # Ends -------------------------------------------------------------------------------------------

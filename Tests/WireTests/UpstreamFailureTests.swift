@@ -357,8 +357,8 @@ import Testing
         }
     }
 
-    /// A client that stops reading is cut in the end, and the replica is not blamed. Its time is the
-    /// client's, not the one that replicas have.
+    /// A client that stops reading is cut in the end, and the replica is not blamed. The time is
+    /// the client's, not the one that replicas have.
     @Test func aClientThatStopsReadingIsNotTheReplicasFault() throws {
         var limits = GatewayLimits()
         limits.idleTimeout = .milliseconds(200)

@@ -108,6 +108,7 @@ struct ConfigurationChecker {
     private mutating func checkGateways() {
         for gateway in self.set.gateways {
             let spec = ConfigurationPath("spec")
+            self.checkHTTP2(of: gateway)
             var taken: [ListenAddress: String] = [gateway.spec.admin.address: "the admin API"]
             for (index, listener) in gateway.spec.listeners.enumerated() {
                 // Port 0 is another port each time; an address that was wrong has it too.
@@ -133,6 +134,32 @@ struct ConfigurationChecker {
                     severity: .warning
                 )
             }
+        }
+    }
+
+    private mutating func checkHTTP2(of gateway: Loaded<GatewaySpec>) {
+        let listeners = gateway.spec.listeners
+        for (index, listener) in listeners.enumerated() {
+            let http2 = listener.http2
+            if http2.initialConnectionWindowSize >= http2.initialStreamWindowSize { continue }
+            let path = ConfigurationPath("spec", "listeners").index(index).field("http2")
+            self.report(
+                gateway.origin,
+                path.field("initialConnectionWindowSize"),
+                "is smaller than that of one stream",
+                hint: "write at least that of `initialStreamWindowSize`",
+                severity: .warning
+            )
+        }
+        if listeners.isEmpty || listeners.contains(where: \.http2.enabled) { return }
+        for model in self.set.models where model.spec.protocol == .grpc {
+            self.report(
+                model.origin,
+                ConfigurationPath("spec", "protocol"),
+                "no listener speaks HTTP/2, which gRPC needs",
+                hint: "remove `http2: {enabled: false}` from one of them",
+                severity: .warning
+            )
         }
     }
 

@@ -44,17 +44,31 @@ package struct ListenerSpec: Sendable, Hashable {
     package var address: ListenAddress
     /// Nil: plain text.
     package var tls: TLSSpec?
-
-    package init(name: String, address: ListenAddress, tls: TLSSpec? = nil) {
-        self.name = name
-        self.address = address
-        self.tls = tls
-    }
+    package var http2: HTTP2Spec
 
     init(_ record: Record, source: ResourceSource) {
         self.name = record.text("name")
         self.address = record.address("address")
         self.tls = record.optionalRecord("tls").map { TLSSpec($0, source: source) }
+        self.http2 = HTTP2Spec(record.record("http2"))
+    }
+}
+
+/// How a listener speaks HTTP/2; sizes in bytes.
+package struct HTTP2Spec: Sendable, Hashable {
+    package var enabled: Bool
+    package var maxConcurrentStreams: Int
+    package var initialStreamWindowSize: Int
+    package var initialConnectionWindowSize: Int
+    /// Nil: as many bytes as a head of HTTP/1 may have.
+    package var maxHeaderListSize: Int?
+
+    init(_ record: Record) {
+        self.enabled = record.boolean("enabled")
+        self.maxConcurrentStreams = record.integer("maxConcurrentStreams")
+        self.initialStreamWindowSize = record.integer("initialStreamWindowSize")
+        self.initialConnectionWindowSize = record.integer("initialConnectionWindowSize")
+        self.maxHeaderListSize = record.optionalInteger("maxHeaderListSize")
     }
 }
 

@@ -74,6 +74,46 @@ extension Schemas {
             .optional,
             "Files are read again when they change. Absent: plain text."
         ),
+        field("http2", Self.http2, .standard("{}"), "HTTP/2, of which gRPC is a part."),
+    ])
+
+    private static let http2 = Schema.object([
+        field(
+            "enabled",
+            .boolean,
+            .standard("true"),
+            """
+            Spoken beside HTTP/1.1: with TLS where the client offers it (ALPN), else with one that \
+            begins so (prior knowledge). Off: HTTP/1.1 alone.
+            """
+        ),
+        field(
+            "maxConcurrentStreams",
+            .integer(1...10_000),
+            .standard("100"),
+            "Requests of one connection at once; one more is refused and may be sent again."
+        ),
+        field(
+            "initialStreamWindowSize",
+            .bytes(65_535...16_777_216),
+            .standard("128KiB"),
+            "Bytes of one body on their way to a model server that does not take them."
+        ),
+        field(
+            "initialConnectionWindowSize",
+            .bytes(65_535...268_435_456),
+            .standard("1MiB"),
+            "Bytes of all bodies of a connection on their way to Weir."
+        ),
+        field(
+            "maxHeaderListSize",
+            .bytes(1_024...16_777_216),
+            .optional,
+            """
+            Bytes of a request's fields when decoded, each counted with 32 more; more get 431. \
+            Absent: `limits.maxHeaderBytes`.
+            """
+        ),
     ])
 
     private static let certificateFields = [
@@ -151,7 +191,10 @@ extension Schemas {
             "maxConnections",
             .integer(1...10_000_000),
             .standard("10000"),
-            "Open client connections; one more gets 503."
+            """
+            Open client connections; one more gets 503. One of HTTP/2 counts as many as it has \
+            requests under way; one more of those is refused.
+            """
         ),
         field(
             "maxHeaderBytes",
@@ -200,7 +243,10 @@ extension Schemas {
             "idleTimeout",
             Self.timeout,
             .standard("60s"),
-            "Between requests of a connection, and between two pieces of a body."
+            """
+            Between requests of a connection, and between two pieces of a body; and in which a \
+            client must take something of an answer.
+            """
         ),
         field("handshakeTimeout", Self.timeout, .standard("10s"), "For a whole TLS handshake."),
         field(
