@@ -12,7 +12,7 @@ extension Exchange {
     }
 
     /// Sends the head on, and decides whether the answer is compressed. Only for exchanges with an
-    /// `answerCoding`, and for GET, whose answers caches may keep.
+    /// `answerCoding`, and for GET, whose answers caches may keep, and HEAD, which tells of those.
     func sendNegotiatedHead(
         _ head: ResponseHead,
         _ bytes: RawSpan,
@@ -24,7 +24,7 @@ extension Exchange {
             AnswerCompression.verdict(
                 head,
                 bytes,
-                framing: framing,
+                framing: self.method == .head ? head.framing(requestMethod: .get) : framing,
                 answers: settings.answers,
                 streams: settings.streams,
                 bytesMin: settings.answerBytesMin
@@ -32,9 +32,10 @@ extension Exchange {
         else {
             return self.sendHead(head, bytes, framing: framing)
         }
-        let encoder = self.takeEncoder()
+        let encoder = self.method == .head ? nil : self.takeEncoder()
+        let coding = self.method == .head ? self.answerCoding : encoder?.coding
         let output = self.worker.buffers.take()
-        AnswerCompression.writeHead(head, bytes, coding: encoder?.coding, into: output)
+        AnswerCompression.writeHead(head, bytes, coding: coding, into: output)
         let written = UnsafeRawBufferPointer(start: output.readablePointer, count: output.count)
         let answer = self.worker.coding.answerHead
         answer.reset()

@@ -39,7 +39,9 @@ extension Exchange {
             Sockets.delayAcknowledgements(upstream.descriptor)
         }
         self.arm(after: self.streamIdle)
-        if self.answerCoding != nil || self.method == .get, let model = self.model {
+        if self.answerCoding != nil || self.method == .get || self.method == .head,
+            let model = self.model
+        {
             return self.sendNegotiatedHead(head, bytes, framing: framing, model)
         }
         self.sendHead(head, bytes, framing: framing)

@@ -293,6 +293,27 @@ import Testing
         }
     }
 
+    /// RFC 9110, section 9.3.2.
+    @Test(arguments: [
+        ("Accept-Encoding: gzip\r\n", 2_000), ("", 2_000), ("Accept-Encoding: gzip\r\n", 20),
+    ])
+    func headSaysWhatGetWould(fields: String, count: Int) throws {
+        try Wire.one { wire, upstream in
+            upstream.serve { request, socket in
+                let answer = Self.answer(Self.json(count), fields: "ETag: \"e\"\r\n")
+                let isHead = request.startLine.hasPrefix("HEAD")
+                let end = answer.firstRange(of: "\r\n\r\n")?.upperBound ?? answer.endIndex
+                try socket.send(isHead ? String(answer[..<end]) : answer)
+            }
+            let get = try wire.fetch(Ask.get(fields: fields))
+            let head = try wire.fetch(Ask.get(method: "HEAD", fields: fields), to: "HEAD")
+            for name in ["vary", "content-encoding", "etag", "content-length"] {
+                #expect(head[name] == get[name])
+            }
+            #expect((head["vary"] == nil) == (count < 1_024))
+        }
+    }
+
     @Test func oldClientsGetTheEndOfTheConnection() throws {
         try Wire.one { wire, upstream in
             let text = Self.json(5_000)
