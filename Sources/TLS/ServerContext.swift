@@ -194,7 +194,11 @@ package final class ServerContext: @unchecked Sendable {
                 let owner = weir_ctx_owner(SSL_get_SSL_CTX(ssl))
             else { return -1 }
             let server = Unmanaged<ServerContext>.fromOpaque(owner).takeUnretainedValue()
-            return server.prepareTicket(name, vector, cipher, mac, isMaking: isMaking == 1)
+            let found = server.prepareTicket(name, vector, cipher, mac, isMaking: isMaking == 1)
+            // A ticket of TLS 1.3 is to be used once (RFC 8446, appendix C.4): whoever comes back
+            // with one gets the next.
+            let isSpent = isMaking == 0 && SSL_version(ssl) == TLS1_3_VERSION
+            return found == 1 && isSpent ? 2 : found
         }
         weir_ctx_on_status(
             context,

@@ -286,6 +286,24 @@ def test_sessions_are_resumed_on_every_worker(secure, authority, version):
     assert resumed == 40
 
 
+def test_whoever_comes_back_gets_the_next_ticket(secure, authority):
+    """In TLS 1.3 a ticket is good for one session: clients need another one each time."""
+    gateway = secure()
+    context = client_context(authority, minimum_version=ssl.TLSVersion.TLSv1_3)
+    session, reused, tickets = None, [], []
+    for _ in range(5):
+        connection = SecureConnection(gateway.secure_address, context, session=session)
+        assert send(connection, "GET", "/").status == 200
+        reused.append(connection.sock.session_reused)
+        # The one that came with this very connection.
+        session = connection.sock.session
+        tickets.append(session.id)
+        connection.close()
+    assert reused == [False] + [True] * 4
+    # An identifier is made of its ticket.
+    assert len(set(tickets)) == 5
+
+
 def test_a_session_does_not_outlive_its_authority(secure, tmp_path, authority):
     clients, others = make_authority("Clients"), make_authority("Others")
     ca = tmp_path / "clients.pem"
