@@ -205,8 +205,8 @@ let package = Package(
         .target(
             name: "LoadTest",
             dependencies: [
-                "Core", "HTTP", "Workload", "EventLoop", "HTTPService", "Reports", "CPlatform",
-                .product(name: "Histogram", package: "hdrhistogram-swift"),
+                "Core", "HTTP", "Workload", "EventLoop", "TLS", "HTTPService", "Reports",
+                "CPlatform", .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             swiftSettings: shell
         ),

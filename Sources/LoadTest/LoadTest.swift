@@ -25,7 +25,7 @@
 /// - TPOT: (time of the last output − time of the first) ÷ (output tokens − 1), per request.
 /// - goodput: requests per second that succeeded and met every objective.
 ///
-/// Limits: `LoadLimits`. What it does not do yet: TLS, HTTP/2, redirects, cookies.
+/// Limits: `LoadLimits`. What it does not do: HTTP/2, redirects, cookies.
 package enum LoadLimits {
     /// Servers that one run spreads over.
     package static let targetsMax = 64

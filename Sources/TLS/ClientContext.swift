@@ -90,5 +90,10 @@ package final class ClientContext: @unchecked Sendable {
             SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nil)
         }
         try options.identity?.install(in: context)
+        // Called where a server asks and there is no identity.
+        SSL_CTX_set_client_cert_cb(context) { ssl, _, _ in
+            if let ssl { SessionState.of(SSL_get_rbio(ssl))?.pointee.isAskedForCertificate = true }
+            return 0
+        }
     }
 }

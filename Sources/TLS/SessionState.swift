@@ -18,6 +18,10 @@ struct SessionState {
     var hasEnded = false
     /// The error of the last failed call, 0 without one.
     var code: Int32 = 0
+    /// The server wants to know who we are, and we have nothing to show.
+    var isAskedForCertificate = false
+    /// OpenSSL's error that ended the session after its handshake, 0 without one.
+    var sessionError: UInt = 0
     /// What must live as long as the session: OpenSSL calls back into it.
     var owner: Unmanaged<AnyObject>
 
@@ -84,7 +88,7 @@ struct SessionState {
         }
     }
 
-    private static func of(_ bio: OpaquePointer?) -> UnsafeMutablePointer<SessionState>? {
+    static func of(_ bio: OpaquePointer?) -> UnsafeMutablePointer<SessionState>? {
         BIO_get_data(bio)?.assumingMemoryBound(to: SessionState.self)
     }
 }

@@ -101,6 +101,12 @@ extension TLSFailure {
         // Causes come first; what it means for the session comes last.
         let code = ERR_peek_last_error()
         ERR_clear_error()
+        self.init(code: code, verification: Int32(truncatingIfNeeded: SSL_get_verify_result(ssl)))
+    }
+
+    /// Of an error of OpenSSL's.
+    /// - Parameter verification: what became of the peer's certificate.
+    init(code: UInt, verification: Int32) {
         let words = OpenSSLErrors.words(code)
         let reason = Int32(truncatingIfNeeded: code & 0x7F_FFFF)
         switch reason {
@@ -117,7 +123,7 @@ extension TLSFailure {
         case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
             self.init(.certificateMissing, words)
         case SSL_R_CERTIFICATE_VERIFY_FAILED:
-            self.init(verification: SSL_get_verify_result(ssl))
+            self.init(verification: verification)
         default:
             // Alerts that came are numbered from SSL_AD_REASON_OFFSET on.
             self.init(reason >= SSL_AD_REASON_OFFSET ? .refusedByPeer : .malformed, words)
@@ -125,9 +131,9 @@ extension TLSFailure {
     }
 
     /// Of a certificate that did not pass.
-    init(verification result: Int) {
-        let words = String(cString: X509_verify_cert_error_string(result))
-        switch Int32(truncatingIfNeeded: result) {
+    init(verification result: Int32) {
+        let words = String(cString: X509_verify_cert_error_string(Int(result)))
+        switch result {
         case X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID:
             self.init(.certificateExpired, words)
         case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:

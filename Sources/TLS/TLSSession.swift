@@ -138,6 +138,10 @@ public struct TLSSession {
         return UnsafeBufferPointer(start: name, count: Int(count)).elementsEqual("h2".utf8)
     }
 
+    /// As a client: the server asked for a certificate, and none was there to be shown. A server
+    /// that insists says so after the handshake (TLS 1.3).
+    package var isAskedForCertificate: Bool { self.state.pointee.isAskedForCertificate }
+
     package var isResumed: Bool { SSL_session_reused(self.ssl) == 1 }
 
     /// Before a handshake as a client: what to offer (RFC 7301), instead of what the context says.
@@ -227,9 +231,21 @@ public struct TLSSession {
             let code = self.state.pointee.code
             return Read(result: .failed(code == 0 ? ECONNRESET : code), hasMore: false)
         default:
-            ERR_clear_error()
+            self.keepError()
             return Read(result: .failed(EPROTO), hasMore: false)
         }
+    }
+
+    /// Takes the thread's queue of errors.
+    private func keepError() {
+        self.state.pointee.sessionError = ERR_peek_last_error()
+        ERR_clear_error()
+    }
+
+    /// Why a read or a write failed, where TLS was the reason: an alert of the peer, for one.
+    package var failure: TLSFailure? {
+        let code = self.state.pointee.sessionError
+        return code == 0 ? nil : TLSFailure(code: code, verification: X509_V_OK)
     }
 
     // MARK: Writing
@@ -247,7 +263,7 @@ public struct TLSSession {
                 case SSL_ERROR_WANT_WRITE, SSL_ERROR_WANT_READ:
                     return .wouldBlock
                 default:
-                    ERR_clear_error()
+                    self.keepError()
                     let code = self.state.pointee.code
                     return .failed(code == 0 ? EPROTO : code)
                 }

@@ -22,6 +22,7 @@ struct LoadCommand: ParsableCommand {
             service  from the first byte sent on a connection that stands to the last byte
             ttft     from the scheduled start to the first event that carries output
             itl      each gap between successive events that carry output
+            connect  what a request's new connection took, with the handshake of https
             tpot     (last output - first output) / (output tokens - 1), per request
             goodput  successful requests per second that met every objective
 
@@ -45,11 +46,12 @@ struct LoadCommand: ParsableCommand {
             """
     )
 
-    @Argument(help: "Where requests go: http://HOST:PORT/PATH. Several take turns.")
+    @Argument(help: "Where requests go: http[s]://HOST:PORT/PATH. Several take turns.")
     var urls: [String] = []
     @OptionGroup(title: "Load") var load: LoadFlags
     @OptionGroup(title: "Trace") var trace: TraceFlags
     @OptionGroup(title: "Requests") var requests: RequestFlags
+    @OptionGroup(title: "Connections") var connecting: ConnectionFlags
     @OptionGroup(title: "Judging") var judging: JudgingFlags
     @OptionGroup(title: "Output") var output: OutputFlags
 
@@ -111,6 +113,7 @@ struct LoadCommand: ParsableCommand {
         plan.fields = fields
         plan.objectives = try self.judging.objectives()
         self.load.apply(to: &plan)
+        try self.connecting.apply(to: &plan)
         if let problem = plan.problems.first { throw ValidationError(problem) }
         return plan
     }

@@ -42,7 +42,7 @@ def closed_port():
 
 @pytest.mark.parametrize("url, says", [
     ("ftp://127.0.0.1/", "ftp is no scheme"),
-    ("https://127.0.0.1/", "https is not supported"),
+    ("https://127.0.0.1:x/", "expected https://HOST[:PORT]/"),
     ("http://127.0.0.1:99999/", "expected http://HOST[:PORT]/"),
     ("http://", "expected http://HOST[:PORT]/"),
 ])

@@ -168,6 +168,10 @@ struct RequestTests {
         ("HTTP://[::1]:8080/", "::1", 8_080, "/", "[::1]:8080"),
         ("http://h:80?q", "h", 80, "/?q", "h"),
         ("http://h/a#b", "h", 80, "/a", "h"),
+        ("https://h/a", "h", 443, "/a", "h"),
+        ("https://h:443", "h", 443, "", "h"),
+        ("https://h:80", "h", 80, "", "h:80"),
+        ("HTTPS://[::1]:8443/", "::1", 8_443, "/", "[::1]:8443"),
     ])
     func readsURLs(
         _ text: String,
@@ -179,11 +183,14 @@ struct RequestTests {
         let url = try TargetURL(text)
         #expect(url.host == host && url.port == port && url.path == path)
         #expect(url.authority == authority)
+        #expect(url.isSecure == text.lowercased().hasPrefix("https"))
+        #expect(url.description == "\(url.isSecure ? "https" : "http")://\(authority)\(path)")
     }
 
     @Test(arguments: [
-        "", "http://", "http:///x", "https://a", "ftp://a", "http://a:99999", "http://a:",
-        "http://a:0", "http://a b/", "http://u@a/", "http://a/ö", "http://:80",
+        "", "http://", "http:///x", "ftp://a", "http://a:99999", "http://a:",
+        "http://a:0", "https://", "https://a:0", "http://a b/", "http://u@a/", "http://a/ö",
+        "http://:80",
     ])
     func refusesURLs(_ text: String) {
         #expect(throws: LoadError.self) { try TargetURL(text) }
@@ -191,5 +198,48 @@ struct RequestTests {
 
     @Test func namesWithoutAddressAreSaid() {
         #expect(throws: LoadError.self) { try TargetURL("http://no-such-host.invalid/").resolve() }
+    }
+}
+
+@Suite("Detours")
+struct DetourTests {
+    @Test(arguments: [
+        ("h:443:10.0.0.1:8443", "10.0.0.1:8443"),
+        ("H:443:10.0.0.1:8443", "10.0.0.1:8443"),
+        ("::10.0.0.1:", "10.0.0.1:443"),
+        (":443:[::1]:", "[::1]:443"),
+        // It is for another host or port, so the URL's own holds.
+        ("other:443:10.0.0.1:8443", "127.0.0.9:443"),
+        ("h:80:10.0.0.1:8443", "127.0.0.9:443"),
+    ])
+    func leadElsewhere(_ text: String, to address: String) throws {
+        let detour = try #require(Detour(text))
+        let always = try #require(Detour("h::127.0.0.9:"))
+        let found = try TargetURL("https://h/").resolve([detour, always])
+        #expect("\(found)" == address)
+    }
+
+    @Test(arguments: [
+        "", "h", "h:1:g", "h:1:g:2:3", "h:x:g:1", "h:1:g:x", "h:0:g:1", "h:1::", ":::",
+        "h:1:[::1:2", "h:1:[::1]x:2", "h:1:[]:2", "h:1:a b:2",
+    ])
+    func mustBeWhole(_ text: String) {
+        #expect(Detour(text) == nil)
+    }
+
+    @Test func aRequestOnAConnectionOfItsOwnSaysSo() throws {
+        let writer = RequestWriter(
+            .http(.ping),
+            targets: [try TargetURL("https://h/")],
+            fields: [],
+            keepsConnections: false,
+            seed: 1,
+            trace: nil,
+            text: PromptText()
+        )
+        let buffer = ByteBuffer(capacity: 16)
+        _ = writer.write(Arrival(index: 0, offset: 0, traceIndex: nil), target: 0, to: buffer)
+        #expect(text(buffer).contains("\r\nhost: h\r\n"))
+        #expect(text(buffer).contains("\r\nconnection: close\r\n"))
     }
 }

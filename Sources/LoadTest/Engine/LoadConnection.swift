@@ -1,6 +1,8 @@
 import Core
 import EventLoop
+import Glibc
 import HTTP
+import TLS
 import Workload
 
 /// One connection to a target, with at most one request on it.
@@ -9,14 +11,14 @@ import Workload
 /// until it says that it does. Bytes are read into the worker's buffer and parsed there; only a
 /// head that is not complete is kept.
 final class LoadConnection: IOHandler {
-    enum State { case connecting, idle, busy, closed }
+    enum State { case connecting, securing, idle, busy, closed }
 
     /// Where it stands in the worker's list.
     var slot = 0
     let target: Int
     private(set) var state = State.connecting
     private unowned let worker: LoadWorker
-    private let transport: Transport
+    private var transport: Transport
     private let opened: Instant
     private let output = ByteBuffer(capacity: 1 << 10)
     private let pending = ByteBuffer(capacity: 16)
@@ -27,7 +29,8 @@ final class LoadConnection: IOHandler {
     private var gaps: [UInt64] = []
     private var work: Work?
     private var interim = 0
-    /// Nanoseconds it took to connect, until the first request takes them.
+    /// Nanoseconds it took to connect, with the handshake of TLS, until the first request takes
+    /// them.
     private var connectTime: UInt64 = 0
     private var servedCount = 0
     private let timer = RequestTimer()
@@ -112,6 +115,11 @@ final class LoadConnection: IOHandler {
         if self.state == .connecting {
             guard self.finishConnecting(events) else { return }
         }
+        if let session = self.transport.session {
+            if events.contains(.closed) { session.endIsNear() }
+            if events.contains(.read) { session.becameReadable() }
+            if self.state == .securing { return self.handshake(session) }
+        }
         if !self.output.isEmpty { self.send() }
         if events.contains(.read) || events.contains(.closed) {
             self.receive(untilEnd: events.contains(.closed))
@@ -126,11 +134,45 @@ final class LoadConnection: IOHandler {
             return false
         }
         guard events.contains(.write) else { return false }
+        do throws(TLSError) {
+            if let session = try self.worker.makeSession(
+                target: self.target,
+                descriptor: self.descriptor
+            ) {
+                self.transport.secure(session)
+                self.state = .securing
+                return true
+            }
+        } catch {
+            self.securingFailed(TLSFailure(.malformed, error.description))
+            return false
+        }
+        self.connected()
+        return true
+    }
+
+    private func connected() {
         let now = self.worker.loop.refreshNow()
         self.connectTime = max(1, now.nanoseconds(since: self.opened))
         self.state = .idle
         self.worker.connected(self, now: now)
-        return true
+    }
+
+    private func handshake(_ session: TLSSession) {
+        switch session.handshake() {
+        case .wantsMore: return
+        case .failed(let failure): return self.securingFailed(failure)
+        case .done: if session.isResumed { self.worker.sessionResumed() }
+        }
+        self.connected()
+        // What came behind the handshake was read with it: the kernel does not tell of it again.
+        if self.state != .closed { self.receive(untilEnd: false) }
+    }
+
+    private func securingFailed(_ failure: TLSFailure) {
+        self.worker.securityFailed(failure, target: self.target)
+        self.close()
+        self.worker.connectFailed(target: self.target, code: nil)
     }
 
     private func receive(untilEnd: Bool) {
@@ -138,17 +180,26 @@ final class LoadConnection: IOHandler {
             let buffer = self.pending.isEmpty ? self.worker.input : self.pending
             buffer.reserve(Self.readBytes)
             let wanted = buffer.writableCount
-            switch self.transport.read(into: buffer.writablePointer, count: wanted) {
+            let (result, hasMore) = self.transport.read(
+                into: buffer.writablePointer,
+                count: wanted
+            )
+            switch result {
             case .bytes(let count):
                 buffer.advance(count)
                 let now = self.worker.loop.refreshNow()
                 self.take(buffer, now)
                 self.keepRest(of: buffer)
-                // A short read has emptied the socket; its end comes as an event of its own.
-                if count < wanted && !untilEnd { return }
+                if !hasMore && !untilEnd { return }
             case .wouldBlock: return
-            case .endOfStream: return self.lost(nil)
-            case .failed(let code): return self.lost(code)
+            case .endOfStream:
+                let isCut = self.transport.session?.isTruncated ?? false
+                return self.lost(isCut ? ECONNRESET : nil)
+            case .failed(let code):
+                if let failure = self.transport.session?.failure {
+                    self.worker.securityFailed(failure, target: self.target)
+                }
+                return self.lost(code)
             }
         }
     }
@@ -258,8 +309,12 @@ final class LoadConnection: IOHandler {
 
     private func complete(_ now: Instant) {
         let outcome = self.answer.finish(&self.record, status: self.head.status)
-        let keepsAlive = self.head.keepsAlive && self.output.isEmpty
+        let keepsAlive =
+            self.head.keepsAlive && self.output.isEmpty && self.worker.keepsConnections
         self.servedCount += 1
+        if self.servedCount == 1, let session = self.transport.session {
+            self.worker.remember(session, target: self.target)
+        }
         self.decoder = nil
         self.work = nil
         self.state = keepsAlive ? .idle : .busy
@@ -296,7 +351,7 @@ final class LoadConnection: IOHandler {
         let now = self.worker.loop.refreshNow()
         switch self.state {
         case .busy: self.fail(.timedOut, now)
-        case .connecting:
+        case .connecting, .securing:
             self.close()
             self.worker.connectFailed(target: self.target, code: nil)
         case .idle, .closed: break
@@ -325,7 +380,7 @@ final class LoadConnection: IOHandler {
         self.state = .closed
         self.worker.wheel.remove(self.timer)
         self.deregister()
-        self.transport.close(reset: false)
+        self.transport.close()
         self.worker.closed(self)
     }
 }

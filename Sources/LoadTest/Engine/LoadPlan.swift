@@ -1,4 +1,5 @@
 import Core
+import TLS
 import Workload
 
 /// When requests start.
@@ -19,6 +20,15 @@ package struct LoadPlan: Sendable {
     package var targets: [TargetURL]
     package var kind: RequestKind
     package var fields: [HeaderField] = []
+    /// Whom `https://` targets must be signed by, and who we are.
+    package var security = ClientContext.Options()
+    /// Later connections to a target resume the session of earlier ones, as one client's would;
+    /// otherwise every connection is a new client with a full handshake.
+    package var resumesSessions = false
+    /// Whether a connection takes another request after the first.
+    package var keepsConnections = true
+    /// Other places to connect to than the URLs say.
+    package var detours: [Detour] = []
     package var pattern: LoadPattern
     /// Seconds before and behind the measured part. Under a profile or in a closed loop they are
     /// added to it; of a trace they are a part.

@@ -2,6 +2,7 @@ import Core
 import EventLoop
 import Glibc
 import Synchronization
+import TLS
 
 /// One run from its beginning to its end, on threads of its own.
 ///
@@ -9,13 +10,13 @@ import Synchronization
 package final class LoadRun: Sendable {
     /// Time for the threads to come up before the schedule begins.
     private static let lead = Duration.milliseconds(20)
-    /// Seconds that a target may take to accept the first connection.
-    private static let preflightTimeoutMilliseconds: Int32 = 5_000
     /// Descriptors that are not connections.
     private static let ownDescriptors = 64
 
     private let plan: LoadPlan
     private let addresses: [SocketAddress]
+    /// Of `https://` targets; nil where there are none.
+    private let security: ClientContext?
     private let text: PromptText
     private let boards: [ProgressBoard]
     private let shared = Mutex(Shared())
@@ -33,10 +34,15 @@ package final class LoadRun: Sendable {
         self.text = text
         self.boards = (0..<plan.threads).map { _ in ProgressBoard() }
         var addresses: [SocketAddress] = []
-        for target in plan.targets { addresses.append(try target.resolve()) }
+        for target in plan.targets { addresses.append(try target.resolve(plan.detours)) }
         self.addresses = addresses
+        let security = try Self.security(plan)
+        self.security = security
         for (target, address) in zip(plan.targets, addresses) {
-            try Self.preflight(target, address)
+            try Preflight(target: target, address: address).check(
+                target.isSecure ? security : nil,
+                hasIdentity: plan.security.identity != nil
+            )
         }
         let connections =
             if case .closed(let count) = plan.pattern { count } else { plan.connectionsMax }
@@ -64,7 +70,9 @@ package final class LoadRun: Sendable {
         for thread in threads { thread.join() }
         // They tell this run when they are done, and so keep it.
         self.shared.withLock { $0.workers = [] }
-        return self.summary(startedAt: startedAt)
+        let summary = self.summary(startedAt: startedAt)
+        try self.checkSchemes(summary)
+        return summary
     }
 
     /// Ends the run at once: requests under way are given up and not counted. Any thread.
@@ -78,6 +86,39 @@ package final class LoadRun: Sendable {
 
     // MARK: Helpers
 
+    private static func security(_ plan: LoadPlan) throws(LoadError) -> ClientContext? {
+        guard plan.targets.contains(where: \.isSecure) else { return nil }
+        do throws(TLSError) {
+            return try ClientContext(plan.security)
+        } catch {
+            throw LoadError("TLS: \(error)")
+        }
+    }
+
+    /// A run in which a target answered nothing says why, where it is for the wrong scheme or for
+    /// what TLS says.
+    private func checkSchemes(_ summary: RunSummary) throws(LoadError) {
+        if summary.wasInterrupted { return }
+        let statistics = summary.statistics
+        for (index, target) in self.plan.targets.enumerated() {
+            let group = statistics.targets[index]
+            guard group.total > 0, group.failed == group.total else { continue }
+            if let (failure, _) = summary.securityFailures[index] {
+                throw LoadError("\(target): no request succeeded: \(failure.advice(for: target))")
+            }
+            // TLS servers answer HTTP with 400, with an alert, or not at all.
+            guard !target.isSecure, statistics.statuses.keys.allSatisfy({ $0 == 400 }) else {
+                continue
+            }
+            if Preflight(target: target, address: self.addresses[index]).speaksTLS() {
+                throw LoadError(
+                    "\(target): no request succeeded, and the server speaks TLS there: "
+                        + "give an https:// URL"
+                )
+            }
+        }
+    }
+
     private func startWorkers(_ coordinator: EventLoop) throws(SystemError) -> [LoopThread] {
         let origin = coordinator.refreshNow() + Self.lead
         var workers: [LoopBound<LoadWorker>] = []
@@ -88,6 +129,7 @@ package final class LoadRun: Sendable {
                 number: number,
                 origin: origin,
                 addresses: self.addresses,
+                security: self.security,
                 text: self.text,
                 board: self.boards[number],
                 loop: loop
@@ -146,39 +188,15 @@ package final class LoadRun: Sendable {
             }
             summary.gaps += result.gaps
             summary.recordsDropped += result.recordsDropped
+            summary.securityFailures.merge(result.securityFailures) {
+                ($0.failure, $0.count + $1.count)
+            }
         }
         summary.startedAt = startedAt
         summary.isOpenLoop = self.plan.pattern.isOpen
         summary.wasInterrupted = wasInterrupted
         summary.lagMax = self.plan.lagMax * 1e9
         return summary
-    }
-
-    /// Refused, unreachable and silent targets are found before anything is measured.
-    private static func preflight(
-        _ target: TargetURL,
-        _ address: SocketAddress
-    ) throws(LoadError) {
-        let descriptor: Int32
-        do throws(SystemError) {
-            descriptor = try Sockets.connect(to: address)
-        } catch {
-            throw LoadError("cannot connect to \(target): \(error.reason): is the server running?")
-        }
-        defer { Sockets.close(descriptor) }
-        var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-        let count = poll(&wait, 1, Self.preflightTimeoutMilliseconds)
-        guard count > 0 else {
-            throw LoadError(
-                "cannot connect to \(target): no answer within "
-                    + "\(Self.preflightTimeoutMilliseconds / 1_000) s: is the address right?"
-            )
-        }
-        let code = Sockets.pendingError(descriptor)
-        guard code == 0 else {
-            let reason = SystemError("connect", code: code).reason
-            throw LoadError("cannot connect to \(target): \(reason): is the server running?")
-        }
     }
 
     /// Raises the limit on descriptors as far as the system lets this process.

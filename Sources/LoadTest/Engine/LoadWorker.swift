@@ -4,6 +4,7 @@ import EventLoop
 import Glibc
 import HTTP
 import Synchronization
+import TLS
 import Workload
 
 /// What one thread hands over when it is done.
@@ -13,6 +14,7 @@ struct WorkerResult: Sendable {
     var recordVariants: [String]
     var gaps: [[UInt64]]
     var recordsDropped: UInt64
+    var securityFailures: [Int: (failure: TLSFailure, count: UInt64)]
 }
 
 /// How one thread is getting on, for others to read.
@@ -43,11 +45,16 @@ final class LoadWorker {
     let timeout: Duration
     let readsAnswers: Bool
     let keepsGaps: Bool
+    let keepsConnections: Bool
 
     private let plan: LoadPlan
     private let number: Int
     private let origin: Instant
     private let addresses: [SocketAddress]
+    private let security: ClientContext?
+    /// Per target, where sessions are resumed.
+    private var resumptions: [TLSResumption?]
+    private var securityFailures: [Int: (failure: TLSFailure, count: UInt64)] = [:]
     private let timeoutNanoseconds: UInt64
     private var statistics: RunStatistics
     private var records: [RequestRecord] = []
@@ -81,6 +88,7 @@ final class LoadWorker {
         number: Int,
         origin: Instant,
         addresses: [SocketAddress],
+        security: ClientContext?,
         text: PromptText,
         board: ProgressBoard,
         loop: EventLoop,
@@ -90,12 +98,15 @@ final class LoadWorker {
         self.number = number
         self.origin = origin
         self.addresses = addresses
+        self.security = security
+        self.resumptions = Array(repeating: nil, count: plan.targets.count)
         self.loop = loop
         self.wheel = TimerWheel(loop: loop)
         self.writer = RequestWriter(
             plan.kind,
             targets: plan.targets,
             fields: plan.fields,
+            keepsConnections: plan.keepsConnections,
             seed: plan.seed,
             trace: plan.requestTrace,
             text: text
@@ -104,6 +115,7 @@ final class LoadWorker {
         self.timeoutNanoseconds = UInt64(plan.timeout * 1e9)
         self.readsAnswers = plan.kind.isGeneration
         self.keepsGaps = plan.keepsGaps
+        self.keepsConnections = plan.keepsConnections
         self.statistics = RunStatistics(
             window: plan.window,
             objectives: plan.objectives,
@@ -194,7 +206,8 @@ final class LoadWorker {
                 records: self.records,
                 recordVariants: self.variantNames,
                 gaps: self.gaps,
-                recordsDropped: self.recordsDropped
+                recordsDropped: self.recordsDropped,
+                securityFailures: self.securityFailures
             )
         )
     }
@@ -380,6 +393,32 @@ final class LoadWorker {
             self.connecting[target] += 1
             self.connectFailed(target: target, code: error.code)
         }
+    }
+
+    /// A session for a connection that was accepted; nil where the target speaks plain text.
+    func makeSession(
+        target: Int,
+        descriptor: Int32
+    ) throws(TLSError) -> TLSSession? {
+        let url = self.plan.targets[target]
+        guard url.isSecure, let security = self.security else { return nil }
+        return try security.makeSession(
+            descriptor: descriptor,
+            name: url.host,
+            resumes: self.resumptions[target]
+        )
+    }
+
+    /// Keeps the session of a connection that has had an answer, and so the server's tickets.
+    func remember(_ session: TLSSession, target: Int) {
+        guard self.plan.resumesSessions, let resumption = session.resumption else { return }
+        self.resumptions[target] = resumption
+    }
+
+    func sessionResumed() { self.statistics.resumedSessions += 1 }
+
+    func securityFailed(_ failure: TLSFailure, target: Int) {
+        self.securityFailures[target, default: (failure, 0)].count += 1
     }
 
     func connected(_ connection: LoadConnection, now: Instant) {

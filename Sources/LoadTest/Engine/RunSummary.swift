@@ -1,3 +1,4 @@
+import TLS
 import Workload
 
 /// A finished run: what was counted, and what it comes to.
@@ -9,6 +10,8 @@ package struct RunSummary: Sendable {
     package var recordVariants: [String] = [""]
     /// Gaps between outputs, in nanoseconds, one list per record, where they were kept.
     package var gaps: [[UInt64]] = []
+    /// By the target's number: how often TLS was what failed, and how the first time.
+    package var securityFailures: [Int: (failure: TLSFailure, count: UInt64)] = [:]
     /// Records that did not fit.
     package var recordsDropped: UInt64 = 0
     /// When the run began: seconds since 1970.

@@ -110,6 +110,8 @@ package struct RunStatistics: Sendable {
     /// Arrivals that found the backlog full.
     package var dropped: UInt64 = 0
     package var connections: UInt64 = 0
+    /// TLS sessions among them that went on from an earlier one.
+    package var resumedSessions: UInt64 = 0
     /// Requests sent again because a kept connection turned out to be closed.
     package var resent: UInt64 = 0
     /// Ended by an interruption, and counted nowhere else.
@@ -274,6 +276,7 @@ package struct RunStatistics: Sendable {
         self.started += other.started
         self.dropped += other.dropped
         self.connections += other.connections
+        self.resumedSessions += other.resumedSessions
         self.resent += other.resent
         self.abandoned += other.abandoned
         self.lastEnd = max(self.lastEnd, other.lastEnd)

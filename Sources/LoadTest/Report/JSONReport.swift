@@ -61,6 +61,7 @@ package enum JSONReport {
                 json.member("dropped", statistics.dropped)
                 json.member("abandoned", statistics.abandoned)
                 json.member("connections", statistics.connections)
+                json.member("resumed_sessions", statistics.resumedSessions)
                 json.member("sent_again", statistics.resent)
                 json.member("input_tokens", statistics.inputTokens)
                 json.member("output_tokens", statistics.outputTokens)

@@ -76,7 +76,10 @@ package enum TextReport {
             ]
         )
         let again = statistics.resent > 0 ? ", \(statistics.resent) requests sent again" : ""
-        rows.append(["connections", "\(statistics.connections) made\(again)"])
+        let resumed =
+            statistics.resumedSessions > 0
+            ? ", \(statistics.resumedSessions) with a session resumed" : ""
+        rows.append(["connections", "\(statistics.connections) made\(resumed)\(again)"])
         return TextTable.aligned(rows, numbersFrom: .max)
     }
 
@@ -94,6 +97,9 @@ package enum TextReport {
         if !failures.isEmpty {
             let text = failures.map { "\($0.label) × \(statistics.outcomes[Int($0.rawValue)])" }
             lines.append("failures     \(text.joined(separator: ", "))")
+        }
+        for (target, problem) in summary.securityFailures.sorted(by: { $0.key < $1.key }) {
+            lines.append("tls          target \(target + 1): \(problem.failure) × \(problem.count)")
         }
         var groups = statistics.variants.sorted { $0.key < $1.key }
             .map { ("variant \($0.key)", $0.value) }

@@ -26,6 +26,7 @@ package final class RequestWriter {
         _ kind: RequestKind,
         targets: [TargetURL],
         fields: [HeaderField],
+        keepsConnections: Bool = true,
         seed: UInt64,
         trace: RequestTrace?,
         text: PromptText
@@ -41,7 +42,7 @@ package final class RequestWriter {
             self.method = .post
             self.isFixed = false
         }
-        self.fronts = targets.map { Self.front(kind, $0, fields) }
+        self.fronts = targets.map { Self.front(kind, $0, fields, keepsConnections) }
     }
 
     /// Appends the request that belongs to an arrival.
@@ -63,7 +64,8 @@ package final class RequestWriter {
     private static func front(
         _ kind: RequestKind,
         _ target: TargetURL,
-        _ fields: [HeaderField]
+        _ fields: [HeaderField],
+        _ keepsConnections: Bool
     ) -> [UInt8] {
         var method = "POST"
         var path = target.path
@@ -83,6 +85,7 @@ package final class RequestWriter {
             head += "user-agent: weir-load/\(WeirVersion.current)\r\n"
         }
         for field in fields { head += "\(field.name): \(field.value)\r\n" }
+        if !keepsConnections { head += "connection: close\r\n" }
         guard case .http(let request) = kind else {
             if !names.contains("content-type") { head += "content-type: application/json\r\n" }
             return Array((head + "content-length: ").utf8)

@@ -2,8 +2,9 @@ import EventLoop
 import Glibc
 import HTTP
 
-/// Where requests go: an `http://` URL, taken apart.
+/// Where requests go: an `http://` or `https://` URL, taken apart.
 package struct TargetURL: Hashable, Sendable, CustomStringConvertible {
+    package let isSecure: Bool
     package let host: String
     package let port: UInt16
     /// Path and query; empty where the URL has none.
@@ -11,17 +12,16 @@ package struct TargetURL: Hashable, Sendable, CustomStringConvertible {
     /// What the Host field says.
     package let authority: String
 
-    /// Reads `http://host[:port][/path][?query]`; without a scheme `http://` is meant.
+    /// Reads `http[s]://host[:port][/path][?query]`; without a scheme `http://` is meant.
     package init(_ text: String) throws(LoadError) {
         var rest = text[...]
+        var isSecure = false
         if let scheme = text.firstRange(of: "://") {
             let name = text[..<scheme.lowerBound].lowercased()
-            if name == "https" {
-                throw LoadError("\(text): https is not supported yet: give an http:// URL")
-            }
-            guard name == "http" else {
+            isSecure = name == "https"
+            guard isSecure || name == "http" else {
                 throw LoadError(
-                    "\(text): \(name) is no scheme to send load to: give an http:// URL"
+                    "\(text): \(name) is no scheme to send load to: give an http:// or https:// URL"
                 )
             }
             rest = text[scheme.upperBound...]
@@ -33,21 +33,31 @@ package struct TargetURL: Hashable, Sendable, CustomStringConvertible {
         guard path.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
             throw LoadError("\(text): the path has characters that must be percent-encoded")
         }
-        guard let (host, port) = Self.split(authority) else {
-            throw LoadError("\(text): no host and port to connect to: expected http://HOST[:PORT]/")
+        let standardPort: UInt16 = isSecure ? 443 : 80
+        guard let (host, port) = Self.split(authority, standardPort: standardPort) else {
+            throw LoadError(
+                "\(text): no host and port to connect to: expected "
+                    + "\(isSecure ? "https" : "http")://HOST[:PORT]/"
+            )
         }
+        self.isSecure = isSecure
         self.host = host
         self.port = port
         self.path = path.hasPrefix("?") ? "/" + path : String(path)
-        self.authority = port == 80 ? String(authority.prefixUpToPort) : String(authority)
+        self.authority = port == standardPort ? String(authority.prefixUpToPort) : String(authority)
     }
 
-    package var description: String { "http://\(self.authority)\(self.path)" }
+    package var description: String {
+        "\(self.isSecure ? "https" : "http")://\(self.authority)\(self.path)"
+    }
 
-    private static func split(_ authority: Substring) -> (String, UInt16)? {
+    private static func split(
+        _ authority: Substring,
+        standardPort: UInt16
+    ) -> (String, UInt16)? {
         let host = authority.prefixUpToPort
         let portText = authority[host.endIndex...].dropFirst()
-        let port: UInt16? = portText.isEmpty ? 80 : UInt16(portText)
+        let port: UInt16? = portText.isEmpty ? standardPort : UInt16(portText)
         var bare = host
         if bare.hasPrefix("[") && bare.hasSuffix("]") { bare = bare.dropFirst().dropLast() }
         guard let port, port > 0, !bare.isEmpty, !authority.hasSuffix(":"),
@@ -56,16 +66,22 @@ package struct TargetURL: Hashable, Sendable, CustomStringConvertible {
         return (String(bare), port)
     }
 
-    /// Looks the host up; blocks while the system's resolver does.
-    package func resolve() throws(LoadError) -> SocketAddress {
-        if let address = SocketAddress(host: self.host, port: self.port) { return address }
+    /// Looks up where to connect to; blocks while the system's resolver does.
+    /// - Parameter detours: the first one that is meant for this URL holds.
+    package func resolve(_ detours: [Detour] = []) throws(LoadError) -> SocketAddress {
+        let detour = detours.first { $0.isMeant(for: self) }
+        return try Self.resolve(detour?.toHost ?? self.host, detour?.toPort ?? self.port)
+    }
+
+    private static func resolve(_ name: String, _ port: UInt16) throws(LoadError) -> SocketAddress {
+        if let address = SocketAddress(host: name, port: port) { return address }
         var hints = addrinfo()
         hints.ai_family = AF_UNSPEC
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var list: UnsafeMutablePointer<addrinfo>?
-        let code = getaddrinfo(self.host, nil, &hints, &list)
+        let code = getaddrinfo(name, nil, &hints, &list)
         guard code == 0, let first = list else {
-            throw LoadError("\(self.host) has no address: \(String(cString: gai_strerror(code)))")
+            throw LoadError("\(name) has no address: \(String(cString: gai_strerror(code)))")
         }
         defer { freeaddrinfo(list) }
         var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
@@ -83,8 +99,8 @@ package struct TargetURL: Hashable, Sendable, CustomStringConvertible {
             decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) },
             as: UTF8.self
         )
-        guard let address = SocketAddress(host: host, port: self.port) else {
-            throw LoadError("\(self.host) has no address that can be used: \(host)")
+        guard let address = SocketAddress(host: host, port: port) else {
+            throw LoadError("\(name) has no address that can be used: \(host)")
         }
         return address
     }
