@@ -52,14 +52,11 @@ def expect(peer, path, body, answer, content_type="application/json"):
         )
 
 
-def wrk(
-    peer, cores, path, body, seconds, connections, answer_bytes, content_type=None, closes=False
-):
+def wrk(peer, cores, path, body, seconds, connections, answer_bytes, content_type=None):
     """A closed loop on kept connections; everything that is not a whole answer is a fault.
 
     :param body: the file with the body, None for GET.
     :param answer_bytes: size of the body of every answer.
-    :param closes: each request on a connection of its own.
     """
     command = [
         "taskset", "-c", Cores.words(cores), program("wrk"), "-t1", f"-c{connections}",
@@ -70,8 +67,6 @@ def wrk(
         environment["BODY"] = str(body)
     if content_type:
         environment["CONTENT_TYPE"] = content_type
-    if closes:
-        environment["CLOSES"] = "1"
     before = peer.process.cpu_seconds()
     run = subprocess.run(
         command, capture_output=True, text=True, env=environment,
@@ -150,6 +145,32 @@ def check_result(peer, result, answer_bytes):
         raise Fault(f"{peer.name} answered nothing")
     if result["bytes"] < result["requests"] * answer_bytes:
         raise Fault(f"{peer.name}: {result['bytes']} bytes are less than whole answers")
+
+
+def handshakes(
+    peer, cores, path, body, seconds, connections, answer_bytes, resumed, output
+):
+    """A closed loop of POSTs by `weir load`, each on a TLS connection of its own.
+
+    :param resumed: whether all but the first few go on with an earlier session, or none does.
+    """
+    before = peer.process.cpu_seconds()
+    result = weir_load(
+        f"{peer.url}{path}", cores, "--connections", connections, "--no-keep-alive", "--insecure",
+        "--body-file", body, "-H", "content-type: application/json",
+        *(["--session-tickets"] if resumed else []), seconds=seconds, output=output,
+    )
+    cpu = peer.process.cpu_seconds() - before
+    peer.process.assert_running()
+    counts = result["counts"]
+    done = counts["requests_with_warm_up"]
+    if counts["failed"] or not done or counts["received_bytes"] < done * answer_bytes:
+        raise Fault(f"{peer.name}: weir load counted {counts}, {result['statuses']}")
+    again = counts["resumed_sessions"]
+    # Every connection begins before the first has its answer, and some end with the run.
+    if again < 0.9 * done - connections if resumed else again:
+        raise Fault(f"{peer.name} resumed {again} sessions of {done}")
+    return Sample(done, result["measured_s"], cpu, counts["received_bytes"])
 
 
 def weir_load(target, cores, *arguments, seconds, output, valid=True):

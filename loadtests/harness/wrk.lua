@@ -1,6 +1,5 @@
 -- Sends one request again and again, and prints what happened as one line of JSON.
--- Environment: BODY, a file with the body (none: GET); CONTENT_TYPE; CLOSES, if each request has a
--- connection of its own.
+-- Environment: BODY, a file with the body (none: GET); CONTENT_TYPE.
 local path = os.getenv("BODY")
 if path then
     local file = assert(io.open(path, "rb"))
@@ -9,8 +8,6 @@ if path then
     wrk.headers["content-type"] = os.getenv("CONTENT_TYPE") or "application/json"
     file:close()
 end
-
-if os.getenv("CLOSES") then wrk.headers["connection"] = "close" end
 
 function done(summary, latency, requests)
     local errors = summary.errors
