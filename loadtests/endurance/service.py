@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A replica that speaks gRPC: the server of the end-to-end tests, on the port that is its argument."""
+"""A replica that speaks gRPC: the server of the end-to-end tests, on the port it is given."""
 
 import pathlib
 import signal

@@ -18,7 +18,7 @@ package final class TenantShares {
     /// Nobody has told this gateway its parts for `silenceSeconds`, though there are limits.
     var onSilence: () -> Void = {}
     /// Tells this start of the gateway from others.
-    package let run = String(UInt64.random(in: 0 ... .max), radix: 16)
+    package let run = String(Int(EventLoop.readWallClock() * 1e6), radix: 16)
     private let loop: EventLoop
     private var lease = ShareLease()
     private var timer: LoopTimer?
