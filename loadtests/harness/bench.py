@@ -18,8 +18,8 @@ ROOT = peers.ROOT
 OUTPUT = ROOT / ".cache/bench"
 # In the order in which they run.
 SCENARIOS = (
-    "small-post", "h2", "long-prompt", "sse", "large-bodies", "tls", "idle-connections",
-    "added-latency", "two-workers", "large-configuration", "load-generator",
+    "small-post", "h2", "long-prompt", "sse", "large-bodies", "compression", "tls",
+    "idle-connections", "added-latency", "two-workers", "large-configuration", "load-generator",
 )
 
 

@@ -32,6 +32,21 @@ def text(size, seed=1):
     return " ".join(parts)
 
 
+def prose(size, seed=1):
+    """So many bytes that compress as a text does: made-up words, common ones as often as common
+    ones are in a language (Zipf's law)."""
+    source = random.Random(seed)
+    vocabulary = [
+        "".join(source.choice("etaoinshrdlucmfwypvbgk") for _ in range(source.randint(2, 9)))
+        for _ in range(2_000)
+    ]
+    weights = [1 / rank for rank in range(1, len(vocabulary) + 1)]
+    words = source.choices(vocabulary, weights, k=size // 2)
+    for index in range(9, len(words), 10):
+        words[index] += "."
+    return " ".join(words)[:size]
+
+
 def chat(model, size, place="first", **more):
     """A chat request of about `size` bytes with the model's name first, in the middle, or last."""
     empty = len(json.dumps({"model": model, "messages": [], **more}))

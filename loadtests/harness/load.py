@@ -52,11 +52,14 @@ def expect(peer, path, body, answer, content_type="application/json"):
         )
 
 
-def wrk(peer, cores, path, body, seconds, connections, answer_bytes, content_type=None):
+def wrk(
+    peer, cores, path, body, seconds, connections, answer_bytes, content_type=None, accepts=None
+):
     """A closed loop on kept connections; everything that is not a whole answer is a fault.
 
     :param body: the file with the body, None for GET.
     :param answer_bytes: size of the body of every answer.
+    :param accepts: the coding that answers may have.
     """
     command = [
         "taskset", "-c", Cores.words(cores), program("wrk"), "-t1", f"-c{connections}",
@@ -67,6 +70,8 @@ def wrk(peer, cores, path, body, seconds, connections, answer_bytes, content_typ
         environment["BODY"] = str(body)
     if content_type:
         environment["CONTENT_TYPE"] = content_type
+    if accepts:
+        environment["ACCEPTS"] = accepts
     before = peer.process.cpu_seconds()
     run = subprocess.run(
         command, capture_output=True, text=True, env=environment,

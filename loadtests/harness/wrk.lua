@@ -1,5 +1,6 @@
 -- Sends one request again and again, and prints what happened as one line of JSON.
--- Environment: BODY, a file with the body (none: GET); CONTENT_TYPE.
+-- Environment: BODY, a file with the body (none: GET); CONTENT_TYPE; ACCEPTS, the coding that answers
+-- may have.
 local path = os.getenv("BODY")
 if path then
     local file = assert(io.open(path, "rb"))
@@ -8,6 +9,8 @@ if path then
     wrk.headers["content-type"] = os.getenv("CONTENT_TYPE") or "application/json"
     file:close()
 end
+
+if os.getenv("ACCEPTS") then wrk.headers["accept-encoding"] = os.getenv("ACCEPTS") end
 
 function done(summary, latency, requests)
     local errors = summary.errors
