@@ -106,6 +106,18 @@ package final class LoadRun: Sendable {
             if let (failure, _) = summary.securityFailures[index] {
                 throw LoadError("\(target): no request succeeded: \(failure.advice(for: target))")
             }
+            if target.isSecure, statistics.statuses.isEmpty {
+                // A server that refuses and closes may have taken its alert back with a reset.
+                let preflight = Preflight(
+                    target: target,
+                    address: self.addresses[index],
+                    objectionMilliseconds: Preflight.patientMilliseconds
+                )
+                try preflight.check(
+                    self.security,
+                    hasIdentity: self.plan.security.identity != nil
+                )
+            }
             // TLS servers answer HTTP with 400, with an alert, or not at all.
             guard !target.isSecure, statistics.statuses.keys.allSatisfy({ $0 == 400 }) else {
                 continue

@@ -8,11 +8,14 @@ struct Preflight {
     /// For a target to accept, and again for a handshake.
     static let timeoutMilliseconds: Int32 = 5_000
     /// For a server that asks for a certificate to say what it thinks of ours: in TLS 1.3 it does
-    /// so after the handshake.
+    /// so after the handshake, and one that is content may say nothing.
     static let objectionMilliseconds: Int32 = 1_000
+    /// The same after a run that came to nothing.
+    static let patientMilliseconds: Int32 = 10_000
 
     let target: TargetURL
     let address: SocketAddress
+    var objectionMilliseconds = Self.objectionMilliseconds
 
     /// Finds refused, unreachable and silent targets, and those whose certificate is no good.
     func check(_ security: ClientContext?, hasIdentity: Bool) throws(LoadError) {
@@ -90,7 +93,8 @@ struct Preflight {
         while true {
             switch session.handshake() {
             case .done:
-                guard hasIdentity || session.isAskedForCertificate else {
+                let isWaiting = hasIdentity || session.isAskedForCertificate
+                guard isWaiting, session.version == .tls13 else {
                     _ = session.end()
                     return nil
                 }
@@ -108,7 +112,7 @@ struct Preflight {
 
     /// What a server says of our certificate. One that is content sends tickets, or nothing.
     private func objection(_ descriptor: Int32, _ session: TLSSession) -> TLSFailure? {
-        guard Self.wait(descriptor, for: POLLIN, Self.objectionMilliseconds) else { return nil }
+        guard Self.wait(descriptor, for: POLLIN, self.objectionMilliseconds) else { return nil }
         session.becameReadable()
         var byte: UInt8 = 0
         switch session.read(into: &byte, count: 1).result {
