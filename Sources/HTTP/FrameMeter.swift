@@ -4,6 +4,9 @@ import Core
 package enum FrameAbuse: UInt8, CaseIterable, Sendable {
     /// Requests that are taken back (CVE-2023-44487).
     case reset
+    /// Resets of streams that are over, beyond one for each frame of bodies that was sent: some
+    /// clients answer every frame like that which was on its way when they gave up.
+    case lateReset
     /// Faults for which we have to end streams (CVE-2025-8671).
     case provokedReset
     /// CONTINUATION frames of one field block (CVE-2024-28182 and its relatives).
@@ -23,6 +26,7 @@ package enum FrameAbuse: UInt8, CaseIterable, Sendable {
     package var label: StaticString {
         switch self {
         case .reset: "reset"
+        case .lateReset: "late_reset"
         case .provokedReset: "provoked_reset"
         case .continuation: "continuation"
         case .settings: "settings"
@@ -49,6 +53,7 @@ package struct FrameMeter: Sendable {
     package static func allowance(_ kind: FrameAbuse) -> Allowance {
         switch kind {
         case .reset: Allowance(burst: 200, perSecond: 20)
+        case .lateReset: Allowance(burst: 1_000, perSecond: 100)
         case .provokedReset: Allowance(burst: 50, perSecond: 5)
         case .continuation: Allowance(burst: 100, perSecond: 10)
         case .settings: Allowance(burst: 50, perSecond: 2)

@@ -176,7 +176,7 @@ extension HTTP2Session {
     // MARK: Input
 
     func frameBegins(_ header: nghttp2_frame_hd) {
-        if self.overdone != nil { return }
+        if self.isDeaf { return }
         let isAnswer = header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0
         let endsStream = header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
         switch UInt32(header.type) {
@@ -184,6 +184,7 @@ extension HTTP2Session {
             if header.length == 0, !endsStream { self.count(.emptyFrame) }
         case NGHTTP2_HEADERS.rawValue:
             self.continuations = 0
+            self.checkIsOpen(header.stream_id)
             if header.length == 0 { self.count(.emptyFrame) }
         case NGHTTP2_CONTINUATION.rawValue:
             self.continuations += 1
@@ -191,8 +192,14 @@ extension HTTP2Session {
             self.count(header.length == 0 ? .emptyFrame : .continuation)
         case NGHTTP2_PRIORITY.rawValue, UInt32(Library.priorityUpdate):
             self.count(.priority)
+            // nghttp2 does not look at them (RFC 9113, section 6.3).
+            if header.type == NGHTTP2_PRIORITY.rawValue, header.stream_id == 0 {
+                self.violation = .protocolError
+            }
         case NGHTTP2_RST_STREAM.rawValue:
-            if self.role == .server { self.count(.reset) }
+            if self.role == .server {
+                self.count(self.stream(header.stream_id) == nil ? .lateReset : .reset)
+            }
         case NGHTTP2_SETTINGS.rawValue:
             if !isAnswer { self.count(.settings) }
         case NGHTTP2_PING.rawValue:
@@ -204,6 +211,16 @@ extension HTTP2Session {
         }
     }
 
+    /// nghttp2 passes over frames of streams that it has forgotten, whoever has ended them; those
+    /// with DATA it does not even tell.
+    private func checkIsOpen(_ id: Int32) {
+        switch self.ended.end(of: id) {
+        case .finished: self.violation = .streamClosed
+        case .reset: self.submitReset(id, .streamClosed)
+        case nil: break
+        }
+    }
+
     func blockBegins(_ frame: nghttp2_frame) -> Int32 {
         self.isInBlock = true
         let id = frame.hd.stream_id
@@ -211,10 +228,10 @@ extension HTTP2Session {
             self.block.begin(.request, limits: self.settings.head)
             // Behind a peer's farewell it depends on the pieces that come whether nghttp2 still
             // looks: what is refused is safe to ask again elsewhere.
-            guard self.overdone == nil, !self.hasReceivedGoAway,
+            guard !self.isDeaf, !self.hasReceivedGoAway,
                 let stream = self.owner?.beginStream(self)
             else {
-                self.refuse(id)
+                self.submitReset(id, .refusedStream)
                 return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
             }
             self.insert(stream, id: id)
@@ -235,14 +252,19 @@ extension HTTP2Session {
     }
 
     func frameEnds(_ frame: nghttp2_frame) {
-        if self.overdone != nil { return }
+        if self.isDeaf { return }
         let endsStream = frame.hd.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
         switch UInt32(frame.hd.type) {
         case NGHTTP2_HEADERS.rawValue:
             self.isInBlock = false
             self.blockEnds(frame.hd.stream_id, endsStream: endsStream)
         case NGHTTP2_DATA.rawValue:
-            if endsStream { self.stream(frame.hd.stream_id)?.endReceived() }
+            if endsStream, let stream = self.stream(frame.hd.stream_id) {
+                stream.hasReceivedEnd = true
+                stream.endReceived()
+            }
+        case NGHTTP2_RST_STREAM.rawValue:
+            if self.role == .server { self.ended.note(frame.hd.stream_id, .reset) }
         case NGHTTP2_SETTINGS.rawValue:
             if frame.hd.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0 {
                 self.owner?.settingsReceived(self)
@@ -265,6 +287,7 @@ extension HTTP2Session {
 
     private func blockEnds(_ id: Int32, endsStream: Bool) {
         guard let stream = self.stream(id) else { return }
+        stream.hasReceivedEnd = endsStream
         let isOffered = self.settings.offersWebSockets && self.block.namesProtocol
         let key = isOffered ? self.owner?.webSocketKey(self) : nil
         if let error = self.block.finish(endsStream: endsStream, webSocketKey: key) {
@@ -292,18 +315,19 @@ extension HTTP2Session {
         if stream.isOutputEnded {
             stream.resetsAfterEnd = !endsStream
         } else {
-            self.submitReset(stream, .protocolError)
+            self.submitReset(stream.id, .protocolError)
         }
     }
 
     func data(of id: Int32, _ bytes: UnsafeRawBufferPointer) {
         self.consumeConnection(bytes.count)
-        if self.overdone != nil { return }
+        if self.isDeaf { return }
         self.stream(id)?.dataReceived(bytes)
     }
 
     func streamCloses(_ id: Int32, _ code: HTTP2ErrorCode) {
         guard let stream = self.stream(id) else { return }
+        if self.role == .server, stream.hasReceivedEnd { self.ended.note(id, .finished) }
         self.forget(stream)
         stream.closed(code)
     }
@@ -374,12 +398,13 @@ extension HTTP2Session {
         if endsStream, frame.hd.type <= NGHTTP2_HEADERS.rawValue,
             let stream = self.stream(frame.hd.stream_id), stream.resetsAfterEnd
         {
-            self.submitReset(stream, .noError)
+            self.submitReset(stream.id, .noError)
         }
         switch UInt32(frame.hd.type) {
         case NGHTTP2_DATA.rawValue:
             self.dataFramesSent &+= 1
             self.meter.earn(.windowUpdate, Self.updatesPerFrame)
+            self.meter.earn(.lateReset, 1)
             // Peers of gRPC measure the path by a ping for what they get.
             self.meter.earn(.ping, 1)
         case NGHTTP2_RST_STREAM.rawValue:

@@ -22,6 +22,12 @@ package final class HTTP2Session {
     var now = Instant.zero
     /// What came too often; nothing is listened to from then on.
     package internal(set) var overdone: FrameAbuse?
+    /// What the peer did that ends the connection and nghttp2 lets pass: nothing is listened to
+    /// from then on.
+    var violation: HTTP2ErrorCode?
+    var isDeaf: Bool { self.overdone != nil || self.violation != nil }
+    /// Of a server.
+    var ended = EndedStreams()
     /// nghttp2 is on the stack: it must not be freed, nor asked to receive or to send.
     private var isBusy = false
     private var isClosing = false
@@ -146,7 +152,7 @@ package final class HTTP2Session {
     package func receive(_ bytes: UnsafeRawBufferPointer, now: Instant) -> Received {
         guard let handle = self.handle, !self.isClosing, !self.isBusy else { return .end }
         self.now = now
-        if self.overdone != nil { return .end }
+        if self.isDeaf { return .end }
         self.isBusy = true
         let result = nghttp2_session_mem_recv(
             handle,
@@ -160,6 +166,7 @@ package final class HTTP2Session {
         }
         if result < 0 { self.receivingFailed(Int32(truncatingIfNeeded: result)) }
         self.tellOverdone()
+        if let violation = self.violation { self.terminate(violation) }
         return result < 0 || !self.wantsInput ? .end : .proceed
     }
 
@@ -189,7 +196,7 @@ package final class HTTP2Session {
 
     /// Whether anything that the peer may still send is of interest.
     package var wantsInput: Bool {
-        guard let handle = self.handle, self.farewell == nil, self.overdone == nil else {
+        guard let handle = self.handle, self.farewell == nil, !self.isDeaf else {
             return false
         }
         return nghttp2_session_want_read(handle) != 0
@@ -341,17 +348,6 @@ package final class HTTP2Session {
         )
     }
 
-    /// Of a server: takes no part in a stream that the peer begins.
-    func refuse(_ id: Int32) {
-        guard let handle = self.handle else { return }
-        nghttp2_submit_rst_stream(
-            handle,
-            UInt8(NGHTTP2_FLAG_NONE.rawValue),
-            id,
-            HTTP2ErrorCode.refusedStream.rawValue
-        )
-    }
-
     func insert(_ stream: HTTP2Stream, id: Int32) {
         precondition(stream.slot < 0, "a stream began twice")
         stream.id = id
@@ -433,14 +429,9 @@ package final class HTTP2Session {
         }
     }
 
-    func submitReset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
+    func submitReset(_ id: Int32, _ code: HTTP2ErrorCode) {
         guard let handle = self.handle else { return }
-        nghttp2_submit_rst_stream(
-            handle,
-            UInt8(NGHTTP2_FLAG_NONE.rawValue),
-            stream.id,
-            code.rawValue
-        )
+        nghttp2_submit_rst_stream(handle, UInt8(NGHTTP2_FLAG_NONE.rawValue), id, code.rawValue)
     }
 
     func resumeData(_ stream: HTTP2Stream) {

@@ -16,6 +16,8 @@ open class HTTP2Stream {
     final var slot = -1
     /// A final response's head has been received, or the request's.
     final var hasReceivedHead = false
+    /// The peer has sent all there is.
+    final var hasReceivedEnd = false
     /// The method of our request is HEAD.
     final var isToHead = false
 
@@ -102,7 +104,7 @@ open class HTTP2Stream {
 
     /// Ends the stream at once; `closed` follows when that has been composed.
     package final func reset(_ code: HTTP2ErrorCode) {
-        self.session?.submitReset(self, code)
+        self.session?.submitReset(self.id, code)
     }
 
     // MARK: Room

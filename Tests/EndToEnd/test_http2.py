@@ -15,12 +15,12 @@ from xml.etree import ElementTree
 import pytest
 import zstandard
 
+import floods
 import harness
 from certificates import Certificate, make_authority
 from harness import eventually, model
 from multiplexed import (
     ACK,
-    CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -28,7 +28,6 @@ from multiplexed import (
     GOAWAY,
     HEADERS,
     PING,
-    PRIORITY,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
@@ -670,63 +669,19 @@ def test_a_body_of_another_length_is_cut_off(gateway, backend):
         assert client.of(RST_STREAM)[0][2:] == (1, b"\0\0\0\1")
 
 
-def flood(kind):
-    """Frames that go on for ever, each batch a little of it."""
-    number = 1
-    while True:
-        number += 2
-        if kind == "reset":
-            yield frame(HEADERS, END_STREAM | END_HEADERS, number, head(path="/held")) + frame(
-                RST_STREAM, 0, number, b"\0\0\0\x08"
-            )
-        elif kind == "provoked_reset":
-            yield frame(HEADERS, END_HEADERS, number, head("POST", path="/held")) + frame(
-                WINDOW_UPDATE, 0, number, b"\x7f\xff\xff\xff"
-            )
-        elif kind == "settings":
-            yield frame(SETTINGS)
-        elif kind == "ping":
-            yield frame(PING, 0, 0, b"12345678")
-        elif kind == "priority":
-            yield frame(PRIORITY, 0, number, b"\0\0\0\0\1")
-        elif kind == "window_update":
-            yield frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1")
-        elif kind == "empty_frame":
-            if number == 3:
-                yield frame(HEADERS, END_HEADERS, 1, head("POST", path="/held"))
-            yield frame(DATA, 0, 1)
-        elif kind == "continuation":
-            yield frame(CONTINUATION, 0, 1, literal("x", "1")) if number > 3 else frame(
-                HEADERS, 0, 1, head()
-            )
-        elif kind == "large_head":
-            # One field into the table, then a reference to it per byte.
-            value = b"a" * 3_000
-            table = b"\x40\x01x\x7f" + bytes([(3_000 - 127) % 128 + 128, (3_000 - 127) // 128])
-            yield frame(
-                HEADERS, END_STREAM | END_HEADERS, number, head() + table + value + b"\xbe" * 4_000
-            )
-
-
 def resident(process):
     with open(f"/proc/{process.pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "reset", "provoked_reset", "settings", "ping", "priority", "window_update", "empty_frame",
-        "continuation", "large_head",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("kind", floods.KINDS)
 def test_a_flood_is_ended_and_counted(gateway, backend, kind):
     started = gateway(concurrency={"perReplica": 1_000})
     with Client(started.address) as neighbour:
         assert neighbour.get("/").status == 200
         before = resident(started)
         with Frames(started.address) as client:
-            frames = flood(kind)
+            frames = floods.flood(kind)
             # Fewer where another limit would be met first.
             for _ in range(900 if kind == "provoked_reset" else 3_000):
                 if not client.send(next(frames)):
@@ -819,18 +774,15 @@ def test_what_is_neither_version_is_refused(gateway):
 
 # Conformance ------------------------------------------------------------------------------------
 
-# What nghttp2 does as well, with closed streams forgotten and the priorities of RFC 7540 declined:
-# frames for streams that are closed are ignored, and so are faults in PRIORITY frames. What is no
-# preface is answered in HTTP/1.
+# What is no preface is answered in HTTP/1. Of streams that are closed, nghttp2 ignores bodies, and
+# which ones were never opened nobody knows. The priorities of RFC 7540 are declined, so that what
+# such a frame depends on is not looked at.
 KNOWN = {
     "Sends invalid connection preface",
     "closed: Sends a DATA frame after sending RST_STREAM frame",
-    "closed: Sends a HEADERS frame after sending RST_STREAM frame",
     "closed: Sends a DATA frame",
-    "closed: Sends a HEADERS frame",
     "Sends stream identifier that is numerically smaller than previous",
     "Sends PRIORITY frame that depend on itself",
-    "Sends a PRIORITY frame with 0x0 stream identifier",
 }
 
 
@@ -848,4 +800,5 @@ def test_h2spec_finds_nothing_new(gateway, tmp_path):
         for case in cases
         if case.find("failure") is not None or case.find("error") is not None
     }
+    print(f"\n{len(cases)} tests, {len(cases) - len(failed)} passed; not: {sorted(failed)}")
     assert failed - KNOWN == set()

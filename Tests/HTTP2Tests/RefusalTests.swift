@@ -1,7 +1,8 @@
 import Core
 import HTTP
-import HTTP2
 import Testing
+
+@testable import HTTP2
 
 /// What a server's session makes of peers that break rules, or strain them.
 struct RefusalTests {
@@ -145,6 +146,7 @@ struct RefusalTests {
             (.priority, { _ in Frame.bytes(type: 2, stream: 3, [0, 0, 0, 0, 1]) }),
             (.windowUpdate, { _ in Frame.bytes(type: 8, [0, 0, 0, 1]) }),
 
+            (.lateReset, { _ in Frame.bytes(type: 3, stream: 1, [0, 0, 0, 8]) }),
             (.emptyFrame, { _ in Frame.bytes(type: 0, stream: 1) }),
             (
                 .reset,
@@ -233,6 +235,82 @@ struct RefusalTests {
         #expect(self.server.overdone.isEmpty)
         self.server.take(Frame.bytes(type: 9, stream: 3))
         #expect(self.server.overdone == [.continuation])
+    }
+
+    // MARK: Streams that are over
+
+    private static let late = Frame.headers(1, [("x", "1")])
+
+    @Test func endsAPeerThatGoesOnBehindItsEnd() throws {
+        self.server.take(Frame.headers(1, Frame.get))
+        let stream = try #require(self.server.streams.first)
+        stream.respond(OutgoingFields([(":status", "204")]), endsStream: true)
+        _ = self.server.output()
+        #expect(stream.closedWith == .noError)
+        self.server.take(Self.late + Frame.headers(3, Frame.get))
+        #expect(self.goAwayCode(Frame.parse(self.server.output())) == 5)
+        #expect(!self.server.session.wantsInput)
+        #expect(self.server.streams.count == 1)
+    }
+
+    @Test func refusesWhatComesBehindAReset() {
+        self.server.take(
+            Frame.headers(1, Frame.post, ends: false)
+                + Frame.bytes(type: 3, stream: 1, [0, 0, 0, 8]) + Self.late
+                + Frame.headers(3, Frame.get)
+        )
+        #expect(self.resets(Frame.parse(self.server.output())) == [5])
+        #expect(self.server.session.wantsInput)
+        #expect(self.server.streams.count == 2)
+    }
+
+    @Test func letsPassWhatWasOnItsWayToAResetOfOurs() throws {
+        self.server.take(Frame.headers(1, Frame.post, ends: false))
+        try #require(self.server.streams.first).reset(.cancel)
+        #expect(self.resets(Frame.parse(self.server.output())) == [8])
+        self.server.take(Self.late + Frame.headers(3, Frame.get))
+        #expect(self.resets(Frame.parse(self.server.output())).isEmpty)
+        #expect(self.server.session.wantsInput)
+        #expect(self.server.streams.count == 2)
+    }
+
+    /// Python's h2 resets a stream once more for each frame of it that was on its way.
+    @Test func letsAStreamBeResetForEachFrameThatWasOnItsWay() throws {
+        for round in 0..<5 {
+            let id = UInt32(2 * round + 1)
+            self.server.take(Frame.headers(id, Frame.get))
+            let stream = try #require(self.server.streams.last)
+            stream.respond(OutgoingFields([(":status", "200")]), endsStream: false)
+            for _ in 0..<900 {
+                stream.send([65], count: 1)
+                _ = self.server.output()
+            }
+            let reset = Frame.bytes(type: 3, stream: id, [0, 0, 0, 8])
+            for _ in 0...900 { self.server.take(reset) }
+            #expect(self.server.overdone.isEmpty)
+        }
+        let reset = Frame.bytes(type: 3, stream: 1, [0, 0, 0, 8])
+        for _ in 0..<200 where self.server.overdone.isEmpty { self.server.take(reset) }
+        #expect(self.server.overdone == [.lateReset])
+    }
+
+    @Test func remembersTheLastStreamsThatEnded() {
+        var ended = EndedStreams()
+        #expect(ended.end(of: 1) == nil)
+        for id in stride(from: Int32(1), through: 99, by: 2) {
+            ended.note(id, id % 4 == 1 ? .finished : .reset)
+        }
+        let first = 99 - 2 * Int32(EndedStreams.keptMax) + 2
+        for id in stride(from: Int32(1), through: 201, by: 2) {
+            let expected: EndedStreams.End = id % 4 == 1 ? .finished : .reset
+            #expect(ended.end(of: id) == ((first...99).contains(id) ? expected : nil), "\(id)")
+        }
+    }
+
+    @Test func endsAPeerThatGivesTheConnectionAPriority() {
+        self.server.take(Frame.bytes(type: 2, [0, 0, 0, 1, 9]))
+        #expect(self.goAwayCode(Frame.parse(self.server.output())) == 1)
+        #expect(!self.server.session.wantsInput)
     }
 
     @Test(arguments: [true, false])
