@@ -4,8 +4,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-rollout demo-kubernetes demo-stop bench \
     bench-micro bench-control bench-pods bench-kubernetes bench-autoscaling bench-rollouts \
-    bench-instructions loadtest soak test test-kubernetes test-roles h2spec test-sanitized fuzz lint format \
-    modules clean
+    bench-instructions loadtest soak test test-kubernetes test-roles h2spec scan-tls \
+    test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -74,6 +74,13 @@ h2spec: ## HTTP/2's conformance tests; H2SPEC_SOURCE=folder where its repository
 	@scripts/setup test
 	@swift build --product weir
 	@scripts/h2spec
+
+scan-tls: ## testssl.sh against listeners as they are by default (TESTSSL=program; minutes)
+	@scripts/setup test
+	@scripts/setup scan
+	@swift build --product weir
+	@WEIR_BINARY=$(CURDIR)/.build/debug/weir WEIR_TESTSSL="$(or $(TESTSSL),testssl)" \
+	    .venv/bin/python -m pytest -q -s Tests/EndToEnd/test_tls_scan.py
 
 test-roles: ## weir gateway and weir controller on the cluster for tests, with faults
 	@scripts/setup test

@@ -21,6 +21,8 @@
 /// Macros of macros, which Swift does not see.
 static const uint64_t weir_no_renegotiation = SSL_OP_NO_RENEGOTIATION;
 static const uint64_t weir_no_compression = SSL_OP_NO_COMPRESSION;
+static const uint64_t weir_server_order =
+    SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA;
 static const uint64_t weir_enable_kernel = SSL_OP_ENABLE_KTLS;
 static const unsigned long weir_name_flags = XN_FLAG_RFC2253;
 static const uint64_t weir_ignore_unexpected_end = SSL_OP_IGNORE_UNEXPECTED_EOF;
@@ -95,9 +97,9 @@ static inline const ASN1_STRING *weir_names_dns(const GENERAL_NAMES *names, int 
 }
 static inline void weir_names_free(GENERAL_NAMES *names) { GENERAL_NAMES_free(names); }
 
-static inline int weir_mac_with_sha256(EVP_MAC_CTX *mac, unsigned char *key, size_t count) {
+static inline int weir_mac_with_sha256(EVP_MAC_CTX *mac, const void *key, size_t count) {
     OSSL_PARAM parameters[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, key, count),
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)key, count),
         OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
         OSSL_PARAM_construct_end(),
     };

@@ -235,7 +235,8 @@ package final class ListenerCertificates {
         let staple: [UInt8]? =
             if let path = spec.ocspStaple { try self.bytes(path) } else { nil }
         let certificate = try self.bytes(spec.certificate)
-        let key = try self.bytes(spec.key)
+        var key = try self.bytes(spec.key)
+        defer { Secrets.wipe(&key) }
         do throws(TLSError) {
             return try Identity(certificate: certificate, key: key, staple: staple)
         } catch {

@@ -142,7 +142,8 @@ package final class UpstreamCertificates {
         _ key: String
     ) throws(TLSError) -> Identity {
         let bytes = try ListenerCertificates.bytes(certificate)
-        let keyBytes = try ListenerCertificates.bytes(key)
+        var keyBytes = try ListenerCertificates.bytes(key)
+        defer { Secrets.wipe(&keyBytes) }
         do throws(TLSError) {
             return try Identity(certificate: bytes, key: keyBytes)
         } catch {

@@ -14,7 +14,8 @@ package enum LocalFile {
     /// Bytes of a file at most.
     package static let bytesMax = 4 << 20
 
-    /// Reads a whole file. What is no plain file (a FIFO would block) is refused.
+    /// Reads a whole file. What is no plain file (a FIFO would block) is refused. No copy of a
+    /// part of it stays in memory: it may be a key.
     package static func read(_ path: String) -> Result<[UInt8], FileProblem> {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return .failure(self.problem(errno)) }
@@ -24,8 +25,10 @@ package enum LocalFile {
         guard information.st_mode & S_IFMT == S_IFREG else {
             return .failure(FileProblem(reason: "it is no file"))
         }
-        var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 16 << 10)
+        defer { explicit_bzero(&chunk, chunk.count) }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(min(Int(information.st_size), self.bytesMax) + chunk.count)
         while true {
             let count = Glibc.read(descriptor, &chunk, chunk.count)
             if count < 0, errno == EINTR { continue }

@@ -1,23 +1,63 @@
+import COpenSSL
 import Core
 import EventLoop
+import Glibc
 
 /// What one session ticket is encrypted and signed with (RFC 5077, section 4).
-struct TicketKey: Sendable, Equatable {
+///
+/// It has a page of its own, which core files leave out and which is wiped at the end.
+final class TicketKey: @unchecked Sendable {
+    // @unchecked: nothing changes between `init` and `deinit`.
+
     static let nameBytes = 16
     static let cipherBytes = 32
     static let macBytes = 32
     static let bytes = nameBytes + cipherBytes + macBytes
 
-    let name: [UInt8]
-    let cipher: [UInt8]
-    let mac: [UInt8]
+    private let memory: UnsafeMutableRawPointer
 
-    /// - Parameter random: `bytes` of them, from a source that nobody can guess.
-    init(random: [UInt8]) {
+    /// - Parameter random: `bytes` of them, from a source that nobody can guess. Wiped.
+    init(random: inout [UInt8]) {
         precondition(random.count == Self.bytes, "a ticket key takes \(Self.bytes) random bytes")
-        self.name = Array(random[..<Self.nameBytes])
-        self.cipher = Array(random[Self.nameBytes..<(Self.nameBytes + Self.cipherBytes)])
-        self.mac = Array(random[(Self.nameBytes + Self.cipherBytes)...])
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS
+        let memory = mmap(nil, Self.bytes, PROT_READ | PROT_WRITE, flags, -1, 0)
+        guard let memory, memory != MAP_FAILED else { preconditionFailure("out of memory") }
+        // An old kernel does not know it: then the page is like any other.
+        _ = madvise(memory, Self.bytes, MADV_DONTDUMP)
+        memory.copyMemory(from: random, byteCount: Self.bytes)
+        self.memory = memory
+        Secrets.wipe(&random)
+    }
+
+    deinit {
+        OPENSSL_cleanse(self.memory, Self.bytes)
+        munmap(self.memory, Self.bytes)
+    }
+
+    struct Parts {
+        let name: UnsafeRawBufferPointer
+        let cipher: UnsafeRawBufferPointer
+        let mac: UnsafeRawBufferPointer
+    }
+
+    /// The parts are good during the call.
+    func withParts<Result>(_ body: (Parts) -> Result) -> Result {
+        withExtendedLifetime(self) {
+            let cipher = self.memory + Self.nameBytes
+            let mac = cipher + Self.cipherBytes
+            return body(
+                Parts(
+                    name: UnsafeRawBufferPointer(start: self.memory, count: Self.nameBytes),
+                    cipher: UnsafeRawBufferPointer(start: cipher, count: Self.cipherBytes),
+                    mac: UnsafeRawBufferPointer(start: mac, count: Self.macBytes)
+                )
+            )
+        }
+    }
+
+    /// Whether tickets name it like that.
+    func isNamed(_ name: some Sequence<UInt8>) -> Bool {
+        self.withParts { $0.name.elementsEqual(name) }
     }
 }
 
@@ -52,7 +92,7 @@ package struct TicketKeyRing: Sendable {
 
     /// The key of a ticket, and whether the client should get a new ticket.
     func key(named name: some Collection<UInt8>) -> (key: TicketKey, isOld: Bool)? {
-        guard let index = self.keys.firstIndex(where: { $0.name.elementsEqual(name) }) else {
+        guard let index = self.keys.firstIndex(where: { $0.isNamed(name) }) else {
             return nil
         }
         return (self.keys[index], index > 0)
@@ -66,12 +106,17 @@ package final class TicketKeys: Sendable {
 
     /// - Parameter random: gives so many bytes that nobody can guess.
     package init(random: (Int) -> [UInt8]) {
-        self.ring = Locked(TicketKeyRing(first: TicketKey(random: random(TicketKey.bytes))))
+        self.ring = Locked(TicketKeyRing(first: Self.key(random)))
     }
 
     package func rotate(random: (Int) -> [UInt8]) {
-        let key = TicketKey(random: random(TicketKey.bytes))
+        let key = Self.key(random)
         self.ring.withLock { $0.rotate(to: key) }
+    }
+
+    private static func key(_ random: (Int) -> [UInt8]) -> TicketKey {
+        var bytes = random(TicketKey.bytes)
+        return TicketKey(random: &bytes)
     }
 
     var newest: TicketKey { self.ring.withLock { $0.newest } }

@@ -27,7 +27,7 @@ class Certificate:
     """A certificate and its key, signed by an authority or by itself."""
 
     def __init__(self, common_name, names=(), authority=None, is_authority=False,
-                 start=-DAY, end=30 * DAY, kind="ec"):
+                 start=-DAY, end=30 * DAY, kind="ec", revocations=None):
         if kind == "rsa":
             self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         else:
@@ -48,6 +48,11 @@ class Certificate:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([general_name(name) for name in names]), False
             )
+        if revocations:
+            place = x509.DistributionPoint(
+                [x509.UniformResourceIdentifier(revocations)], None, None, None
+            )
+            builder = builder.add_extension(x509.CRLDistributionPoints([place]), False)
         self.certificate = builder.sign(issuer.key, hashes.SHA256())
         self.chain = authority.chain_below_root() if authority else []
         self.issuer = issuer

@@ -182,8 +182,10 @@ def test_openssl_and_curl_agree(secure, tmp_path, authority):
         assert told.stdout == b"hello", told.stderr
 
 
-def test_a_scanner_finds_nothing_old(secure):
-    gateway = secure()
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+def test_a_scanner_finds_nothing_old(secure, tmp_path, authority, kind):
+    certificate = Certificate("localhost", ["localhost"], authority, kind=kind)
+    gateway = secure(certificate.write(tmp_path, kind))
     scan = subprocess.run(
         ["sslscan", "--no-colour", "--xml=-", gateway.secure_address],
         capture_output=True, timeout=60, check=True,
@@ -200,6 +202,36 @@ def test_a_scanner_finds_nothing_old(secure):
         assert name.startswith(("TLS_", "ECDHE-")), name
     groups = {group.get("name") for group in result.iter("group")}
     assert groups <= {"secp256r1 (NIST P-256)", "secp384r1 (NIST P-384)", "x25519"}
+
+
+def memory_of(pid):
+    """The writable memory of a process, mapping by mapping."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            places, rights, *_ = line.split()
+            if not rights.startswith("rw"):
+                continue
+            start, end = (int(place, 16) for place in places.split("-"))
+            # A sanitizer's own are larger than any memory.
+            if end - start > 1 << 30:
+                continue
+            with contextlib.suppress(OSError):
+                memory.seek(start)
+                yield memory.read(end - start)
+
+
+def test_the_text_of_a_key_does_not_stay_in_memory(secure, tmp_path, authority):
+    gateway = secure()
+    assert ask(gateway, client_context(authority)).status == 200
+    key = (tmp_path / "default.key").read_bytes().splitlines()[1:3]
+    try:
+        memory = list(memory_of(gateway.pid))
+    except PermissionError:
+        pytest.skip("this machine lets nobody look into a process")
+    assert not any(line in part for line in key for part in memory)
+    # The path is there, which shows that this finds what is.
+    path = str(tmp_path / "default.key").encode()
+    assert any(path in part for part in memory)
 
 
 # Clients' certificates --------------------------------------------------------------------------

@@ -40,25 +40,49 @@ import Testing
 
 @Suite struct TicketKeyTests {
     private func key(_ number: UInt8) -> TicketKey {
-        TicketKey(random: [UInt8](repeating: number, count: TicketKey.bytes))
+        var random = [UInt8](repeating: number, count: TicketKey.bytes)
+        defer { #expect(random.isEmpty) }
+        return TicketKey(random: &random)
+    }
+
+    private static func name(_ number: UInt8) -> [UInt8] {
+        [UInt8](repeating: number, count: TicketKey.nameBytes)
+    }
+
+    @Test func partsAreThoseOfTheRandomBytes() {
+        var random = (0..<UInt8(TicketKey.bytes)).map { $0 }
+        let key = TicketKey(random: &random)
+        key.withParts { parts in
+            #expect(Array(parts.name) == Array(0..<16))
+            #expect(Array(parts.cipher) == Array(16..<48))
+            #expect(Array(parts.mac) == Array(48..<80))
+        }
+        #expect("\(key)" == "a ticket key" && Mirror(reflecting: key).children.isEmpty)
+    }
+
+    @Test func wipesWhereItLies() {
+        var bytes = [UInt8](repeating: 7, count: 100)
+        bytes.reserveCapacity(200)
+        Secrets.wipe(&bytes)
+        #expect(bytes.isEmpty)
     }
 
     @Test func newestKeyMakesTicketsAndOlderOnesAreRead() {
         var ring = TicketKeyRing(first: self.key(0))
-        #expect(ring.key(named: self.key(0).name)?.isOld == false)
+        #expect(ring.key(named: Self.name(0))?.isOld == false)
         ring.rotate(to: self.key(1))
-        #expect(ring.newest == self.key(1))
-        #expect(ring.key(named: self.key(0).name)?.isOld == true)
-        #expect(ring.key(named: self.key(1).name)?.isOld == false)
-        #expect(ring.key(named: self.key(9).name) == nil)
+        #expect(ring.newest.isNamed(Self.name(1)))
+        #expect(ring.key(named: Self.name(0))?.isOld == true)
+        #expect(ring.key(named: Self.name(1))?.isOld == false)
+        #expect(ring.key(named: Self.name(9)) == nil)
     }
 
     @Test func oldKeysAreForgotten() {
         var ring = TicketKeyRing(first: self.key(0))
         for number in 1...UInt8(TicketKeyRing.keptMax) { ring.rotate(to: self.key(number)) }
         #expect(ring.keys.count == TicketKeyRing.keptMax)
-        #expect(ring.key(named: self.key(0).name) == nil)
-        #expect(ring.key(named: self.key(1).name)?.isOld == true)
+        #expect(ring.key(named: Self.name(0)) == nil)
+        #expect(ring.key(named: Self.name(1))?.isOld == true)
     }
 
     @Test func threadsShareOneRing() {
@@ -70,8 +94,8 @@ import Testing
         let keys = TicketKeys(random: random)
         let first = keys.newest
         keys.rotate(random: random)
-        #expect(keys.newest != first)
-        first.name.withUnsafeBytes { #expect(keys.key(named: $0)?.key == first) }
+        #expect(keys.newest !== first)
+        Self.name(1).withUnsafeBytes { #expect(keys.key(named: $0)?.key === first) }
     }
 }
 
