@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A replica that speaks gRPC: the server of the end-to-end tests, on the port it is given."""
+"""A replica of gRPC: the server of the end-to-end tests, on the port that is its argument."""
 
 import pathlib
 import signal

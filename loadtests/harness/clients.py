@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import queue
 import random
 import socket
 import ssl
@@ -326,6 +327,10 @@ class Calls(Family):
 
     @staticmethod
     def leave(connection, _, **named):
-        call = connection.download(b"100000", **named)
-        next(call)
+        requests = queue.SimpleQueue()
+        requests.put(b"ab")
+        call = connection.chat(iter(requests.get, None), **named)
+        assert next(call) == b"ba"
         call.cancel()
+        # So that the thread ends that waits for more.
+        requests.put(None)
