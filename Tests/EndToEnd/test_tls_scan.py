@@ -27,9 +27,11 @@ def test_testssl_finds_nothing(weir, tmp_path, kind):
         revocations="http://localhost/revoked.crl",
     )
     tls = certificate.write(tmp_path, "localhost")
-    first = harness.gateway(
-        tmp_path, listeners=[{"name": "https", "address": "127.0.0.1:0", "tls": tls}]
-    )
+    listeners = [
+        {"name": "http", "address": "127.0.0.1:0"},
+        {"name": "https", "address": "127.0.0.1:0", "tls": tls},
+    ]
+    first = harness.gateway(tmp_path, listeners=listeners)
     variants = {"v1": ["http://127.0.0.1:9"]}
     served = model("gauge", variants, protocol="HTTP", paths=[{"prefix": "/"}])
     gateway = weir(served, gateway=first)

@@ -14,7 +14,9 @@ from .bench import OUTPUT, Progress, load_scenario
 from .processes import Fault, Stage
 
 ROOT = peers.ROOT
-SCENARIOS = ("reload", "killed-replica", "slow-upstream", "queue-overflow", "mixed-models")
+SCENARIOS = (
+    "reload", "killed-replica", "slow-upstream", "queue-overflow", "mixed-models", "http2-floods",
+)
 WAIT_SECONDS = 60.0
 
 
