@@ -64,6 +64,7 @@ def drive():
             self.module = module
             self.tally = module.Tally()
             self.problems = []
+            self.secure = None
             self.offline = {"digits-v1": 0.85, "digits-v2": 0.98}
             period = module.Period("first weights", {"v1": 90, "v2": 10})
             self.periods = [period]
@@ -101,6 +102,13 @@ def test_drive_refuses_silence(drive):
     drive.tally = drive.module.Tally()
     drive.periods = []
     assert drive.module.judge(drive) == ["nothing was answered"]
+
+
+def test_drive_refuses_to_go_without_tls(drive):
+    drive.secure = object()
+    assert drive.module.judge(drive) == ["nothing was answered over TLS"]
+    drive.tally.secure = 1
+    assert drive.module.judge(drive) == []
 
 
 def test_editing_weights_keeps_the_rest(drive, tmp_path):

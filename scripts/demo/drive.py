@@ -18,6 +18,7 @@ import pathlib
 import re
 import shutil
 import signal
+import ssl
 import sys
 import time
 import urllib.parse
@@ -33,6 +34,7 @@ RECOVERY_TIMEOUT_SECONDS = 60.0
 FLEET_TIMEOUT_SECONDS = 180.0
 SHARE_TOLERANCE_POINTS = 2.0
 FAILURES_SHOWN = 5
+SECURE_EVERY = 4  # one request of so many goes over TLS
 
 
 class Failure(Exception):
@@ -87,11 +89,14 @@ async def read_chunks(reader):
 class Client:
     """Keep-alive connections to one address; as many as there are requests at a time."""
 
-    def __init__(self, url):
+    def __init__(self, url, authority=None):
+        """`authority`: the file whose certificates an https:// address is checked against."""
         parts = urllib.parse.urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise SystemExit(f"weir demo: {url!r} is not an http:// URL")
-        self.host, self.port = parts.hostname, parts.port or 80
+        scheme = "https" if authority else "http"
+        if parts.scheme != scheme or not parts.hostname:
+            raise SystemExit(f"weir demo: {url!r} is not an {scheme}:// URL")
+        self.host, self.port = parts.hostname, parts.port or (443 if authority else 80)
+        self.context = ssl.create_default_context(cafile=authority) if authority else None
         self.idle = []
 
     async def request(self, method, path, body=b"", fields=()):
@@ -102,7 +107,7 @@ class Client:
             lines += ["content-type: application/json", f"content-length: {len(body)}"]
         message = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
         reader, writer = self.take_idle() or await asyncio.open_connection(
-            self.host, self.port, limit=HEAD_BYTES_MAX
+            self.host, self.port, limit=HEAD_BYTES_MAX, ssl=self.context
         )
         try:
             writer.write(message)
@@ -176,6 +181,7 @@ class Tally:
         self.latencies = []
         self.right = {}
         self.answers = {}
+        self.secure = 0
         self.period = None
         self.in_flight = 0
 
@@ -235,6 +241,9 @@ class Drive:
         self.screen = Screen(sys.stdout)
         self.tally = Tally()
         self.client = Client(arguments.direct or arguments.gateway)
+        self.secure = None
+        if arguments.secure:
+            self.secure = Client(arguments.secure, arguments.authority)
         self.admin = None if arguments.direct else Client(arguments.admin)
         self.bodies = [infer_body(image) for image in held_out["images"]]
         self.labels = held_out["labels"]
@@ -269,7 +278,8 @@ class Drive:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
-            self.client.close()
+            for client in filter(None, (self.client, self.secure)):
+                client.close()
             self.screen.clear()
 
     async def guarded(self, what, job):
@@ -299,12 +309,15 @@ class Drive:
             delay = due - self.elapsed
             if delay > 0:
                 await asyncio.sleep(delay)
-            task = asyncio.create_task(self.send_one(index % len(self.bodies), due))
+            client = self.client
+            if self.secure and index % SECURE_EVERY == 0:
+                client = self.secure
+            task = asyncio.create_task(self.send_one(client, index % len(self.bodies), due))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
 
-    async def send_one(self, image, due):
+    async def send_one(self, client, image, due):
         tally, period = self.tally, self.tally.period
         tally.sent += 1
         if tally.in_flight >= CONNECTIONS_MAX:
@@ -313,9 +326,10 @@ class Drive:
         tally.in_flight += 1
         try:
             answer = await asyncio.wait_for(
-                self.client.request("POST", f"/v2/models/{MODEL}/infer", self.bodies[image]),
+                client.request("POST", f"/v2/models/{MODEL}/infer", self.bodies[image]),
                 REQUEST_TIMEOUT_SECONDS,
             )
+            tally.secure += client is self.secure
             digit, variant = self.read(answer)
             tally.answered(period, variant, digit == self.labels[image], self.elapsed - due)
         except (Failure, OSError, ValueError, asyncio.LimitOverrunError) as error:
@@ -479,6 +493,8 @@ def judge(drive):
         problems.append(f"{len(tally.failures)} of {tally.sent} requests failed")
     if not tally.latencies:
         problems.append("nothing was answered")
+    if drive.secure and not tally.secure:
+        problems.append("nothing was answered over TLS")
     for period in drive.periods:
         if period.worst_deviation > SHARE_TOLERANCE_POINTS:
             problems.append(f"under the {period.name}, shares are off by more than "
@@ -503,6 +519,8 @@ def report(drive):
         ("requests", f"{tally.sent} in {drive.arguments.duration:.0f} s"),
         ("failures", f"{len(tally.failures)}"),
     ]
+    if drive.secure:
+        rows.append(("answered over TLS", f"{tally.secure} of {len(tally.latencies)}"))
     for period in drive.periods:
         for variant in sorted(set(period.weights) | set(period.answers)):
             rows.append((
@@ -537,6 +555,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description="Drive digit images through a running Weir.")
     parser.add_argument("--gateway", default="http://127.0.0.1:8080", help="Weir's data address")
     parser.add_argument("--admin", default="http://127.0.0.1:9901", help="Weir's admin address")
+    parser.add_argument("--secure", metavar="URL", help="Weir's data address with TLS")
+    parser.add_argument("--authority", metavar="FILE", help="what its certificate is checked by")
     parser.add_argument("--config", type=pathlib.Path, help="the file whose weights are edited")
     parser.add_argument("--direct", metavar="URL", help="a model server to drive without Weir")
     parser.add_argument("--process", type=int, help="Weir's process: give up when it is gone")
@@ -546,6 +566,8 @@ def parse_arguments():
     arguments = parser.parse_args()
     if not arguments.direct and not arguments.config:
         parser.error("--config is needed, unless --direct is given")
+    if bool(arguments.secure) != bool(arguments.authority):
+        parser.error("--secure and --authority go together")
     if not 0 < arguments.rate <= 10_000:
         parser.error("--rate must be above 0 and at most 10000")
     if not 1 <= arguments.duration <= 3600:
