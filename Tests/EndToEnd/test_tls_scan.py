@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -38,6 +39,8 @@ def test_testssl_finds_nothing(weir, tmp_path, kind):
     port = json.loads(gateway.ports_path.read_text())["https"].rpartition(":")[2]
     (tmp_path / "authority.pem").write_bytes(authority.pem)
     report = tmp_path / "report.json"
+    # It takes minutes, and has a deadline of its own.
+    signal.alarm(0)
     done = subprocess.run(
         [TESTSSL, "--quiet", "--color", "0", "--warnings", "off", "--ip", "127.0.0.1", "--add-ca",
          tmp_path / "authority.pem", "--jsonfile", report, f"localhost:{port}"],
