@@ -39,6 +39,14 @@ package enum GRPCMethod: Equatable, Sendable {
         }
     }
 
+    /// Asks how the gateway or one of its models does, and for nothing else.
+    package var isProbe: Bool {
+        switch self {
+        case .health, .fleet(.serverLive), .fleet(.serverReady): true
+        case .fleet(.serverMetadata), .fleet(.repositoryIndex), .model, .other: false
+        }
+    }
+
     private static func health(_ method: RawSpan) -> GRPCMethod {
         if method.matches("Check") { return .health(.check) }
         return method.matches("Watch") ? .health(.watch) : .other

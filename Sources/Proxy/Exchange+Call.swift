@@ -39,11 +39,9 @@ extension Exchange {
     func decideTarget(of call: Call, _ head: RequestHead, _ bytes: RawSpan) {
         let operation = call.operation
         self.isRepeatable = operation != .other
-        let isProbe: Bool =
-            switch call.method {
-            case .health, .fleet(.serverLive), .fleet(.serverReady): true
-            case .fleet, .model, .other: false
-            }
+        let named = Self.namedModel(head)
+        // With a model's name it is for that model's replica, whatever its method.
+        let isProbe = named == nil && call.method.isProbe
         let decision = RoutingDecision(
             target: isProbe ? .fleet(.live) : .hostAndPath,
             style: .plain,
@@ -56,10 +54,9 @@ extension Exchange {
         {
             return
         }
-        for name in [FieldName.xWeirModel, .xGatewayModelName] {
-            guard let field = head.first(name), !field.valueRange.isEmpty else { continue }
+        if let named {
             self.target = .model
-            return self.resolve(bytes.slice(field.valueRange))
+            return self.resolve(bytes.slice(named))
         }
         call.fallback = self.modelByHostAndPath(head, bytes)
         switch call.method {
@@ -74,6 +71,14 @@ extension Exchange {
             }
             self.assign(model)
         }
+    }
+
+    /// The model that the head names by one of the fields for that.
+    private static func namedModel(_ head: RequestHead) -> ByteRange? {
+        for name in [FieldName.xWeirModel, .xGatewayModelName] {
+            if let field = head.first(name), !field.valueRange.isEmpty { return field.valueRange }
+        }
+        return nil
     }
 
     /// The fields of a call's head as they go upstream: the time that is left is written anew for
@@ -313,7 +318,7 @@ extension Exchange {
             )
             return self.fail(ProxyError(.badRequest, detail: detail))
         }
-        let status = self.worker.health(of: call.scanner.name)
+        guard let status = self.health(call) else { return self.fail(ProxyError(.unauthorized)) }
         switch method {
         case .check:
             guard status != .serviceUnknown else {
@@ -333,6 +338,16 @@ extension Exchange {
         }
     }
 
+    /// How the service does that the call asks for: one that its tenant may not use is unknown to
+    /// it. Nil where that is nobody's business: with tenants only the gateway's own health is told
+    /// without a key.
+    private func health(_ call: Call) -> HealthCheck.Status? {
+        let name = call.scanner.name
+        let tenant = self.tenancy?.tenant
+        if !name.isEmpty, tenant == nil, self.worker.snapshot.tenants != nil { return nil }
+        return self.worker.health(of: name, asks: tenant)
+    }
+
     /// Tells a client that watches what has changed.
     func tellHealth(_ status: HealthCheck.Status) {
         guard let call = self.call, self.phase == .watching, call.health != status else { return }
@@ -348,6 +363,7 @@ extension Exchange {
     /// Looks again, after a change.
     func checkHealth() {
         guard let call = self.call else { return }
-        self.tellHealth(self.worker.health(of: call.scanner.name))
+        guard let status = self.health(call) else { return self.fail(ProxyError(.unauthorized)) }
+        self.tellHealth(status)
     }
 }

@@ -37,9 +37,11 @@ extension Exchange {
         _ head: RequestHead,
         _ bytes: RawSpan
     ) -> Bool {
-        // Probes of the gateway itself ask without a key.
+        var isProbe = false
+        // Probes of the gateway itself ask without a key; a call may turn out to be about a model.
         if case .fleet(let endpoint) = decision.target, endpoint == .live || endpoint == .ready {
-            return true
+            if self.call == nil { return true }
+            isProbe = true
         }
         switch tenants.find(head, bytes) {
         case .tenant(let tenant):
@@ -51,6 +53,8 @@ extension Exchange {
                 declaredBytes: declared,
                 isInference: operation != .metadata && operation != .readiness
             )
+            return true
+        case .noKey where isProbe, .unknownKey where isProbe:
             return true
         case .noKey:
             self.fail(ProxyError(.unauthorized))

@@ -9,11 +9,13 @@ extension Worker {
     static let watchersMax = 1_000
 
     /// Of a model by one of its names, or of the gateway as a whole where the name is empty.
-    func health(of service: [UInt8]) -> HealthCheck.Status {
+    /// Models that the tenant who asks may not use are not there for it.
+    func health(of service: [UInt8], asks tenant: TenantRoute?) -> HealthCheck.Status {
         if self.isDraining { return .notServing }
         if service.isEmpty { return .serving }
         guard let index = self.snapshot.table.lookup(service.span.bytes),
-            index < self.snapshot.models.count, let route = self.snapshot.models[index]
+            index < self.snapshot.models.count, let route = self.snapshot.models[index],
+            tenant?.mayUse(route) != false
         else { return .serviceUnknown }
         // A model that is started by its first request can be called without a replica.
         let isReady = route.variants.contains { !$0.endpoints.isEmpty }
