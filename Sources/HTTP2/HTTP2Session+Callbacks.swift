@@ -222,7 +222,6 @@ extension HTTP2Session {
     }
 
     func blockBegins(_ frame: nghttp2_frame) -> Int32 {
-        self.isInBlock = true
         let id = frame.hd.stream_id
         if frame.headers.cat == NGHTTP2_HCAT_REQUEST {
             self.block.begin(.request, limits: self.settings.head)
@@ -256,7 +255,6 @@ extension HTTP2Session {
         let endsStream = frame.hd.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
         switch UInt32(frame.hd.type) {
         case NGHTTP2_HEADERS.rawValue:
-            self.isInBlock = false
             self.blockEnds(frame.hd.stream_id, endsStream: endsStream)
         case NGHTTP2_DATA.rawValue:
             if endsStream, let stream = self.stream(frame.hd.stream_id) {

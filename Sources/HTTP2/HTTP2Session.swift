@@ -6,8 +6,8 @@ import HTTP
 package final class HTTP2Session {
     package enum Role: Sendable { case server, client }
 
-    /// What the peer must send first, or we as a client do (RFC 9113, section 3.4).
-    package static let prefaceBytes = 24
+    /// What a client must send first (RFC 9113, section 3.4).
+    private static let prefaceBytes = 24
 
     package let role: Role
     package let settings: HTTP2Settings
@@ -39,7 +39,8 @@ package final class HTTP2Session {
     var sink: ByteBuffer?
     var sinkLimit = 0
     /// A field block has begun and is not complete.
-    package internal(set) var isInBlock = false
+    package var isInBlock: Bool { self.blocks.isInBlock }
+    private var blocks: BlockCursor
     /// CONTINUATION frames behind the last HEADERS frame.
     var continuations = 0
 
@@ -60,6 +61,7 @@ package final class HTTP2Session {
         self.role = role
         self.settings = settings
         self.owner = owner
+        self.blocks = BlockCursor(prefaceBytes: role == .server ? Self.prefaceBytes : 0)
         self.handle = Library.shared.makeSession(role, Unmanaged.passUnretained(self).toOpaque())
         self.announce()
     }
@@ -153,6 +155,7 @@ package final class HTTP2Session {
         guard let handle = self.handle, !self.isClosing, !self.isBusy else { return .end }
         self.now = now
         if self.isDeaf { return .end }
+        self.blocks.take(bytes)
         self.isBusy = true
         let result = nghttp2_session_mem_recv(
             handle,
