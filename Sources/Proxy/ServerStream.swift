@@ -170,6 +170,9 @@ final class ServerStream: HTTP2Stream {
     func resumeBody() {
         guard self.isBodyPaused else { return }
         self.isBodyPaused = false
+        if self.mayHand, !self.hasEndReceived, !self.isTunnel {
+            self.arm(after: self.worker.timeouts.idle)
+        }
         self.goOnLater()
     }
 
@@ -184,7 +187,6 @@ final class ServerStream: HTTP2Stream {
         self.isWaiting = false
         if self.outputCount == 0 { self.exchange?.clientDrained() }
         guard let exchange = self.exchange, self.mayHand else { return }
-        if !self.hasEndReceived, !self.isTunnel { self.arm(after: self.worker.timeouts.idle) }
         if let input = self.input.take() {
             self.hand(
                 UnsafeRawBufferPointer(start: input.readablePointer, count: input.count),
@@ -283,7 +285,11 @@ final class ServerStream: HTTP2Stream {
     /// The client owes the rest of its body, or leaves no room for the rest of its answer.
     func timerExpired() {
         if let exchange = self.exchange {
-            if !self.hasEndReceived, !self.isTunnel { exchange.fail(ProxyError(.requestTimeout)) }
+            // Once a call is being answered both sides may be silent: its model's timeouts decide.
+            let isChat = exchange.call != nil && exchange.hasBegunResponse
+            if !self.hasEndReceived, !self.isTunnel, !isChat {
+                exchange.fail(ProxyError(.requestTimeout))
+            }
             return
         }
         guard self.outputCount > 0 else { return }

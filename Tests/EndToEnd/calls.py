@@ -1,6 +1,7 @@
 """Servers and clients of gRPC for the end-to-end tests, with bytes for messages."""
 
 import concurrent.futures
+import queue
 import threading
 
 import grpc
@@ -8,6 +9,17 @@ import grpc
 
 def identity(value):
     return value
+
+
+class Requests:
+    """What a client sends on a stream: put one by one, and None for the end."""
+
+    def __init__(self):
+        self.queue = queue.SimpleQueue()
+        self.put = self.queue.put
+
+    def __iter__(self):
+        return iter(self.queue.get, None)
 
 
 class Server:

@@ -1,8 +1,12 @@
 """HTTP/2 where a client or a replica breaks a rule, and what must not suffer from it."""
 
+import contextlib
+
+import grpc
 import pytest
 
-from harness import gateway as gateway_resource, model
+import calls
+from harness import eventually, gateway as gateway_resource, model
 from multiplexed import (
     ACK,
     DATA,
@@ -16,6 +20,7 @@ from multiplexed import (
     frame,
     literal,
 )
+from test_grpc import connect, serve, service  # noqa: F401 (fixtures)
 
 WATCH = "/grpc.health.v1.Health/Watch"
 
@@ -55,3 +60,36 @@ def test_a_malformed_head_ends_its_stream_alone(weir, tmp_path, name):
         client.send(frame(PING, 0, 0, b"12345678"))
         assert client.wait(lambda: any(each[1] & ACK for each in client.of(PING)))
         assert not client.of(GOAWAY)
+
+
+def test_a_chat_may_be_quiet(weir, serve, connect, tmp_path):
+    """For longer than a body may take to arrive, once it is being answered."""
+    server = serve()
+    front = gateway_resource(tmp_path, limits={"idleTimeout": "1s"})
+    gateway = weir(service(servers=[server]), gateway=front)
+    client = connect(gateway.address)
+
+    def begin():
+        """A chat that was answered in time, which a busy machine may fail to do."""
+        more = calls.Requests()
+        chat = client.chat(iter(more))
+        more.put(b"ab")
+        with contextlib.suppress(grpc.RpcError):
+            return (more, chat) if next(chat) == b"ba" else None
+        more.put(None)
+        return None
+
+    begun = []
+    eventually(lambda: begun.append(begin()) or begun[-1], "a chat that has begun")
+    more, chat = begun[-1]
+    # Two requests whose bodies do not come take twice the time in which one must.
+    for _ in range(2):
+        late = calls.Requests()
+        with pytest.raises(grpc.RpcError) as caught:
+            client.upload(iter(late))
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        late.put(None)
+    more.put(b"cd")
+    assert next(chat) == b"dc"
+    more.put(None)
+    assert list(chat) == []
