@@ -191,12 +191,16 @@ extension Exchange {
             let value = line[line.index(after: colon)...].filter { $0 > UInt8(ascii: " ") }
             self.note(GRPCStatus(field: value.span.bytes) ?? .unknown, of: call)
         }
+        // What a client makes of a success that says nothing of the call.
+        if call.status == nil, self.status < 300 {
+            self.note(GRPCStatus(httpStatus: self.status), of: call)
+        }
         self.judge(call)
     }
 
     private func note(_ status: GRPCStatus, of call: Call) {
         call.status = status
-        if self.status == 200 { self.status = status.httpStatus }
+        if self.status < 300 { self.status = status.httpStatus }
     }
 
     /// Tells the outlier detector how the call ended.

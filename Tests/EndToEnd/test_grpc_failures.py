@@ -1,6 +1,15 @@
 """Calls of gRPC that fail, or that somebody makes who may not; with servers that break rules."""
 
+import contextlib
+import socket
+import threading
+
 import grpc
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
 import pytest
 
 import calls
@@ -87,3 +96,121 @@ def test_health_of_models_is_told_to_who_may_use_them(closed):
         assert error.code() is grpc.StatusCode.NOT_FOUND
         assert error.details() == f"There is no model `{name}`; there is lake."
         assert first(name, of(fisher)) == b"\x08\x03"
+
+
+# Replicas that break rules -----------------------------------------------------------------------
+
+
+class Replica:
+    """A server of HTTP/2 that does with each request what `rule(connection, number)` says.
+
+    The rule is called when a request is complete, for its number of all requests, from 0.
+    """
+
+    def __init__(self, rule, tls=None):
+        self.rule, self.tls = rule, tls
+        self.requests, self.pings, self.connections = 0, 0, []
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def port(self):
+        return self.listener.getsockname()[1]
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self.listener.accept()
+                self.connections.append(peer)
+                threading.Thread(target=self.serve, args=(peer,), daemon=True).start()
+
+    def serve(self, peer):
+        with contextlib.suppress(OSError, h2.exceptions.ProtocolError), peer:
+            if not self.tls:
+                return Connection(self, peer).run()
+            with self.tls.wrap_socket(peer, server_side=True) as secure:
+                if secure.selected_alpn_protocol() == "h2":
+                    return Connection(self, secure).run()
+                while b"\r\n\r\n" in secure.recv(65536):
+                    secure.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    def stop(self):
+        # A listener that is only closed would go on waiting in `accept`.
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.cut()
+
+    def cut(self):
+        """Ends all connections."""
+        for peer in self.connections:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+
+
+class Connection:
+    def __init__(self, replica, peer):
+        self.replica, self.socket = replica, peer
+        config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+        self.h2 = h2.connection.H2Connection(config)
+
+    def run(self):
+        self.h2.initiate_connection()
+        self.send()
+        while data := self.socket.recv(65536):
+            for event in self.h2.receive_data(data):
+                self.take(event)
+            self.send()
+
+    def send(self):
+        self.socket.sendall(self.h2.data_to_send())
+
+    def take(self, event):
+        if isinstance(event, h2.events.DataReceived):
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.PingReceived):
+            self.replica.pings += 1
+        elif isinstance(event, h2.events.StreamEnded):
+            self.stream = event.stream_id
+            with self.replica.lock:
+                number = self.replica.requests
+                self.replica.requests += 1
+            self.replica.rule(self, number)
+
+    def answer(self, fields=(("grpc-status", "0"),), status="200", body=b"\0\0\0\0\0"):
+        head = [(":status", status), ("content-type", "application/grpc")]
+        self.h2.send_headers(self.stream, head)
+        self.h2.send_data(self.stream, body, end_stream=not fields)
+        if fields:
+            self.h2.send_headers(self.stream, list(fields), end_stream=True)
+
+    def reset(self, code=h2.errors.ErrorCodes.INTERNAL_ERROR):
+        self.h2.reset_stream(self.stream, code)
+
+
+@pytest.fixture
+def replica():
+    started = []
+
+    def start(rule, **named):
+        started.append(Replica(rule, **named))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.mark.parametrize("status", ["200", "204"])
+def test_a_call_without_a_status_is_a_failure(weir, replica, connect, status):
+    def rule(connection, _):
+        connection.answer(fields=(), status=status, body=b"")
+
+    gateway = weir(service(servers=[replica(rule)]))
+    client = connect(gateway.address)
+    for _ in range(3):
+        assert client.error(b"").code() is grpc.StatusCode.UNKNOWN
+    for code, count in (("200", 0), ("204", 0), ("500", 3)):
+        found = gateway.metric("weir_requests_total", model="svc", code=code)
+        assert (found or 0) == count, code
