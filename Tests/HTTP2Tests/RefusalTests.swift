@@ -72,6 +72,37 @@ struct RefusalTests {
         #expect(self.server.streams.last?.heads.count == 1)
     }
 
+    /// Blocks that are refused are over as well: who waits for their end must not wait for ever.
+    @Test(arguments: [
+        Array(Frame.get.dropLast(2)), Frame.get + [("X-Upper", "1")], Frame.get + [("te", "gzip")],
+        Frame.get + [("x", "a\r\nb: c")], Frame.get + [(":path", "/b")], Frame.get,
+    ])
+    func aBlockIsOverWhateverBecomesOfIt(fields: [(String, String)]) {
+        for pieces in [1, 7, Int.max] {
+            for refuses in [false, true] {
+                let server = Side(.server)
+                server.refusesStreams = refuses
+                server.take(Frame.preface + Frame.bytes(type: 4), pieces: pieces)
+                #expect(!server.session.isInBlock)
+                let frames = Frame.headers(1, fields, isComplete: false)
+                server.take(frames, pieces: pieces)
+                #expect(server.session.isInBlock, "END_HEADERS has not come")
+                let rest = Frame.bytes(
+                    type: 9,
+                    flags: 4,
+                    stream: 1,
+                    Frame.block([("y", "1")])
+                )
+                server.take(Array(rest.dropLast()), pieces: pieces)
+                #expect(server.session.isInBlock, "one byte is missing")
+                server.take([rest[rest.count - 1]])
+                #expect(!server.session.isInBlock, "\(fields)")
+                server.take(Frame.headers(3, fields), pieces: pieces)
+                #expect(!server.session.isInBlock, "\(fields)")
+            }
+        }
+    }
+
     @Test(arguments: [0, 2, 4])
     func resetsAStreamWhoseBodyHasAnotherLength(sent: Int) {
         self.server.take(Frame.headers(1, Frame.post + [("content-length", "3")], ends: false))
