@@ -150,12 +150,14 @@ extension Exchange {
                 call.resetStatus = nil
             }
         }
-        let context = UpstreamFailureContext(
+        var context = UpstreamFailureContext(
             failure: failure,
-            wasReused: facts.wasReused,
+            wasReused: facts.wasStale && failure.mayBeOfIdleness,
             hadResponseBytes: facts.hadResponseBytes,
             wasConnecting: facts.wasNeverSent
         )
+        // So servers of gRPC end a call whose deadline passes there first.
+        if self.call?.resetStatus == .cancelled { context.isCancelled = true }
         self.upstreamFailed(context)
     }
 }

@@ -239,7 +239,7 @@ extension Exchange {
             wasNeverSent: context.wasConnecting,
             wasReused: context.wasReused,
             hadResponseBytes: context.hadResponseBytes,
-            isOurs: context.isShortage
+            isOurs: context.isShortage || context.isCancelled
         )
     }
 

@@ -42,6 +42,8 @@ final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
     private var isPinging = false
     private var isRemembered = false
     private(set) var hasServed = false
+    /// Something has come since its streams of now began, the first of which found it idle.
+    private(set) var hasBeenHeard = false
     private var touched: [UpstreamStream] = []
     /// Streams whose head has not been written yet.
     private var unsent: [UpstreamStream] = []
@@ -84,6 +86,7 @@ final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
     /// Gives the connection a request, which is sent at once where `state` is open, and else at
     /// `Exchange.streamReady`.
     func attach(_ exchange: Exchange) -> UpstreamStream {
+        if self.isIdle { self.hasBeenHeard = false }
         let stream = UpstreamStream(self, exchange, wasReused: self.hasServed)
         if self.state == .connecting { self.waiting.append(stream) }
         return stream
@@ -213,6 +216,7 @@ final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
             return self.isIdle ? self.close() : self.fail(.closedEarly)
         case .bytes(let count):
             self.worker.bytesRead(count)
+            self.hasBeenHeard = true
             let bytes = UnsafeRawBufferPointer(start: self.worker.upstreamScratch, count: count)
             let outcome = session.receive(bytes, now: self.worker.loop.now)
             self.endBatch()

@@ -544,6 +544,18 @@ enum UpstreamFailure {
     case notHTTP2
     /// Not even a ping was answered.
     case silent
+
+    /// Whether the server may have closed the connection while it was idle: not who resets one
+    /// stream of several, or does not answer a ping.
+    var mayBeOfIdleness: Bool {
+        switch self {
+        case .closedEarly, .reset: true
+        case .connectFailed, .handshakeFailed, .truncated, .invalidResponse, .invalidBody,
+            .tooManyInterim, .unexpectedUpgrade, .unsolicited, .resetStream, .invalidBlock,
+            .noHTTP2, .notHTTP2, .silent:
+            false
+        }
+    }
 }
 
 struct UpstreamFailureContext {
@@ -553,6 +565,8 @@ struct UpstreamFailureContext {
     let hadResponseBytes: Bool
     /// Nothing of the request can have arrived.
     let wasConnecting: Bool
+    /// The call was taken back: that says nothing about the replica either.
+    var isCancelled = false
 
     /// This machine has no address or memory left: that says nothing about the replica.
     var isShortage: Bool {

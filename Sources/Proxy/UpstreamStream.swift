@@ -18,7 +18,7 @@ final class UpstreamStream: HTTP2Stream {
 
     let connection: MultiplexedUpstream
     /// The connection had carried a request before.
-    let wasReused: Bool
+    private let wasReused: Bool
     private(set) var exchange: Exchange?
     /// More waits to be sent than is good; until all of it has gone.
     private(set) var hasBacklog = false
@@ -163,14 +163,15 @@ final class UpstreamStream: HTTP2Stream {
     struct Facts {
         /// Nothing of the request can have arrived.
         var wasNeverSent: Bool
-        var wasReused: Bool
+        /// The connection had been idle, and nothing has been heard on it since.
+        var wasStale: Bool
         var hadResponseBytes: Bool
     }
 
     private var facts: Facts {
         Facts(
             wasNeverSent: self.id == 0,
-            wasReused: self.wasReused,
+            wasStale: self.wasReused && !self.connection.hasBeenHeard,
             hadResponseBytes: self.hasBegunResponse || self.interimCount > 0
         )
     }

@@ -13,6 +13,7 @@ import h2.exceptions
 import pytest
 
 import calls
+from harness import model
 from test_grpc import connect, serve, service  # noqa: F401 (fixtures)
 from test_tenants import Tenant
 
@@ -200,6 +201,55 @@ def replica():
     yield start
     for each in started:
         each.stop()
+
+
+def fleet(replicas, **spec):
+    """A model with one variant of these replicas."""
+    urls = [f"http://127.0.0.1:{each.port}" for each in replicas]
+    paths = [{"prefix": "/test.Service"}]
+    return model("svc", {"v1": urls}, protocol="GRPC", paths=paths, **spec)
+
+
+def ejections(gateway):
+    return gateway.metric("weir_outlier_ejections_total", model="svc") or 0
+
+
+def test_replicas_that_reset_streams_are_ejected(weir, replica, connect):
+    """Two, one of which resets every call, on connections that have carried calls before."""
+    good = replica(lambda connection, _: connection.answer())
+    bad = replica(lambda connection, number: connection.reset() if number else connection.answer())
+    gateway = weir(
+        fleet(
+            [good, bad],
+            loadBalancing={"policy": "RoundRobin"},
+            outlier={"consecutiveErrors": 5, "ejectFor": "10m"},
+        )
+    )
+    client = connect(gateway.address)
+
+    def call():
+        with contextlib.suppress(grpc.RpcError):
+            client.unary(b"")
+
+    for _ in range(1000):
+        if ejections(gateway):
+            break
+        call()
+    assert ejections(gateway) == 1
+    seen = bad.requests
+    for _ in range(20):
+        client.unary(b"")
+    assert bad.requests == seen
+
+
+def test_calls_that_servers_cancel_eject_nobody(weir, replica, connect):
+    cancel = h2.errors.ErrorCodes.CANCEL
+    replicas = [replica(lambda connection, _: connection.reset(cancel)) for _ in range(2)]
+    gateway = weir(fleet(replicas, outlier={"consecutiveErrors": 2}))
+    client = connect(gateway.address)
+    for _ in range(12):
+        assert client.error(b"").code() is grpc.StatusCode.CANCELLED
+    assert ejections(gateway) == 0
 
 
 @pytest.mark.parametrize("status", ["200", "204"])
