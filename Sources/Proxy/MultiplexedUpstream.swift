@@ -14,8 +14,9 @@ import TLS
 ///
 /// **Signs of life.** Servers of gRPC take pings that are not asked for as an attack (their default
 /// is one in five minutes), so there is one when the connection was silent for `keepAliveTime`, and
-/// one when a request on it has timed out: without an answer in `pingTime` all its streams fail, and
-/// the next request gets a new connection instead of another timeout.
+/// one when a request on it has timed out, but not for each of many. Without an answer in
+/// `upstreamPingTimeout` all its streams fail, and the next request gets a new connection instead of
+/// another timeout.
 final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
     enum State {
         case connecting
@@ -26,7 +27,6 @@ final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
     /// Composed at once, at most, but for one frame.
     private static let writeBytes = 64 * 1024
     private static let keepAliveTime = Interval(.seconds(300))
-    private static let pingTime = Interval(.seconds(10))
 
     let endpoint: Endpoint
     /// Kept by its connections: another endpoint may have its slot before the last one closes.
@@ -40,6 +40,7 @@ final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
     private var isWithdrawn = false
     private var isPumping = false
     private var isPinging = false
+    private var pingedAt: Instant?
     private var isRemembered = false
     private(set) var hasServed = false
     /// Something has come since its streams of now began, the first of which found it idle.
@@ -115,6 +116,8 @@ final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
     /// A request on it has timed out: is anybody there?
     func probe() {
         guard self.state == .open, !self.isPinging, !self.isClosed else { return }
+        let now = self.worker.loop.now
+        if let last = self.pingedAt, now < last + self.worker.timeouts.upstreamPing { return }
         self.sendPing()
     }
 
@@ -151,12 +154,17 @@ final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
     override func handshakeFinished() {
         guard let session = self.transport.session else { return }
         self.worker.stats.tls.upstreamHandshakes[TLSStatistics.Key(session), default: 0] += 1
-        guard session.agreesOnHTTP2 else { return self.fail(.noHTTP2) }
+        guard session.agreesOnHTTP2 else {
+            self.pool.hasAgreedOnHTTP2 = false
+            return self.fail(.noHTTP2)
+        }
         self.opened(hasInput: true)
     }
 
     override func handshakeFailed(_ failure: TLSFailure) {
         self.worker.stats.tls.upstreamFailures[failure.kind, default: 0] += 1
+        // It may be that HTTP/2 was all that was offered: the next connection offers both again.
+        self.pool.hasAgreedOnHTTP2 = false
         self.fail(.handshakeFailed(failure.kind))
     }
 
@@ -372,22 +380,25 @@ final class MultiplexedUpstream: Connection, HTTP2SessionOwner {
 
     /// Sets the next deadline: of idleness, of a ping's answer, or of silence.
     private func armForLife() {
-        if self.isPinging, !self.isIdle { return }
+        // A ping's answer is awaited whatever else comes and goes.
+        if self.isPinging { return }
         let interval = self.isIdle ? self.worker.timeouts.upstreamIdle : Self.keepAliveTime
         self.worker.wheel.arm(self.timer, at: self.worker.loop.now + interval)
     }
 
     private func sendPing() {
+        let now = self.worker.loop.now
         self.isPinging = true
+        self.pingedAt = now
         self.session?.ping()
         self.flushSoon()
-        self.worker.wheel.arm(self.timer, at: self.worker.loop.now + Self.pingTime)
+        self.worker.wheel.arm(self.timer, at: now + self.worker.timeouts.upstreamPing)
     }
 
     fileprivate func timerExpired() {
         guard self.state == .open, !self.isClosed else { return }
+        if self.isPinging { return self.isIdle ? self.close() : self.fail(.silent) }
         if self.isIdle { return self.closePolitely() }
-        if self.isPinging { return self.fail(.silent) }
         self.sendPing()
     }
 }

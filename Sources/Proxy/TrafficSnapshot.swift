@@ -77,6 +77,8 @@ package struct GatewayLimits: Sendable, Equatable {
     /// Below the 5 s after which common model servers (uvicorn) close an idle connection themselves,
     /// so that few requests meet a connection that is being closed.
     package var upstreamIdleTimeout = Duration.milliseconds(4_500)
+    /// For the answer to a PING to a replica; and between two that are sent for timeouts.
+    package var upstreamPingTimeout = Duration.seconds(10)
 
     package init() {}
 
@@ -86,6 +88,7 @@ package struct GatewayLimits: Sendable, Equatable {
         let handshake: Interval
         let idle: Interval
         let upstreamIdle: Interval
+        let upstreamPing: Interval
     }
 
     var timeouts: Timeouts {
@@ -93,7 +96,8 @@ package struct GatewayLimits: Sendable, Equatable {
             header: Interval(self.headerTimeout),
             handshake: Interval(self.handshakeTimeout),
             idle: Interval(self.idleTimeout),
-            upstreamIdle: Interval(self.upstreamIdleTimeout)
+            upstreamIdle: Interval(self.upstreamIdleTimeout),
+            upstreamPing: Interval(self.upstreamPingTimeout)
         )
     }
 

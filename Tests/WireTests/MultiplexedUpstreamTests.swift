@@ -14,11 +14,12 @@ import Testing
         atHead: Bool = false,
         refuses: @escaping @Sendable () -> Bool = { false },
         limit: Int = .max,
+        limits: GatewayLimits = GatewayLimits(),
         _ change: (inout ModelSettings) -> Void = { _ in },
         rule: @escaping HTTP2Replica.Rule,
         body: (Wire, HTTP2Replica) throws -> Void
     ) throws {
-        let wire = try Wire()
+        let wire = try Wire(limits: limits)
         defer { wire.stop() }
         let upstream = try wire.upstream()
         let replica = HTTP2Replica(
@@ -337,6 +338,29 @@ import Testing
             let second = try wire.fetch(Ask.get("/slow"))
             #expect(first.status == 504 && second.status == 504)
             #expect(replica.upstream.acceptedCount == 1)
+        }
+    }
+
+    /// The only request has timed out, which leaves the connection idle, and its ping is never
+    /// answered: nobody waits for that until an idle connection would be closed.
+    @Test func aSilentConnectionIsGivenUpWhileIdle() throws {
+        var limits = GatewayLimits()
+        limits.upstreamIdleTimeout = .seconds(600)
+        limits.upstreamPingTimeout = .milliseconds(100)
+        try self.run(
+            connections: 2,
+            limits: limits,
+            { $0.firstByteTimeout = .milliseconds(50) },
+            rule: { stream in
+                if stream.connection.isMute { return }
+                if stream.path == "/fast" { return stream.answer() }
+                stream.connection.isMute = true
+            }
+        ) { wire, replica in
+            #expect(try wire.fetch(Ask.get("/slow")).status == 504)
+            try wire.wait(for: "the connection's end") { replica.openConnections.value == 0 }
+            #expect(try wire.fetch(Ask.get("/fast")).status == 200)
+            #expect(replica.upstream.acceptedCount == 2)
         }
     }
 }

@@ -132,6 +132,8 @@ final class ReplicaConnection: HTTP2SessionOwner {
     var onClosure: ((HTTP2ErrorCode) -> Void)?
     /// Set by the rule to end the connection at once.
     var isCut = false
+    /// Set by the rule to say nothing any more, not even that a ping has come.
+    var isMute = false
 
     init(
         _ socket: RawSocket,
@@ -171,6 +173,7 @@ final class ReplicaConnection: HTTP2SessionOwner {
     }
 
     private func flush() -> Bool {
+        if self.isMute { return true }
         let output = ByteBuffer(capacity: 4096)
         while self.session.wantsOutput {
             output.removeAll()
