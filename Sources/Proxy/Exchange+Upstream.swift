@@ -337,6 +337,7 @@ extension Exchange {
         self.phase = .receiving
         self.bodySent = 0
         self.hasSentEnd = false
+        self.call?.resetStatus = nil
         self.variant = nil
         if let model = self.model { self.admit(model) }
     }

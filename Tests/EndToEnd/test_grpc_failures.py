@@ -1,8 +1,11 @@
 """Calls of gRPC that fail, or that somebody makes who may not; with servers that break rules."""
 
 import contextlib
+import itertools
 import socket
+import ssl
 import threading
+import time
 
 import grpc
 import h2.config
@@ -13,8 +16,9 @@ import h2.exceptions
 import pytest
 
 import calls
-from harness import model
-from test_grpc import connect, serve, service  # noqa: F401 (fixtures)
+from certificates import Certificate, make_authority
+from harness import eventually, gateway as gateway_resource, model
+from test_grpc import INFER, connect, serve, service  # noqa: F401 (fixtures)
 from test_tenants import Tenant
 
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
@@ -131,6 +135,8 @@ class Replica:
             if not self.tls:
                 return Connection(self, peer).run()
             with self.tls.wrap_socket(peer, server_side=True) as secure:
+                # It has taken the descriptor over.
+                self.connections.append(secure)
                 if secure.selected_alpn_protocol() == "h2":
                     return Connection(self, secure).run()
                 while b"\r\n\r\n" in secure.recv(65536):
@@ -252,6 +258,26 @@ def test_calls_that_servers_cancel_eject_nobody(weir, replica, connect):
     assert ejections(gateway) == 0
 
 
+def test_the_status_is_of_the_last_try(weir, replica, connect):
+    """The first try is reset, and nothing comes of the second in time."""
+
+    tries = itertools.count()
+
+    def rule(connection, _):
+        if next(tries) == 0:
+            connection.reset()
+
+    replicas = [replica(rule) for _ in range(2)]
+    # The gateway's own, so that the client's is not what passes first.
+    timeouts = {"firstByte": "3s"}
+    retry = {"attempts": 2, "budget": "100%"}
+    gateway = weir(fleet(replicas, retry=retry, timeouts=timeouts))
+    client = connect(gateway.address)
+    error = client.error(calls.request("svc"), path=INFER)
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED, error.details()
+    assert next(tries) == 2
+
+
 @pytest.mark.parametrize("status", ["200", "204"])
 def test_a_call_without_a_status_is_a_failure(weir, replica, connect, status):
     def rule(connection, _):
@@ -264,3 +290,39 @@ def test_a_call_without_a_status_is_a_failure(weir, replica, connect, status):
     for code, count in (("200", 0), ("204", 0), ("500", 3)):
         found = gateway.metric("weir_requests_total", model="svc", code=code)
         assert (found or 0) == count, code
+
+
+def test_timeouts_bring_few_pings(weir, replica, connect):
+    """Servers of gRPC end connections for pings that are not asked for."""
+    server = replica(lambda *_: None)
+    gateway = weir(service(servers=[server], timeouts={"firstByte": "200ms"}))
+    client = connect(gateway.address)
+    began = time.monotonic()
+    for _ in range(8):
+        assert client.error(b"").code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    eventually(lambda: server.pings, "a ping")
+    assert server.pings <= 1 + (time.monotonic() - began) / 10
+
+
+def test_a_replica_that_speaks_http2_no_more(weir, replica, tmp_path):
+    """It had chosen HTTP/2, and chooses HTTP/1.1 from now on."""
+    authority = make_authority()
+    files = Certificate("localhost", ["localhost"], authority).write(tmp_path, "cert")
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files["certificate"], files["key"])
+    tls.set_alpn_protocols(["h2", "http/1.1"])
+    server = replica(lambda connection, _: connection.answer(fields=(), body=b"h2"), tls=tls)
+    served = model("m", {"v1": [f"https://localhost:{server.port}"]}, protocol="OpenInference")
+    served["spec"]["variants"][0]["tls"] = {"ca": str(tmp_path / "ca.pem")}
+    # Each worker has connections of its own, and would have to find out by itself.
+    gateway = weir(served, gateway=gateway_resource(tmp_path, workers=1))
+
+    def get():
+        return gateway.call("GET", "/v2/models/m").body
+
+    assert get() == b"h2" and get() == b"h2"
+    tls.set_alpn_protocols(["http/1.1"])
+    server.cut()
+    eventually(lambda: get() == b"ok", "the replica is asked by HTTP/1.1")
+    assert get() == b"ok"
