@@ -7,6 +7,8 @@ import Traffic
 extension Worker {
     /// Clients that watch at once, at most, per worker; one more is told to come back later.
     static let watchersMax = 1_000
+    /// And of these on one connection: nobody may take all the places by a few connections.
+    static let watchersPerConnectionMax = 10
 
     /// Of a model by one of its names, or of the gateway as a whole where the name is empty.
     /// Models that the tenant who asks may not use are not there for it.
@@ -24,7 +26,8 @@ extension Worker {
 
     /// Keeps a call that wants to be told of changes.
     func watch(_ exchange: Exchange) {
-        guard self.watchers.count < Self.watchersMax else {
+        let beside = self.watchers.count { $0.client.connection === exchange.client.connection }
+        guard self.watchers.count < Self.watchersMax, beside < Self.watchersPerConnectionMax else {
             return exchange.fail(ProxyError(.queueFull))
         }
         self.watchers.append(exchange)

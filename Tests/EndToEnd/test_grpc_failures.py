@@ -103,6 +103,27 @@ def test_health_of_models_is_told_to_who_may_use_them(closed):
         assert first(name, of(fisher)) == b"\x08\x03"
 
 
+def test_one_connection_has_few_of_the_places_to_watch(weir, serve, connect):
+    gateway = weir(service("river", [serve()]))
+    # Clients of one process share connections otherwise.
+    alone = [("grpc.use_local_subchannel_pool", 1)]
+    first, second = connect(gateway.address, options=alone), connect(gateway.address, options=alone)
+    streams = [first.download(b"", path=WATCH) for _ in range(10)]
+    assert [next(stream) for stream in streams] == [b"\x08\x01"] * 10
+    with pytest.raises(grpc.RpcError) as caught:
+        next(first.download(b"", path=WATCH))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert next(second.download(b"", path=WATCH)) == b"\x08\x01"
+    streams[0].cancel()
+
+    def again():
+        with contextlib.suppress(grpc.RpcError):
+            return next(first.download(b"", path=WATCH))
+        return None
+
+    eventually(lambda: again() == b"\x08\x01", "a place that has come free")
+
+
 # Replicas that break rules -----------------------------------------------------------------------
 
 
