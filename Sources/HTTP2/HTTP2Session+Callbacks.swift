@@ -399,6 +399,8 @@ extension HTTP2Session {
             self.submitReset(stream.id, .noError)
         }
         switch UInt32(frame.hd.type) {
+        case NGHTTP2_HEADERS.rawValue:
+            if self.role == .client { self.stream(frame.hd.stream_id)?.isComposed = true }
         case NGHTTP2_DATA.rawValue:
             self.dataFramesSent &+= 1
             self.meter.earn(.windowUpdate, Self.updatesPerFrame)

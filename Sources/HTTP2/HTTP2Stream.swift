@@ -28,6 +28,8 @@ open class HTTP2Stream {
     /// nghttp2 looks for data of this stream only after it has been told that there is some.
     final var isDeferred = false
     final var hasHead = false
+    /// Our request's head has been composed: before that nothing of it can have reached the peer.
+    package final internal(set) var isComposed = false
     /// Once all has been sent the peer is told to send no more: what comes is of no use any more.
     package final var resetsAfterEnd = false
 

@@ -170,7 +170,7 @@ final class UpstreamStream: HTTP2Stream {
 
     private var facts: Facts {
         Facts(
-            wasNeverSent: self.id == 0,
+            wasNeverSent: !self.isComposed,
             wasStale: self.wasReused && !self.connection.hasBeenHeard,
             hadResponseBytes: self.hasBegunResponse || self.interimCount > 0
         )

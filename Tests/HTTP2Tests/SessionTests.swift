@@ -195,6 +195,18 @@ struct SessionTests {
         #expect(request.closedWith == .refusedStream)
     }
 
+    @Test func knowsWhetherARequestCanHaveLeft() throws {
+        let pair = SessionPair()
+        let requests = [Self.get, Self.post].map { pair.request($0, endsStream: false) }
+        #expect(requests.allSatisfy { $0.id != 0 && !$0.isComposed })
+        let sink = ByteBuffer(capacity: 1_024)
+        // Room for one frame: each begins while there is less than the limit.
+        pair.client.session.write(into: sink, limit: 1, now: Instant(nanoseconds: 1))
+        #expect(requests.map(\.isComposed) == [true, false])
+        _ = pair.client.output()
+        #expect(requests.allSatisfy { $0.isComposed })
+    }
+
     @Test func saysFarewellInTwoSteps() throws {
         let pair = SessionPair()
         let request = pair.request(Self.get)
