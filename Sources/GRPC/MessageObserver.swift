@@ -1,7 +1,7 @@
 import Core
 
 /// Watches the messages of one direction of a call as their bytes pass, in any pieces, and keeps
-/// none of them: when the first and the last one ended, and how many there were.
+/// none of them: when the first one ended, and how many there were.
 ///
 /// A message is a byte that says whether it is compressed, its length in four bytes, and as many
 /// bytes (`PROTOCOL-HTTP2.md`, "Length-Prefixed-Message"). What breaks that form is noted and ends
@@ -14,8 +14,6 @@ package struct MessageObserver: Sendable {
     package private(set) var messages: UInt64 = 0
     /// When the piece with the end of the first message passed.
     package private(set) var firstMessageAt: Instant?
-    /// When the piece with the end of the last message passed.
-    package private(set) var lastMessageAt: Instant?
     /// The first byte of a message was neither 0 nor 1.
     package private(set) var isMalformed = false
     /// A message that has begun has not ended.
@@ -63,6 +61,5 @@ package struct MessageObserver: Sendable {
         self.prefixCount = 0
         self.messages += 1
         if self.firstMessageAt == nil { self.firstMessageAt = now }
-        self.lastMessageAt = now
     }
 }

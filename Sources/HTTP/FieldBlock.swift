@@ -38,8 +38,6 @@ public final class FieldBlock {
     package private(set) var isWebSocket = false
     /// There is a `:protocol`.
     package var namesProtocol: Bool { self.webProtocol != nil }
-    /// The client would read trailers: `te: trailers`.
-    package private(set) var acceptsTrailers = false
 
     /// The values of pseudo fields, one behind the other.
     private let pseudo = ByteBuffer(capacity: 256)
@@ -76,7 +74,6 @@ public final class FieldBlock {
         self.contentLength = nil
         self.status = 0
         self.isWebSocket = false
-        self.acceptsTrailers = false
         self.method = nil
         self.scheme = nil
         self.path = nil
@@ -189,7 +186,6 @@ public final class FieldBlock {
             guard value.equalsIgnoringCase("trailers", ByteRange(0, value.byteCount)) else {
                 return self.fail(.invalidTE)
             }
-            self.acceptsTrailers = true
             return
         default:
             break
