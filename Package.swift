@@ -196,7 +196,7 @@ let package = Package(
         .target(
             name: "Admin",
             dependencies: [
-                "Core", "HTTP", "Autoscaling", "Orchestration", "Rollouts", "EventLoop",
+                "Core", "HTTP", "GRPC", "Autoscaling", "Orchestration", "Rollouts", "EventLoop",
                 "HTTPService", "Telemetry", "Control", "Configuration", "Clusters", "Proxy",
                 "Recorder", "TLS", "Traffic",
             ],

@@ -1,6 +1,7 @@
 import Clusters
 import Control
 import Core
+import GRPC
 import HTTP
 import Proxy
 import Rollouts
@@ -60,6 +61,7 @@ extension MetricsDocument {
             self.writeCodes(model.statistics.unrouted, zero: false, model.name, "", &writer)
         }
         self.writeCodes(self.workers.localAnswers, zero: false, "", "", &writer)
+        self.writeCalls(&writer)
         writer.begin(
             "weir_in_flight_requests",
             .gauge,
@@ -71,6 +73,25 @@ extension MetricsDocument {
         writer.begin("weir_queue_depth", .gauge, help: "Requests that wait for a replica.")
         for model in self.models {
             writer.sample([("model", model.name)], UInt64(clamping: model.queueDepth))
+        }
+    }
+
+    /// Of variants that have had calls: a status that has not occurred yet is 0 there.
+    private func writeCalls(_ writer: inout ExpositionWriter) {
+        writer.begin(
+            "weir_grpc_calls_total",
+            .counter,
+            help: "Calls of gRPC by the status they ended with."
+        )
+        self.forEachVariant { variant, labels in
+            let calls = variant.statistics.callsByStatus
+            if calls.isEmpty { return }
+            for status in GRPCStatus.allCases {
+                writer.sample(
+                    labels + [("status", status.name.description)],
+                    calls[status] ?? 0
+                )
+            }
         }
     }
 

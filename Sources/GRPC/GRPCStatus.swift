@@ -21,6 +21,29 @@ package enum GRPCStatus: UInt8, CaseIterable, Sendable {
     case dataLoss = 15
     case unauthenticated = 16
 
+    /// As the gRPC project spells it: for logs and metrics.
+    package var name: StaticString {
+        switch self {
+        case .ok: "OK"
+        case .cancelled: "CANCELLED"
+        case .unknown: "UNKNOWN"
+        case .invalidArgument: "INVALID_ARGUMENT"
+        case .deadlineExceeded: "DEADLINE_EXCEEDED"
+        case .notFound: "NOT_FOUND"
+        case .alreadyExists: "ALREADY_EXISTS"
+        case .permissionDenied: "PERMISSION_DENIED"
+        case .resourceExhausted: "RESOURCE_EXHAUSTED"
+        case .failedPrecondition: "FAILED_PRECONDITION"
+        case .aborted: "ABORTED"
+        case .outOfRange: "OUT_OF_RANGE"
+        case .unimplemented: "UNIMPLEMENTED"
+        case .internal: "INTERNAL"
+        case .unavailable: "UNAVAILABLE"
+        case .dataLoss: "DATA_LOSS"
+        case .unauthenticated: "UNAUTHENTICATED"
+        }
+    }
+
     /// The number as it stands in a field. A number that no status has is `unknown`, as clients
     /// take it; nil where it is no number of at most three digits.
     package init?(field value: RawSpan) {

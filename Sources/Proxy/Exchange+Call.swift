@@ -221,6 +221,13 @@ extension Exchange {
         }
     }
 
+    /// How the call ended; nil for what is none. Clients take the end of a stream without a status
+    /// for `unknown`.
+    var callStatus: GRPCStatus? {
+        guard let call = self.call else { return nil }
+        return call.status ?? (self.error?.kind == .clientGone ? .cancelled : .unknown)
+    }
+
     /// When the first piece of an answer's content passed: a token's event, or the first of several
     /// messages.
     var firstContentAt: Instant? {

@@ -97,6 +97,9 @@ extension Exchange {
             }
             meter._withUnsafeGuaranteedRef { meter in
                 meter.statistics.count(self.status)
+                if self.call != nil, let status = self.callStatus {
+                    meter.statistics.callsByStatus[status, default: 0] += 1
+                }
                 meter.statistics.duration.record(from: self.arrivedAt, to: now)
                 self.countOverhead(model)
                 if self.error == nil { self.countTokens(meter, now) }

@@ -1,4 +1,5 @@
 import Core
+import GRPC
 
 /// What one worker measured of one variant. Written by its worker alone, without locks; others get
 /// copies through the worker's mailbox.
@@ -20,6 +21,8 @@ package struct VariantStatistics: Sendable {
     /// Those with status 200, nearly all of them: a table would cost each a hash.
     private var requestsOK: UInt64 = 0
     private var otherCodes: [UInt16: UInt64] = [:]
+    /// Calls of gRPC, which are counted above as well, by how they ended.
+    package var callsByStatus: [GRPCStatus: UInt64] = [:]
     package var inFlight = 0
     /// Request-nanoseconds in flight since the start, modulo 2^64: the difference between two
     /// collections is exact. Between collections `inFlight` times the present time is missing.
@@ -77,6 +80,7 @@ package struct VariantStatistics: Sendable {
     package mutating func merge(_ other: VariantStatistics) {
         self.requestsOK += other.requestsOK
         self.otherCodes.merge(other.otherCodes, uniquingKeysWith: +)
+        self.callsByStatus.merge(other.callsByStatus, uniquingKeysWith: +)
         self.inFlight += other.inFlight
         self.inFlightNanoseconds &+= other.inFlightNanoseconds
         self.pinnedArrivals += other.pinnedArrivals

@@ -1,5 +1,6 @@
 import Core
 import EventLoop
+import GRPC
 import HTTP
 import Telemetry
 import Traffic
@@ -21,6 +22,7 @@ extension Worker {
         record.timeNanoseconds = Telemetry.wallClockNanoseconds()
         record.method = Array(exchange.method.name.description.utf8)
         record.status = exchange.status
+        record.callStatus = exchange.callStatus?.name
         record.model = exchange.model?.nameBytes ?? []
         record.variant = exchange.meterName
         record.endpoint = exchange.lastEndpointName

@@ -2,11 +2,11 @@ import Core
 
 /// Turns a record into one line, without allocating.
 ///
-/// JSON: `time`, `method`, `path`, `status`, `model`, `variant`, `endpoint`, `request_id`,
-/// `client`, `error`, `attempts`, durations in milliseconds (`queue_ms`, `connect_ms`,
-/// `first_byte_ms`, `first_token_ms`, `total_ms`), `bytes_in`, `bytes_out`, `input_tokens`,
-/// `output_tokens`. What does not apply is left out. Text: the same for people, names before
-/// values.
+/// JSON: `time`, `method`, `path`, `status`, `grpc_status`, `model`, `variant`, `endpoint`,
+/// `request_id`, `client`, `error`, `attempts`, durations in milliseconds (`queue_ms`,
+/// `connect_ms`, `first_byte_ms`, `first_token_ms`, `total_ms`), `bytes_in`, `bytes_out`,
+/// `input_tokens`, `output_tokens`. What does not apply is left out. Text: the same for people,
+/// names before values.
 package struct AccessLogEncoder: Sendable {
     package enum Format: Sendable {
         case json
@@ -53,16 +53,13 @@ package struct AccessLogEncoder: Sendable {
         Self.member(",\"path\":", path, buffer)
         buffer.append(",\"status\":" as StaticString)
         buffer.append(decimal: UInt64(record.status))
+        Self.constant(",\"grpc_status\":\"", record.callStatus, "\"", buffer)
         Self.member(",\"model\":", record.model.span.bytes, buffer)
         Self.member(",\"variant\":", record.variant.span.bytes, buffer)
         Self.member(",\"endpoint\":", record.endpoint.span.bytes, buffer)
         Self.member(",\"request_id\":", requestID, buffer)
         Self.member(",\"client\":", record.client.span.bytes, buffer)
-        if let error = record.error {
-            buffer.append(",\"error\":\"" as StaticString)
-            buffer.append(error)
-            buffer.append("\"" as StaticString)
-        }
+        Self.constant(",\"error\":\"", record.error, "\"", buffer)
         if record.attempts > 1 { Self.member(",\"attempts\":", UInt64(record.attempts), buffer) }
         Self.milliseconds(",\"queue_ms\":", record.queue, buffer)
         Self.milliseconds(",\"connect_ms\":", record.connect, buffer)
@@ -86,6 +83,19 @@ package struct AccessLogEncoder: Sendable {
         guard let value else { return }
         buffer.append(name)
         buffer.append(decimal: value)
+    }
+
+    /// A text of our own, which needs no escapes.
+    private static func constant(
+        _ name: StaticString,
+        _ text: StaticString?,
+        _ end: StaticString,
+        _ buffer: ByteBuffer
+    ) {
+        guard let text else { return }
+        buffer.append(name)
+        buffer.append(text)
+        buffer.append(end)
     }
 
     /// With three digits after the point: microseconds.
@@ -129,10 +139,8 @@ package struct AccessLogEncoder: Sendable {
         Self.milliseconds(" first_byte_ms=", record.firstByte, buffer)
         Self.milliseconds(" first_token_ms=", record.firstToken, buffer)
         Self.member(" output_tokens=", record.outputTokens, buffer)
-        if let error = record.error {
-            buffer.append(" error=" as StaticString)
-            buffer.append(error)
-        }
+        Self.constant(" grpc_status=", record.callStatus, "", buffer)
+        Self.constant(" error=", record.error, "", buffer)
         buffer.append(byte: UInt8(ascii: " "))
         buffer.append("id=" as StaticString)
         Self.visible(requestID, buffer)

@@ -7,6 +7,8 @@ package struct AccessLogRecord {
     package var method: [UInt8] = []
     /// As it was answered; 0 where nothing was.
     package var status: UInt16 = 0
+    /// How a call of gRPC ended, as that project spells it; nil for other requests.
+    package var callStatus: StaticString?
     package var model: [UInt8] = []
     package var variant: [UInt8] = []
     /// The replica's address.

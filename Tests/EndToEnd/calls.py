@@ -30,6 +30,8 @@ class Server:
         self.calls, self.metadata, self.cancelled = [], [], threading.Event()
         self.time_left = []
         self.release = threading.Event()
+        # A status that every unary call ends with.
+        self.fails_with = None
         self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(32), options=options)
         rpc = {
             "Unary": grpc.unary_unary_rpc_method_handler(self.unary, identity, identity),
@@ -63,6 +65,8 @@ class Server:
         self.note(request, context)
         context.send_initial_metadata((("x-head", "h"), ("x-data-bin", b"\x00\xff")))
         context.set_trailing_metadata((("x-tail", self.name),))
+        if self.fails_with:
+            context.abort(self.fails_with, "as asked for")
         if request.startswith(b"fail "):
             code = {c.value[0]: c for c in grpc.StatusCode}[int(request[5:])]
             context.abort(code, "bäd: 100 %")

@@ -12,6 +12,7 @@ import tritonclient.grpc
 import tritonclient.http as triton
 
 import harness
+from certificates import Certificate, make_authority
 from harness import ROOT
 
 PYTHON_TOOLS = os.path.dirname(sys.executable)
@@ -32,8 +33,30 @@ def held_out(models):
 
 
 @pytest.fixture
-def gateway(start, models, tmp_path):
+def serve(start, models, tmp_path):
     """The tracked example, with free ports, other folders, and one replica of each variant."""
+
+    def run(tls=None):
+        """`tls`: files of a listener of that name besides."""
+        text = example(models, tmp_path)
+        if tls:
+            first = '  - {name: http, address: "127.0.0.1:0"}\n'
+            assert first in text
+            second = {"name": "https", "address": "127.0.0.1:0", "tls": tls}
+            text = text.replace(first, f"{first}  - {json.dumps(second)}\n")
+        path = os.pathsep.join([PYTHON_TOOLS, os.environ["PATH"]])
+        weir = start(harness.Weir, text, environment={"PATH": path})
+        return weir.wait_until_ready(replicas=2)
+
+    return run
+
+
+@pytest.fixture
+def gateway(serve):
+    return serve()
+
+
+def example(models, tmp_path):
     text = (ROOT / "configs/digits.yaml").read_text()
     for old, new in (
         ("../.cache/demo/models", str(models)),
@@ -44,9 +67,7 @@ def gateway(start, models, tmp_path):
     ):
         assert old in text, f"configs/digits.yaml lacks {old!r}"
         text = text.replace(old, new)
-    path = os.pathsep.join([PYTHON_TOOLS, os.environ["PATH"]])
-    weir = start(harness.Weir, text, environment={"PATH": path})
-    return weir.wait_until_ready(replicas=2)
+    return text
 
 
 def test_digits_are_recognised_through_the_gateway(gateway, held_out):
@@ -110,6 +131,36 @@ def test_tritonclient_by_grpc(gateway, held_out):
     counted = gateway.metric("weir_requests_total", model="digits", code="200")
     assert counted >= 12
     assert gateway.metric("weir_requests_total", model="digits", variant="v1", code="200") >= 9
+
+
+def test_tritonclient_by_grpc_over_tls(serve, held_out, tmp_path):
+    authority = make_authority()
+    files = Certificate("localhost", ["localhost"], authority).write(tmp_path, "cert")
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    gateway = serve(tls=files)
+    port = json.loads(gateway.ports_path.read_text())["https"].rsplit(":", 1)[1]
+    grpc = tritonclient.grpc
+    options = {"ssl": True, "root_certificates": str(tmp_path / "ca.pem")}
+    with grpc.InferenceServerClient(url=f"localhost:{port}", **options) as client:
+        assert client.is_model_ready("digits")
+        images = numpy.array(held_out["images"][:16], dtype=numpy.float32)
+        tensor = grpc.InferInput("image", list(images.shape), "FP32")
+        tensor.set_data_from_numpy(images)
+        output = grpc.InferRequestedOutput("predict")
+        # Plain, and as it is for clients far away: a compressed message names its model elsewhere.
+        for more in ({}, {"compression_algorithm": "gzip", "headers": {"x-weir-model": "digits"}}):
+            answer = client.infer("digits", [tensor], outputs=[output], **more)
+            digits = answer.as_numpy("predict").reshape(-1)
+            assert (digits == numpy.array(held_out["labels"][:16])).sum() >= 12
+        with pytest.raises(grpc.InferenceServerException, match="x-weir-model"):
+            client.infer("digits", [tensor], compression_algorithm="gzip")
+    # Somebody else's authority is none.
+    other = tmp_path / "other.pem"
+    other.write_bytes(make_authority().pem)
+    options["root_certificates"] = str(other)
+    with grpc.InferenceServerClient(url=f"localhost:{port}", **options) as client:
+        with pytest.raises(grpc.InferenceServerException):
+            client.infer("digits", [tensor], client_timeout=5)
 
 
 def test_model_servers_own_error_reaches_the_client(gateway):

@@ -52,6 +52,15 @@ private func line(
         )
     }
 
+    @Test func tellsHowACallEnded() {
+        var record = record()
+        record.callStatus = "UNAVAILABLE"
+        record.error = "connect-failed"
+        #expect(line(record).contains("\"status\":200,\"grpc_status\":\"UNAVAILABLE\",\"model\""))
+        let text = line(record, .text)
+        #expect(text.contains(" output_tokens=42 grpc_status=UNAVAILABLE error=connect-failed id="))
+    }
+
     @Test func writesText() {
         #expect(
             line(record(), .text) == "2026-11-21T01:56:33.693Z 127.0.0.1 POST "
