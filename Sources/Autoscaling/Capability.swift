@@ -21,6 +21,8 @@ struct Capability: Sendable {
     private var fullCompletions = 0.0
     private var fullSeconds = 0.0
     private var fullSince: Double?
+    /// Whether slots were full since old knowledge faded last.
+    private var wasFull = false
     /// Request-seconds on replicas and requests that ended, with the half-life of the curves.
     private var busySeconds = 0.0
     private var ended = 0.0
@@ -155,6 +157,7 @@ struct Capability: Sendable {
         guard now - since > (mean ?? 10) else { return }
         self.fullCompletions += Double(max(0, sample.completions))
         self.fullSeconds += Double(ready) * seconds
+        self.wasFull = true
     }
 
     /// What replicas with all slots taken were seen to do; nil where too little was seen.
@@ -221,8 +224,10 @@ struct Capability: Sendable {
         guard now - last >= 15 else { return }
         self.forgottenAt = now
         let factor = 1 / (1 + 0.693 * (now - last) / LoadCurve.halfLifeSeconds)
-        self.fullCompletions *= factor
-        self.fullSeconds *= factor
+        let unmet = 1 / (1 + 0.693 * (now - last) / LoadCurve.unmetHalfLifeSeconds)
+        self.fullCompletions *= self.wasFull ? factor : unmet
+        self.fullSeconds *= self.wasFull ? factor : unmet
+        self.wasFull = false
         self.busySeconds *= factor
         self.ended *= factor
         // Where every request met a queue nothing new was learned of times, and what is old is the

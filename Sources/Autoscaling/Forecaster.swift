@@ -84,6 +84,16 @@ struct Forecaster: Sendable {
         return Double(most)
     }
 
+    /// The mean rate over half a minute, so many buckets ago; nil where that is not kept.
+    func mean(bucketsAgo buckets: Int) -> Double? {
+        guard buckets >= 0, buckets + 6 <= self.errorsKept else { return nil }
+        var sum: Float = 0
+        for age in (buckets + 1)...(buckets + 6) {
+            sum += self.actual[(self.errorNext - age + Self.errorCount) % Self.errorCount]
+        }
+        return Double(sum / 6)
+    }
+
     private mutating func clearGap(to number: Int) {
         guard number > self.bucket else { return }
         for missed in 0..<min(number - self.bucket, Self.pendingCount) where missed > 0 {

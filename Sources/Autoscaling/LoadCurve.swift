@@ -4,12 +4,20 @@
 /// how many requests ended while a replica carried that load, their mean time, and how many kept
 /// the objective's limit. Beside it stands one distribution of times relative to their bin's mean:
 /// with it the share within the limit can be foretold for a load that was never seen, from the mean
-/// time expected there. Everything is forgotten with a half-life.
+/// time expected there.
+///
+/// What was learned at a load is forgotten with a half-life while requests meet that load, as new
+/// knowledge takes its place. Where none do it is nearly kept: replicas that are never busy do not
+/// make it less true what busy ones did, and a capacity that faded would ask for more replicas,
+/// which are less busy still.
 struct LoadCurve: Sendable {
     /// 2^-3 to 2^10 in quarters of powers of two.
     static let binCount = 52
     static let firstExponent = -3
     static let halfLifeSeconds = 1_800.0
+    /// Of what was learned at loads that no request has met since. Where that has become too
+    /// hopeful, lower loads say so: more load never helps.
+    static let unmetHalfLifeSeconds = 43_200.0
 
     var counts: [Float]
     /// Of times in seconds.
@@ -18,6 +26,8 @@ struct LoadCurve: Sendable {
     /// Times divided by their bin's mean, in `TimeHistogram`'s buckets.
     var shape: [Float]
     var total: Float = 0
+    /// Bins that learned since old knowledge faded last, one bit each.
+    var metBins: UInt64 = 0
 
     init() {
         self.counts = Array(repeating: 0, count: Self.binCount)
@@ -44,6 +54,7 @@ struct LoadCurve: Sendable {
         guard let mean = sample.meanSeconds else { return }
         let count = Double(sample.count)
         let bin = Self.bin(of: load)
+        self.metBins |= 1 << UInt64(bin)
         self.counts[bin] += Float(count)
         self.good[bin] += Float(min(good, count))
         self.total += Float(count)
@@ -57,20 +68,23 @@ struct LoadCurve: Sendable {
     }
 
     mutating func forget(seconds: Double) {
-        let factor = Float(1 / (1 + 0.693 * seconds / Self.halfLifeSeconds))
+        let met = Float(1 / (1 + 0.693 * seconds / Self.halfLifeSeconds))
+        let unmet = Float(1 / (1 + 0.693 * seconds / Self.unmetHalfLifeSeconds))
+        self.total = 0
         for bin in 0..<Self.binCount {
+            let factor = self.metBins & (1 << UInt64(bin)) == 0 ? unmet : met
             self.counts[bin] *= factor
             self.sums[bin] *= factor
             self.good[bin] *= factor
+            self.total += self.counts[bin]
         }
-        for bucket in 0..<TimeHistogram.bucketCount { self.shape[bucket] *= factor }
-        self.total *= factor
+        self.metBins = 0
+        for bucket in 0..<TimeHistogram.bucketCount { self.shape[bucket] *= met }
     }
 
     // MARK: Fit
 
-    /// A bin's mean time counts as much as this many requests' worth of what its lower neighbours
-    /// say of it.
+    /// A bin's mean time is mixed with so many requests' worth of what the line says of it.
     private static let timeDoubt: Double = 8
     /// The same for the share within the limit.
     private static let shareDoubt: Double = 40
@@ -138,35 +152,111 @@ struct LoadCurve: Sendable {
         slots: Double,
         full: Full?
     ) {
+        let line = self.line()
+        let highest = Self.load(ofBin: fit.seen)
         let fullBin = (first..<Self.binCount).last { Self.load(ofBin: $0) <= slots }
-        var previous = Double(self.sums[first] / self.counts[first])
-        var elasticity = 0.5
-        for bin in 0..<Self.binCount {
+        // More load is never quicker: neighbours that say so are pooled (isotonic regression).
+        var pool = Pool()
+        for bin in first...(fullBin ?? first) {
             let load = Self.load(ofBin: bin)
-            if bin > first, load <= slots {
-                let ratio = load / Self.load(ofBin: bin - 1)
-                let prior = previous * (1 + (ratio - 1) * elasticity)
-                var count = Double(self.counts[bin])
-                var sum = Double(self.sums[bin])
-                if let full, bin == fullBin, full.rate > 0 {
-                    // Little's law says how long they were on it, whatever they waited before.
-                    count += full.count
-                    sum += full.count * slots / full.rate
-                }
-                let mixed = sum + Self.timeDoubt * prior
-                let time = max(mixed / (count + Self.timeDoubt), previous)
-                if count >= 20 {
-                    // How steeply it rose here is how it will go on, and a little worse.
-                    let rise = (time / previous - 1) / (ratio - 1)
-                    elasticity = min(1, max(0.1, elasticity / 2 + rise / 2 + 0.05))
-                }
-                previous = time
+            var foretold = line.seconds(atLoad: load)
+            if load > highest { foretold *= 1 + Self.unseenRise * (load / highest - 1) }
+            var count = Double(self.counts[bin])
+            var sum = Double(self.sums[bin])
+            if let full, bin == fullBin, full.rate > 0 {
+                // Little's law says how long they were on it, whatever they waited before.
+                count += full.count
+                sum += full.count * slots / full.rate
             }
-            fit.seconds[bin] = previous
-            // Past the slots the rate is what it is with all of them taken, and the rest waits.
-            let rate = min(slots / max(1e-6, previous), full?.rate ?? .infinity)
-            fit.waits[bin] = load > slots ? max(0, load / rate - previous) : 0
+            let weight = count + Self.timeDoubt
+            pool.add((sum + Self.timeDoubt * foretold) / weight, weight: weight, at: bin)
         }
+        pool.spread(over: &fit.seconds)
+        for bin in 0..<Self.binCount {
+            // Past the slots the rate is what it is with all of them taken, and the rest waits.
+            let load = Self.load(ofBin: bin)
+            let seconds = fit.seconds[bin]
+            let rate = min(slots / max(1e-6, seconds), full?.rate ?? .infinity)
+            fit.waits[bin] = load > slots ? max(0, load / rate - seconds) : 0
+        }
+    }
+
+    /// Blocks of bins whose values never fall (pool adjacent violators).
+    private struct Pool {
+        private var starts: [Int] = []
+        private var values: [Double] = []
+        private var weights: [Double] = []
+
+        mutating func add(_ value: Double, weight: Double, at bin: Int) {
+            var (value, weight, start) = (value, weight, bin)
+            while let last = self.values.last, last > value {
+                let others = self.weights.removeLast()
+                value = (value * weight + last * others) / (weight + others)
+                weight += others
+                self.values.removeLast()
+                start = self.starts.removeLast()
+            }
+            self.values.append(value)
+            self.weights.append(weight)
+            self.starts.append(start)
+        }
+
+        /// The first block holds for the bins before it as well, the last one for those after.
+        func spread(over bins: inout [Double]) {
+            var end = bins.count
+            for block in self.values.indices.reversed() {
+                let start = block == 0 ? 0 : self.starts[block]
+                for bin in start..<end { bins[bin] = self.values[block] }
+                end = start
+            }
+        }
+    }
+
+    /// How a mean time rises with the load, as a straight line: a step of a batch takes longer for
+    /// each sequence in it.
+    struct Line: Sendable {
+        var seconds: Double
+        var load: Double
+        var slope: Double
+
+        func seconds(atLoad other: Double) -> Double {
+            max(self.seconds / 10, self.seconds + self.slope * (other - self.load))
+        }
+    }
+
+    /// What is believed of the slope before it was seen: a tenth more time for twice the load, as
+    /// surely as so many requests at loads that differ twofold would say it.
+    private static let slopeBelieved = 0.1
+    private static let slopeDoubt = 20.0
+    /// How much of the mean time the slope is taken to be steeper, for want of requests at loads
+    /// that differ: half a deviation of a request's time.
+    private static let slopeCaution = 0.5
+    /// Beyond the highest load seen times rise further, by this share for twice that load.
+    private static let unseenRise = 0.1
+
+    /// The line through all that was learned, by least squares and a little steeper: loads that
+    /// were seen tell of those that were not.
+    func line() -> Line {
+        var count = 0.0
+        var loads = 0.0
+        var times = 0.0
+        for bin in 0..<Self.binCount where self.counts[bin] > 0 {
+            count += Double(self.counts[bin])
+            loads += Double(self.counts[bin]) * Self.load(ofBin: bin)
+            times += Double(self.sums[bin])
+        }
+        guard count > 0 else { return Line(seconds: 0, load: 0, slope: 0) }
+        let load = loads / count
+        let time = times / count
+        var square = Self.slopeDoubt * load * load
+        var product = Self.slopeDoubt * load * Self.slopeBelieved * time
+        for bin in 0..<Self.binCount where self.counts[bin] > 0 {
+            let away = Self.load(ofBin: bin) - load
+            square += Double(self.counts[bin]) * away * away
+            product += (Double(self.sums[bin]) - Double(self.counts[bin]) * time) * away
+        }
+        let slope = product / square + Self.slopeCaution * time / square.squareRoot()
+        return Line(seconds: time, load: load, slope: max(0, slope))
     }
 
     private func fitShares(_ fit: inout Fit, limit: Double) {

@@ -144,6 +144,8 @@ struct Rehearsal: Sendable {
     private var blockSeconds = 0.0
     /// The rate a period ago, for each of `RehearsedPlan.periods`; nil where that is not known yet.
     private var remembered: [Double?] = RehearsedPlan.periods.map { _ in nil }
+    /// How like the rate is to itself a period ago, for each of them.
+    private var likeness = RehearsedPlan.periods.map { _ in Likeness() }
     private var dispersion = 1.0
     private(set) var chosen = 0
     /// The plan that was followed a cold start ago: what is missed now is its work.
@@ -233,6 +235,11 @@ struct Rehearsal: Sendable {
         self.reallyMissed *= Self.fading
         self.foretold *= Self.fading
         for (index, period) in RehearsedPlan.periods.enumerated() {
+            let ago = Int(period / Forecaster.bucketSeconds)
+            if let now = forecaster.mean(bucketsAgo: 0), let past = forecaster.mean(bucketsAgo: ago)
+            {
+                self.likeness[index].add(now, past, fading: Self.fading)
+            }
             self.remembered[index] = forecaster.level(secondsAgo: period - coldStartSeconds)
         }
         self.blockSeconds += seconds
@@ -378,14 +385,14 @@ struct Rehearsal: Sendable {
             / (max(1, self.seconds) * staffing.missAllowed)
         var least = Double.infinity
         for index in self.players.indices where self.isKnown(index) {
-            least = min(least, self.expected(self.players[index], surprise))
+            least = min(least, self.expected(index, surprise))
         }
         // Where none would have held it: not many more misses than the fewest, not at any price.
         let limit = max(allowed, least * Self.leastFactor + Self.leastSpare * allowed)
         var best: (index: Int, cost: Double)?
         for index in self.players.indices {
             let player = self.players[index]
-            if !self.isKnown(index) || self.expected(player, surprise) > limit { continue }
+            if !self.isKnown(index) || self.expected(index, surprise) > limit { continue }
             let cost = player.replicaSeconds * (index == self.chosen ? Self.inertia : 1)
             if cost < best?.cost ?? .infinity { best = (index, cost) }
         }
@@ -395,16 +402,26 @@ struct Rehearsal: Sendable {
     /// Whether what a plan did so far is its own work: one with a period has to have seen it come
     /// back.
     private func isKnown(_ index: Int) -> Bool {
-        guard let period = RehearsedPlan.all[index].periodSeconds else { return true }
-        return Double(self.bucketsSeen) * Forecaster.bucketSeconds >= Self.periodsMin * period
+        let plan = RehearsedPlan.all[index]
+        guard let place = plan.period, let period = plan.periodSeconds else { return true }
+        return self.likeness[place].correlation >= Self.likenessMin
+            && Double(self.bucketsSeen) * Forecaster.bucketSeconds >= Self.periodsMin * period
     }
 
     private static let periodsMin = 2.5
+    private static let likenessMin = 0.5
+
+    /// The part of what comes that a plan sees coming: a period that has shown itself says when.
+    private func foreseen(_ index: Int) -> Double {
+        guard let place = RehearsedPlan.all[index].period, self.isKnown(index) else { return 0 }
+        return self.likeness[place].correlation
+    }
 
     /// What a plan must be expected to miss: what it missed, a deviation of that, and its part of a
     /// surprise.
-    private func expected(_ player: Player, _ surprise: Double) -> Double {
-        player.missed + player.debt + surprise * player.exposed
+    private func expected(_ index: Int, _ surprise: Double) -> Double {
+        let player = self.players[index]
+        return player.missed + player.debt + surprise * player.exposed * (1 - self.foreseen(index))
             + Self.missDoubt * (player.squares + player.block * player.block).squareRoot()
     }
 
@@ -419,7 +436,7 @@ struct Rehearsal: Sendable {
         let ratio = (self.reallyMissed + prior) / (self.foretold + prior)
         // Having missed more than is allowed, it is made up for.
         let use = self.reallyMissed / max(self.reallyArrived, Self.doubtRequests)
-        let budget = min(0.9, max(0.6, 1.6 - use))
+        let budget = min(1, max(0.6, 1.7 - use))
         return budget / min(4, max(0.25, ratio))
     }
 }
