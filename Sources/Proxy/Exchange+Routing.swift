@@ -333,12 +333,6 @@ extension Exchange {
         self.admit(model)
     }
 
-    /// Bytes of a body after which a prompt is taken as it is. No more than are kept of a body that is
-    /// decoded on its way: the rest of that does not come before the replica is chosen.
-    private var hashedBytesMax: Int {
-        min(self.worker.limits.maxReplayBody, self.worker.limits.maxBufferedBody)
-    }
-
     /// Hashes the beginning of the prompt for prefix affinity. False while more of the body is needed
     /// and may be waited for. A request without a prompt goes to the least loaded replica.
     private func hashPrefix() -> Bool {
@@ -355,7 +349,7 @@ extension Exchange {
             found = self.scanner.scan(fresh)
         }
         if found == .needMore, !self.isRequestEnded,
-            max(self.bodyCount, self.plainBody?.count ?? 0) < self.hashedBytesMax
+            max(self.bodyCount, self.plainBody?.count ?? 0) < self.worker.limits.maxReplayBody
         {
             return false
         }

@@ -113,31 +113,6 @@ import Testing
         }
     }
 
-    /// A prompt that is longer than what is kept of a body is hashed as far as that goes.
-    @Test func aLongPromptIsDecodedAndHashed() throws {
-        var limits = GatewayLimits()
-        limits.maxBufferedBody = 8_192
-        let change = { (settings: inout ModelSettings) in
-            settings.compression.decodesRequests = true
-            settings.balancing = .prefixAffinity
-        }
-        try Wire.one(limits: limits, change) { wire, upstream in
-            let text = Self.json(200_000, isNamedFirst: true)
-            let body = Self.encode(text, .gzip)
-            let client = try wire.client()
-            let carried = Carried(client)
-            let sender = Background {
-                let head = Self.head(body, "gzip", fields: "X-Weir-Model: m\r\n")
-                try carried.value.send(Array(head.utf8) + body)
-            }
-            let server = try upstream.accept()
-            #expect(try server.readRequest().text == text)
-            try sender.join()
-            try server.respond()
-            #expect(try client.readResponse().status == 200)
-        }
-    }
-
     /// A decoded request is sent again as it is.
     @Test func decodedRequestsAreTriedAgain() throws {
         try Wire.run { wire in
