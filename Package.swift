@@ -177,8 +177,8 @@ let package = Package(
         .target(
             name: "Clusters",
             dependencies: [
-                "Core", "Autoscaling", "Orchestration", "Configuration", "EventLoop",
-                "HTTPService", "Kubernetes", "CPlatform", "TLS",
+                "Core", "HTTP", "GRPC", "Autoscaling", "Orchestration", "Configuration",
+                "EventLoop", "HTTP2", "HTTPService", "Kubernetes", "CPlatform", "TLS",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: base

@@ -2,8 +2,12 @@ import Core
 
 /// How a replica's readiness is asked for.
 package struct ReadinessSpec: Hashable, Sendable {
-    /// The path of a GET request, starting with `/`; nil: being able to connect is enough.
+    /// The path of a GET request, starting with `/`. With neither this nor `service` being able to
+    /// connect is enough.
     package var path: String?
+    /// The name that gRPC's health service is asked for, empty for the server as a whole. It goes
+    /// before `path`.
+    package var service: String?
     /// From one answer to the next question.
     package var period: Duration = .milliseconds(200)
     /// For connecting and the status line together.
@@ -15,12 +19,14 @@ package struct ReadinessSpec: Hashable, Sendable {
 
     package init(
         path: String? = nil,
+        service: String? = nil,
         period: Duration = .milliseconds(200),
         timeout: Duration = .seconds(1),
         successThreshold: Int = 1,
         failureThreshold: Int = 3
     ) {
         self.path = path
+        self.service = service
         self.period = period
         self.timeout = timeout
         self.successThreshold = successThreshold
@@ -36,6 +42,9 @@ package struct ReadinessSpec: Hashable, Sendable {
                         + "neither spaces nor control characters"
                 )
             }
+        }
+        if let service, service.utf8.count > 256 {
+            throw ClusterError("\(subject): the name of a service has at most 256 bytes")
         }
         guard self.period >= .milliseconds(10), self.timeout >= .milliseconds(10) else {
             throw ClusterError("\(subject): readiness period and timeout must be at least 10ms")

@@ -6,7 +6,8 @@ import TLS
 
 /// Asks an address once whether it is ready: connects and, where there is a path, sends a GET and
 /// reads the status line, over TLS where the address asks for it. Ready is 200…399, as for the
-/// kubelet. An open port is enough where there is no path.
+/// kubelet. Where there is a service gRPC's health service is asked instead, and `SERVING` is
+/// ready. An open port is enough where there is neither.
 ///
 /// It reads at most `ClusterLimits.probeAnswerBytesMax` and closes: the body is nobody's concern.
 /// Explicitly cancelled or finished; it keeps itself alive in between through its timer.
@@ -18,6 +19,8 @@ final class ReadinessProbe: IOHandler {
     private var timer: LoopTimer?
     private var request: ArraySlice<UInt8>
     private var answer: [UInt8] = []
+    /// Of a question by gRPC.
+    private var question: HealthQuestion?
     private var isConnected = false
     private var session: TLSSession?
     private var isHandshaking = false
@@ -36,7 +39,19 @@ final class ReadinessProbe: IOHandler {
         self.request = Self.request(path: spec.path, address: address)
     }
 
+    private var asksNothing: Bool { self.spec.path == nil && self.spec.service == nil }
+
     func start(on loop: EventLoop) {
+        if let service = self.spec.service {
+            let question = HealthQuestion(
+                service: service,
+                authority: "\(self.address)",
+                isSecure: self.address.security != nil,
+                now: loop.now
+            )
+            self.question = question
+            self.request = question.request[...]
+        }
         let (descriptor, code) = Self.connect(self.address)
         guard descriptor >= 0 else {
             let reason = "cannot connect to \(self.address): \(errorText(code))"
@@ -52,13 +67,14 @@ final class ReadinessProbe: IOHandler {
         self.isFinished = true
         self.timer?.cancel()
         self.timer = nil
+        self.question?.close()
         self.close()
     }
 
     override func ready(_ events: IOEvents) {
         if !self.isConnected {
             guard self.checkConnected() else { return }
-            if self.spec.path == nil { return self.finish(.good) }
+            if self.asksNothing { return self.finish(.good) }
             guard self.beginSession() else { return }
         }
         self.session?.becameReadable()
@@ -84,7 +100,9 @@ final class ReadinessProbe: IOHandler {
     private func beginSession() -> Bool {
         guard let security = self.address.security else { return true }
         do throws(TLSError) {
-            self.session = try security.makeSession(descriptor: self.descriptor)
+            let session = try security.makeSession(descriptor: self.descriptor)
+            if self.question != nil { session.offer(["h2"]) }
+            self.session = session
             self.isHandshaking = true
             return true
         } catch {
@@ -154,8 +172,7 @@ final class ReadinessProbe: IOHandler {
         }
         switch read {
         case .bytes(let count):
-            self.answer += chunk[..<count]
-            if let result = StatusLine.judge(self.answer, path: self.spec.path ?? "/") {
+            if let result = self.judge(chunk[..<count]) {
                 self.finish(result)
             } else {
                 // Until the session has nothing more: the kernel may have told for the last time.
@@ -179,10 +196,16 @@ final class ReadinessProbe: IOHandler {
             let cause = count == 0 ? "without an answer" : "(\(errorText(errno)))"
             return self.finish(.bad("the connection was closed \(cause)"))
         }
-        self.answer += chunk[..<count]
-        if let result = StatusLine.judge(self.answer, path: self.spec.path ?? "/") {
-            self.finish(result)
+        if let result = self.judge(chunk[..<count]) { self.finish(result) }
+    }
+
+    private func judge(_ bytes: ArraySlice<UInt8>) -> ProbeResult? {
+        if let question = self.question {
+            let now = self.loop?.now ?? .zero
+            return bytes.withUnsafeBytes { question.receive($0, now: now) }
         }
+        self.answer += bytes
+        return StatusLine.judge(self.answer, path: self.spec.path ?? "/")
     }
 
     private func timedOut() {

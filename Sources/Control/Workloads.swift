@@ -36,6 +36,7 @@ extension ReadinessSpec {
     init(_ probe: ProbeSpec) {
         self.init(
             path: probe.path,
+            service: probe.service,
             period: probe.period,
             timeout: probe.timeout,
             successThreshold: probe.successThreshold,

@@ -57,6 +57,25 @@ package enum GRPCStatus: UInt8, CaseIterable, Sendable {
         self = UInt8(exactly: number).flatMap(GRPCStatus.init(rawValue:)) ?? .unknown
     }
 
+    /// The status among fields in lines, as they are in a head or behind a body. One that cannot be
+    /// read is `unknown`; nil where there is none.
+    package init?(lines: [UInt8]) {
+        let name = Array("grpc-status".utf8)
+        var found: GRPCStatus?
+        for line in lines.split(separator: UInt8(ascii: "\n")) {
+            guard let colon = line.firstIndex(of: UInt8(ascii: ":")),
+                line[..<colon].count == name.count
+            else { continue }
+            // Letters in lower case; what else becomes another byte is in no name.
+            guard line[..<colon].map({ $0 | 0x20 }) == name else { continue }
+            let value = line[line.index(after: colon)...].filter { $0 > UInt8(ascii: " ") }
+            // Sound: a byte has no padding to expose.
+            found = unsafe GRPCStatus(field: value.span.bytes) ?? .unknown
+        }
+        guard let found else { return nil }
+        self = found
+    }
+
     /// What a client makes of an answer that is not gRPC's (`http-grpc-status-mapping.md`); of 200
     /// without a status too, which is `unknown`.
     package init(httpStatus status: UInt16) {

@@ -12,6 +12,28 @@ package enum HealthCheck {
         case serviceUnknown = 3
     }
 
+    /// The path of the question that is answered once.
+    package static let checkPath: StaticString = "/grpc.health.v1.Health/Check"
+
+    /// Appends the framed `HealthCheckRequest`; an empty name asks for the server as a whole.
+    package static func writeRequest(service: String, into output: ByteBuffer) {
+        ProtobufWriter.message(into: output) { message in
+            if !service.isEmpty { message.text(1, service) }
+        }
+    }
+
+    /// What a framed `HealthCheckResponse` says, from its first byte on; nil where that is not
+    /// (yet) all of one that is not compressed.
+    package static func read(_ bytes: RawSpan) -> Status? {
+        guard bytes.byteCount >= 5, bytes.byte(at: 0) == 0 else { return nil }
+        let count = (1..<5).reduce(0) { $0 << 8 | Int(bytes.byte(at: $1)) }
+        guard bytes.byteCount >= 5 + count else { return nil }
+        // Protobuf leaves out what is 0. Fields that are not known are behind the first.
+        if count == 0 { return .unknown }
+        guard count >= 2, bytes.byte(at: 5) == 1 << 3 else { return nil }
+        return Status(rawValue: bytes.byte(at: 6)) ?? .unknown
+    }
+
     /// Longest body of a request that is looked at.
     package static let requestBytesMax = 4096
 

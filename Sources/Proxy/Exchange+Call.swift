@@ -182,15 +182,7 @@ extension Exchange {
 
     /// Looks for the status in the trailers.
     func noteEnd(of call: Call, _ trailers: [UInt8]) {
-        for line in trailers.split(separator: UInt8(ascii: "\n")) {
-            guard let colon = line.firstIndex(of: UInt8(ascii: ":")),
-                line[..<colon].count == Call.statusField.count
-            else { continue }
-            let name = Array(line[..<colon])
-            guard name.span.bytes.isEqualIgnoringCase(to: Call.statusField) else { continue }
-            let value = line[line.index(after: colon)...].filter { $0 > UInt8(ascii: " ") }
-            self.note(GRPCStatus(field: value.span.bytes) ?? .unknown, of: call)
-        }
+        if let status = GRPCStatus(lines: trailers) { self.note(status, of: call) }
         // What a client makes of a success that says nothing of the call.
         if call.status == nil, self.status < 300 {
             self.note(GRPCStatus(httpStatus: self.status), of: call)

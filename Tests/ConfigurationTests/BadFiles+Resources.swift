@@ -338,6 +338,12 @@ extension BadFile {
             "is missing"
         ),
         BadFile(
+            "two questions whether a server is ready",
+            Self.model("  healthCheck: {path: /ready, ⟨grpc: {}}\n"),
+            path: "spec.healthCheck.grpc",
+            "`path` and `grpc` exclude each other"
+        ),
+        BadFile(
             "no streams at once",
             Self.gateway(
                 "  listeners: [{name: a, address: \":1\", http2: {maxConcurrentStreams: ⟨0}}]\n"

@@ -280,6 +280,68 @@ def test_a_rollout_by_calls(weir, serve, connect, is_good):  # noqa: F811
     assert dict(call.initial_metadata())["x-weir-variant"] == ("v2" if is_good else "v1")
 
 
+# Health checks of servers -----------------------------------------------------------------------
+
+
+class Health:
+    """A server with nothing but the health service of gRPC, which says what the test says."""
+
+    def __init__(self, credentials=None):
+        self.status, self.asked = b"\x08\x02", []
+        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+        handler = grpc.unary_unary_rpc_method_handler(self.check, calls.identity, calls.identity)
+        self.server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler}),)
+        )
+        if credentials:
+            self.port = self.server.add_secure_port("localhost:0", credentials)
+        else:
+            self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+
+    def check(self, request, context):
+        self.asked.append(request)
+        if self.status is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return self.status
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_servers_are_asked_by_the_health_service(weir, tmp_path, is_secure):
+    authority, files, front = securely(tmp_path)
+    credentials, address = None, "http://127.0.0.1"
+    if is_secure:
+        pair = (open(files["key"], "rb").read(), open(files["certificate"], "rb").read())
+        credentials, address = grpc.ssl_server_credentials([pair]), "https://localhost"
+    health = Health(credentials)
+    check = {"grpc": {"service": "digits"}, "period": "50ms", "timeout": "30s"}
+    served = model(
+        "svc", {"v1": [f"{address}:{health.port}"]}, protocol="GRPC", paths=[{"prefix": "/x"}],
+        healthCheck=check,
+    )  # fmt: skip
+    if is_secure:
+        (tmp_path / "ca.pem").write_bytes(authority.pem)
+        served["spec"]["variants"][0]["tls"] = {"ca": str(tmp_path / "ca.pem")}
+    gateway = weir(served, gateway=front)
+
+    def is_ready():
+        return gateway.metric("weir_replicas", model="svc", state="ready") == 1
+
+    try:
+        eventually(lambda: len(health.asked) >= 2, "the server is asked")
+        assert set(health.asked) == {calls.request("digits")} and not is_ready()
+        health.status = b"\x08\x01"
+        eventually(is_ready, "SERVING is ready")
+        for status in (b"\x08\x02", None, b""):
+            health.status = status
+            eventually(lambda: not is_ready(), f"{status} is not ready")
+            health.status = b"\x08\x01"
+            eventually(is_ready, "SERVING is ready")
+    finally:
+        health.server.stop(None).wait()
+    eventually(lambda: not is_ready(), "a server that is gone is not ready")
+
+
 # The log and metrics ----------------------------------------------------------------------------
 
 

@@ -290,6 +290,46 @@ import Testing
         )
     }
 
+    @Test func aHealthCheckAsksByName() {
+        #expect(
+            Self.written { HealthCheck.writeRequest(service: "", into: $0) } == [0, 0, 0, 0, 0]
+        )
+        let named = Self.written { HealthCheck.writeRequest(service: "ab", into: $0) }
+        #expect(named == [0, 0, 0, 0, 4, 0x0A, 2, 97, 98])
+    }
+
+    @Test(arguments: HealthCheck.Status.allCases)
+    func aHealthCheckIsReadBack(status: HealthCheck.Status) {
+        let bytes = Self.written { HealthCheck.write(status, into: $0) }
+        #expect(HealthCheck.read(bytes.span.bytes) == status)
+        for count in 0..<bytes.count {
+            let part = Array(bytes[..<count])
+            #expect(HealthCheck.read(part.span.bytes) == nil)
+        }
+    }
+
+    @Test(
+        arguments: [
+            // Compressed, another field first, half a field, a status that there is none of.
+            ([1, 0, 0, 0, 2, 8, 1], nil), ([0, 0, 0, 0, 2, 16, 1], nil), ([0, 0, 0, 0, 1, 8], nil),
+            ([0, 0, 0, 0, 2, 8, 9], HealthCheck.Status.unknown),
+        ] as [([UInt8], HealthCheck.Status?)]
+    )
+    func otherAnswersToAHealthCheck(bytes: [UInt8], status: HealthCheck.Status?) {
+        #expect(HealthCheck.read(bytes.span.bytes) == status)
+    }
+
+    @Test(
+        arguments: [
+            ("grpc-status: 14\r\ngrpc-message: x\r\n", GRPCStatus.unavailable),
+            ("a: b\r\nGRPC-Status:0\r\n", .ok), ("grpc-status: x\r\n", .unknown),
+            ("grpc-statu: 1\r\ngrpc-statusx: 2\r\nother\r\n", nil), ("", nil),
+        ] as [(String, GRPCStatus?)]
+    )
+    func theStatusAmongFields(lines: String, status: GRPCStatus?) {
+        #expect(GRPCStatus(lines: Array(lines.utf8)) == status)
+    }
+
     @Test func flagsAndMetadataReadBack() {
         let flag = Self.written { InferenceAnswers.writeFlag(true, into: $0) }
         #expect(flag == [0, 0, 0, 0, 2, 8, 1])

@@ -334,8 +334,11 @@ package struct CompressionSpec: Sendable, Hashable {
 
 /// A question asked again and again whether a server is ready.
 package struct ProbeSpec: Sendable, Hashable {
-    /// Of a GET that must be answered with 2xx. Nil: an open port is enough.
+    /// Of a GET that must be answered with 2xx. With neither this nor `service` an open port is
+    /// enough.
     package var path: String?
+    /// Asked for by gRPC's health service; empty for the server as a whole. Nil: not asked so.
+    package var service: String?
     package var period: Duration
     package var timeout: Duration
     /// Good answers in a row that make it ready.
@@ -345,6 +348,7 @@ package struct ProbeSpec: Sendable, Hashable {
 
     init(_ record: Record) {
         self.path = record.optionalText("path")
+        self.service = record.optionalRecord("grpc").map { $0.text("service") }
         self.period = record.duration("period")
         self.timeout = record.duration("timeout")
         self.successThreshold = record.integer("successThreshold")

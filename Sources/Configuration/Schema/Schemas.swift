@@ -64,12 +64,28 @@ package enum Schemas {
     ])
 
     static func probe(path: FieldSchema.Presence, period: String) -> Schema {
-        .object([
+        let fields = [
             field(
                 "path",
                 .text(.urlPath),
                 path,
-                "Asked with GET; 2xx means ready. Without one an open port is enough."
+                """
+                Asked with GET; 2xx means ready. With neither this nor `grpc` an open port is \
+                enough.
+                """
+            ),
+            field(
+                "grpc",
+                .object([
+                    field(
+                        "service",
+                        .text(.possiblyEmpty(maxBytes: 256)),
+                        .standard("\"\""),
+                        "The name that is asked for; none asks for the server as a whole."
+                    )
+                ]),
+                .optional,
+                "Asked by `grpc.health.v1.Health/Check`; `SERVING` means ready."
             ),
             field(
                 "period",
@@ -95,6 +111,7 @@ package enum Schemas {
                 .standard("3"),
                 "Bad answers in a row that make it unready."
             ),
-        ])
+        ]
+        return .object(fields, [.atMostOne("path", "grpc")])
     }
 }
