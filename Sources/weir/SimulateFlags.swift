@@ -321,6 +321,7 @@ struct SimulatedReplicaFlags: ParsableArguments {
             model.replicasAtStart = min(max(start, model.replicasMin), model.replicasMax)
             model.gpusPerReplica = member.units
             model.weight = member.weight
+            model.priority = member.priority
             return model
         }
     }

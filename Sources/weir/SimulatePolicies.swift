@@ -145,6 +145,7 @@ struct SharedBudget {
         /// Units of the budget that a replica takes.
         var units: Int
         var weight: Int
+        var priority: Int
         var objective: ServiceObjective?
     }
 
@@ -199,6 +200,7 @@ extension SharedBudget.Member {
             maxReplicas: scaling.maxReplicas,
             units: scaling.budget?.perReplica ?? 1,
             weight: scaling.budget?.weight ?? 1,
+            priority: scaling.priority,
             objective: objective.firstToken == nil && objective.latency == nil ? nil : objective
         )
     }

@@ -234,6 +234,14 @@ extension BadFile {
             "is longer than the whole request may take"
         ),
         BadFile(
+            "a priority for no budget",
+            Self.model("  scaling: {⟨priority: 2}\n"),
+            path: "spec.scaling.priority",
+            "has no effect: the model has no budget",
+            hint: "name a ResourceBudget in `scaling.budget`",
+            severity: .warning
+        ),
+        BadFile(
             "a budget too small for the least",
             "apiVersion: weir.dev/v1alpha1\nkind: ResourceBudget\nmetadata: {name: g}\n"
                 + "spec: {resource: nvidia.com/gpu, total: 3}\n---\n"

@@ -403,6 +403,39 @@ def test_two_models_share_a_budget_and_never_exceed_it(weir):
     assert river.failures == [] and lake.failures == []
 
 
+@pytest.mark.parametrize("priority, expected", [(0, 2), (10, 3)])
+def test_who_has_the_higher_priority_gets_the_units(weir, priority, expected):
+    budget = resource("ResourceBudget", "gpus", {"resource": "gpu", "total": 4})
+
+    def sharing(name, minimum, **spec):
+        return model(name, {"main": f"{name}-main"}, queue={"capacity": 200, "timeout": "60s"},
+                     scaling={"policy": "standard", "minReplicas": minimum, "maxReplicas": 4,
+                              "budget": {"name": "gpus"}, **spec})
+
+    gate = weir(
+        policy(targets=[{"type": "Concurrency", "value": "1"}]), budget,
+        sharing("lake", 1), sharing("river", 0, priority=priority),
+        simulated("lake-main", "lake", 1), simulated("river-main", "river", 0),
+    )
+    least = []
+
+    def counts():
+        ready = [r["deployment"] for r in gate.ready_replicas()]
+        assert len(gate.replicas()) <= 4, "more than the budget"
+        least.append(len(gate.replicas("lake-main")))
+        return ready.count("lake-main"), ready.count("river-main")
+
+    with Load(gate.address, PATH, chat_body("lake", tokens=20), threads=6) as lake:
+        eventually(lambda: counts()[0] == 4, "all units while nobody else wants any", 60)
+        with Load(gate.address, PATH, chat_body("river", tokens=20), threads=6) as river:
+            eventually(lambda: counts() == (4 - expected, expected), "the units have moved", 60)
+            river.wait_for(20)
+            lake.wait_for(5)
+            assert counts() == (4 - expected, expected)
+    assert lake.failures == [] and river.failures == []
+    assert min(least) >= 1, "its minimum is its own whatever the priorities are"
+
+
 def test_replicas_that_crash_are_reported_as_not_coming(weir):
     crashing = resource("ProcessDeployment", "river-bad", {
         "replicas": 0, "command": ["false"], "readiness": {"path": "/health", "period": "50ms"},

@@ -383,7 +383,9 @@ extension ConfigurationChecker {
     }
 
     private mutating func checkBudget(of model: Loaded<ModelSpec>, _ scaling: ModelScalingSpec) {
-        guard let share = scaling.budget else { return }
+        guard let share = scaling.budget else {
+            return self.checkPriority(of: model, scaling)
+        }
         let budget = self.set.resourceBudgets.first {
             $0.name == share.name && $0.namespace == model.namespace
         }
@@ -396,6 +398,20 @@ extension ConfigurationChecker {
             "\(scaling.minReplicas) replicas take \(least) of `\(budget.spec.resource)`, and "
                 + "ResourceBudget `\(budget.name)` has \(budget.spec.total)",
             hint: "lower minReplicas, or raise the budget"
+        )
+    }
+
+    /// A priority is one among those that share a budget.
+    private mutating func checkPriority(of model: Loaded<ModelSpec>, _ scaling: ModelScalingSpec) {
+        let given = model.origin.spec.record("scaling").keyPositions
+        guard scaling.priority != 0, given["budget"] == nil else { return }
+        self.report(
+            model.origin,
+            ConfigurationPath("spec", "scaling", "priority"),
+            "has no effect: the model has no budget",
+            hint: "name a ResourceBudget in `scaling.budget`, or remove it",
+            isKey: true,
+            severity: .warning
         )
     }
 

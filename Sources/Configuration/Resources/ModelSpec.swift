@@ -385,6 +385,8 @@ package struct ModelScalingSpec: Sendable, Hashable {
     package var policy: String?
     package var minReplicas: Int
     package var maxReplicas: Int
+    /// Against the other models of its budget; higher first.
+    package var priority: Int
     package var budget: BudgetShareSpec?
 
     /// Variants of one model that a policy scales.
@@ -394,6 +396,7 @@ package struct ModelScalingSpec: Sendable, Hashable {
         self.policy = record.optionalText("policy")
         self.minReplicas = record.integer("minReplicas")
         self.maxReplicas = record.integer("maxReplicas")
+        self.priority = record.integer("priority")
         self.budget = record.optionalRecord("budget").map(BudgetShareSpec.init)
     }
 }

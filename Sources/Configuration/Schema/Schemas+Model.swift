@@ -352,6 +352,15 @@ extension Schemas {
                     "Never more, whatever the load."
                 ),
                 field(
+                    "priority",
+                    .integer(-1_000_000_000...1_000_000_000),
+                    .standard("0"),
+                    """
+                    Where its budget is short: whoever has a higher one gets what it wants first, \
+                    and takes it from lower ones; minimums come before.
+                    """
+                ),
+                field(
                     "budget",
                     Self.budgetShare,
                     .optional,

@@ -383,6 +383,7 @@ package final class ScalingLoop {
                 wanted: proposals[variant].wanted,
                 held: (counts.map { $0.ready + $0.starting + $0.stuck } ?? 0) + takeable,
                 draining: draining - takeable,
+                priority: share.priority,
                 weight: share.weight
             )
         }
@@ -400,7 +401,8 @@ package final class ScalingLoop {
                 minimum: group.desired,
                 wanted: group.desired,
                 held: group.replicas.count - draining,
-                draining: draining
+                draining: draining,
+                priority: .max
             )
         }
     }

@@ -107,6 +107,14 @@ package struct ScalingPlan: Sendable, Equatable {
         /// Of `budgets`.
         package var index: Int
         package var weight: Int
+        /// Higher first.
+        package var priority = 0
+
+        package init(index: Int, weight: Int, priority: Int = 0) {
+            self.index = index
+            self.weight = weight
+            self.priority = priority
+        }
     }
 
     package struct Budget: Sendable, Equatable {
@@ -191,7 +199,11 @@ package struct ScalingPlan: Sendable, Equatable {
         guard let budget = model.spec.scaling?.budget,
             let index = self.budgets.firstIndex(where: { $0.name == budget.name })
         else { return nil }
-        return Share(index: index, weight: budget.weight)
+        return Share(
+            index: index,
+            weight: budget.weight,
+            priority: model.spec.scaling?.priority ?? 0
+        )
     }
 
     private mutating func addFixed(_ model: ModelResource, _ share: Share?) {
