@@ -1,4 +1,5 @@
 import Autoscaling
+import Clusters
 import Core
 import Proxy
 import Testing
