@@ -13,7 +13,7 @@ SEEDS ?= 1
 TRACES ?= loadtests/traces
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building, the demonstration and the tests need, if it is missing
 	@scripts/setup test

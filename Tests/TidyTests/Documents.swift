@@ -63,7 +63,7 @@ enum Documents {
 
     /// The word after `program` wherever a command line begins with it: `weir run`, `make test`.
     static func arguments(of program: String, in text: String) -> [(word: String, line: Int)] {
-        let pattern = self.pattern("(?:^|[|;&$]|\\d\\$)\\s*\(program) ([a-z][a-z-]*)")
+        let pattern = self.pattern("(?:^|[|;&$]|\\d\\$)\\s*\(program) ([a-z][a-z0-9-]*)")
         return self.commands(in: text).flatMap { command in
             command.text.matches(of: pattern).compactMap { match in
                 match.output[1].substring.map { (String($0), command.line) }
@@ -138,7 +138,7 @@ enum Documents {
 
     /// Targets that a makefile has by name.
     static func makeTargets(_ makefile: String) -> Set<String> {
-        let pattern = self.pattern("^([a-z][a-z-]*):(?!=)")
+        let pattern = self.pattern("^([a-z][a-z0-9-]*):(?!=)")
         return Set(
             makefile.components(separatedBy: "\n").compactMap {
                 $0.firstMatch(of: pattern)?.output[1].substring.map(String.init)
