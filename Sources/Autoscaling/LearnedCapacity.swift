@@ -124,6 +124,7 @@ extension LoadCurve {
         }
         for bucket in curve.shape { self.shape[bucket.index] = Float(bucket.count) }
         self.total = self.counts.reduce(0, +)
+        // Nobody can tell what has changed meanwhile: all of it fades as what is met does.
         self.metBins = .max
         self.forget(seconds: secondsAgo)
     }

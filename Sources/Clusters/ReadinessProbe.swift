@@ -19,6 +19,7 @@ final class ReadinessProbe: IOHandler {
     private var timer: LoopTimer?
     private var request: ArraySlice<UInt8>
     private var answer: [UInt8] = []
+    private var answerBytes = 0
     /// Of a question by gRPC.
     private var question: HealthQuestion?
     private var isConnected = false
@@ -200,6 +201,18 @@ final class ReadinessProbe: IOHandler {
     }
 
     private func judge(_ bytes: ArraySlice<UInt8>) -> ProbeResult? {
+        let result = self.reading(bytes)
+        self.answerBytes += bytes.count
+        // Frames that say nothing, and answers before the answer, may go on for ever.
+        if result == nil, self.answerBytes > ClusterLimits.probeAnswerBytesMax {
+            return .bad(
+                "no answer within \(ClusterLimits.probeAnswerBytesMax) bytes from \(self.address)"
+            )
+        }
+        return result
+    }
+
+    private func reading(_ bytes: ArraySlice<UInt8>) -> ProbeResult? {
         if let question = self.question {
             let now = self.loop?.now ?? .zero
             return bytes.withUnsafeBytes { question.receive($0, now: now) }

@@ -44,7 +44,7 @@ package struct HTTP2Settings: Sendable {
     /// Of a server: WebSockets by extended CONNECT (RFC 8441) are offered.
     package var offersWebSockets = false
 
-    /// CONTINUATION frames behind one HEADERS frame. A block of the largest size takes three.
+    /// CONTINUATION frames behind one HEADERS frame. A block of 256 KiB takes as many.
     package static let continuationsMax = 16
     /// Settings in one SETTINGS frame.
     package static let settingsPerFrameMax = 16

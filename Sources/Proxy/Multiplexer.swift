@@ -233,6 +233,7 @@ final class Multiplexer: HTTP2SessionOwner {
     // MARK: The session's owner
 
     func beginStream(_ session: HTTP2Session) -> HTTP2Stream? {
+        if self.isEnded { return nil }
         self.worker.stats.http2.streams += 1
         if session.streamCount > 0 {
             let limit = self.worker.limits.maxConnections

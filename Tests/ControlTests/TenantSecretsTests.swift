@@ -92,7 +92,7 @@ import Traffic
         var book = self.book()
         for _ in 1..<KeyBook.failuresMax {
             _ = book.take(.failed("the server is starting"), of: self.secret)
-            #expect(!book.isComplete)
+            #expect(!book.isComplete && !book.isNew(self.secret), "its turn comes by the timer")
         }
         _ = book.take(.failed("the server is starting"), of: self.secret)
         #expect(book.isComplete)

@@ -342,6 +342,33 @@ def test_servers_are_asked_by_the_health_service(weir, tmp_path, is_secure):
     eventually(lambda: not is_ready(), "a server that is gone is not ready")
 
 
+def test_a_server_that_says_nothing_at_length_is_not_ready(weir):
+    """Frames of a type that nobody knows, without end: reading them must end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.sendall(b"\0\0\0\4\0\0\0\0\0")
+                    while True:
+                        connection.sendall(b"\0\4\0\x42\0\0\0\0\0" + bytes(1_024))
+
+    threading.Thread(target=serve, daemon=True).start()
+    port = listener.getsockname()[1]
+    gateway = weir(model(
+        "svc", {"v1": [f"http://127.0.0.1:{port}"]}, protocol="GRPC", paths=[{"prefix": "/x"}],
+        healthCheck={"grpc": {"service": ""}, "period": "50ms", "timeout": "30s"},
+    ))  # fmt: skip
+    try:
+        words = "no answer within 4096 bytes"
+        eventually(lambda: words in json.dumps(gateway.replicas()), "it is given up")
+        assert gateway.metric("weir_replicas", model="svc", state="ready") == 0
+    finally:
+        listener.close()
+
+
 # The log and metrics ----------------------------------------------------------------------------
 
 

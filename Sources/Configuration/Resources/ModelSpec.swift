@@ -334,8 +334,8 @@ package struct CompressionSpec: Sendable, Hashable {
 
 /// A question asked again and again whether a server is ready.
 package struct ProbeSpec: Sendable, Hashable {
-    /// Of a GET that must be answered with 2xx. With neither this nor `service` an open port is
-    /// enough.
+    /// Of a GET that must be answered with 2xx or 3xx. With neither this nor `service` an open port
+    /// is enough.
     package var path: String?
     /// Asked for by gRPC's health service; empty for the server as a whole. Nil: not asked so.
     package var service: String?

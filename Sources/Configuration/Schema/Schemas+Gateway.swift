@@ -107,7 +107,7 @@ extension Schemas {
         ),
         field(
             "maxHeaderListSize",
-            .bytes(1_024...16_777_216),
+            .bytes(1_024...262_144),
             .optional,
             """
             Bytes of a request's fields when decoded, each counted with 32 more; more get 431. \

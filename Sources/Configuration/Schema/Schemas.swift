@@ -70,8 +70,8 @@ package enum Schemas {
                 .text(.urlPath),
                 path,
                 """
-                Asked with GET; 2xx means ready. With neither this nor `grpc` an open port is \
-                enough.
+                Asked with GET; 2xx or 3xx means ready. With neither this nor `grpc` an open port \
+                is enough.
                 """
             ),
             field(

@@ -50,7 +50,7 @@ final class StatusWriter {
     ) {
         var items: [ResourceDirectory.Item] = []
         directory.forEach(self.kind) { items.append($0) }
-        if self.written.count > items.count {
+        if self.written.count > items.count || !self.rests.isEmpty {
             let present = Set(items.map(\.key))
             self.written = self.written.filter { present.contains($0.key) }
             self.rests.keep(present)
@@ -137,6 +137,8 @@ struct StatusRests {
 
     /// For how many ticks, and how many of them are left.
     private var resting: [ObjectKey: (ticks: Int, left: Int)] = [:]
+
+    var isEmpty: Bool { self.resting.isEmpty }
 
     /// A tick passes. Returns whether it rests in this one.
     mutating func pass(_ key: ObjectKey) -> Bool {

@@ -47,7 +47,10 @@ struct KeyBook {
     /// Whether of each of them is known what it holds, or that it cannot be had.
     var isComplete: Bool { self.references.keys.allSatisfy(self.tried.contains) }
 
-    func isTried(_ secret: ObjectKey) -> Bool { self.tried.contains(secret) }
+    /// Whether it has neither been read nor failed to be.
+    func isNew(_ secret: ObjectKey) -> Bool {
+        !self.tried.contains(secret) && self.failures[secret] == nil
+    }
 
     func keys(_ reference: Reference) -> [KeyDigest] { self.digests[reference] ?? [] }
 
@@ -207,7 +210,7 @@ package final class TenantSecrets {
         }
         self.book.want(references)
         let secrets = self.book.secrets
-        self.waiting = secrets.reversed().filter { !self.book.isTried($0) }
+        self.waiting = secrets.reversed().filter(self.book.isNew)
         self.readWaiting()
         self.readRepeatedly(secrets.count)
     }

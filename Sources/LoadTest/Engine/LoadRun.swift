@@ -100,6 +100,8 @@ package final class LoadRun: Sendable {
     private func checkSchemes(_ summary: RunSummary) throws(LoadError) {
         if summary.wasInterrupted { return }
         let statistics = summary.statistics
+        // What others answered is not thrown away.
+        guard statistics.targets.allSatisfy({ $0.failed == $0.total }) else { return }
         for (index, target) in self.plan.targets.enumerated() {
             let group = statistics.targets[index]
             guard group.total > 0, group.failed == group.total else { continue }
@@ -113,10 +115,12 @@ package final class LoadRun: Sendable {
                     address: self.addresses[index],
                     objectionMilliseconds: Preflight.patientMilliseconds
                 )
-                try preflight.check(
+                if let objection = preflight.objection(
                     self.security,
                     hasIdentity: self.plan.security.identity != nil
-                )
+                ) {
+                    throw objection
+                }
             }
             // TLS servers answer HTTP with 400, with an alert, or not at all.
             guard !target.isSecure, statistics.statuses.keys.allSatisfy({ $0 == 400 }) else {

@@ -27,6 +27,15 @@ struct Preflight {
         }
     }
 
+    /// What TLS says against it, if it can be reached.
+    func objection(_ security: ClientContext?, hasIdentity: Bool) -> LoadError? {
+        guard let security, let descriptor = try? self.connect() else { return nil }
+        defer { Sockets.close(descriptor) }
+        return self.handshake(descriptor, security, hasIdentity: hasIdentity).map {
+            LoadError("\(self.target): \($0.advice(for: self.target))")
+        }
+    }
+
     /// Whether somebody who is asked in plain text speaks TLS.
     func speaksTLS() -> Bool {
         var options = ClientContext.Options()
