@@ -71,6 +71,17 @@ import Testing
         #expect(outcome?.verdicts.values.allSatisfy { $0 == .accepted } == true)
     }
 
+    /// Between its coming and the next configuration nobody knows whether it will be accepted.
+    @Test func saysNothingOfWhatItHasNotJudged() throws {
+        var keeper = ResourceKeeper(base: [Self.base])
+        let judged = self.model("a")
+        let made = keeper.assemble([judged])
+        let outcome = try #require(made)
+        #expect(outcome.verdict(of: judged) == .accepted)
+        #expect(outcome.verdict(of: self.model("b")) == nil)
+        #expect(outcome.verdict(of: self.model("a", aliases: ["c"])) == nil)
+    }
+
     @Test func leavesOutWhatIsWrongAndNothingElse() {
         var keeper = ResourceKeeper(base: [Self.base])
         let outcome = keeper.assemble([

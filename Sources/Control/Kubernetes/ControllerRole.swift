@@ -259,7 +259,7 @@ package final class ControllerRole {
     // MARK: What comes in
 
     private func take(_ outcome: ResourceKeeper.Outcome) {
-        self.statuses.verdicts = outcome.verdicts
+        self.statuses.outcome = outcome
         if outcome.configuration != self.control.configuration {
             self.control.apply(outcome.configuration)
         }

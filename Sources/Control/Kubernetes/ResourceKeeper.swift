@@ -57,8 +57,15 @@ package struct ResourceKeeper {
         package var configuration: Configuration
         /// By the resources' names.
         package var verdicts: [String: Verdict]
+        /// What the verdicts are about.
+        package var judged: [String: ResourceText]
         /// Somebody made a tenant: whatever is wrong with it, the gateway is not open to everybody.
         package var requiresKeys: Bool
+
+        /// Nil of what is new, or has changed since: nothing can be said of it yet.
+        func verdict(of text: ResourceText) -> Verdict? {
+            self.judged[text.name] == text ? self.verdicts[text.name] : nil
+        }
     }
 
     /// What is always there, such as the Gateway.
@@ -85,6 +92,7 @@ package struct ResourceKeeper {
                 return Outcome(
                     configuration: configuration,
                     verdicts: Self.verdicts(asked, choice, problems),
+                    judged: asked,
                     requiresKeys: resources.contains { $0.kind == .tenant }
                 )
             }

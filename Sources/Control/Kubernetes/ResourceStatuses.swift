@@ -11,7 +11,8 @@ package final class ResourceStatuses {
     /// Of these, for models: the others' turn comes while a thousand models change.
     static let modelsMax = 25
 
-    package var verdicts: [String: ResourceKeeper.Verdict] = [:]
+    /// The last; until there is one, nothing is said.
+    var outcome: ResourceKeeper.Outcome?
     package var onProblem: (String) -> Void = { _ in } {
         didSet { for writer in self.writers.values { writer.onProblem = self.onProblem } }
     }
@@ -41,15 +42,15 @@ package final class ResourceStatuses {
     ) {
         let specs = ModelStatuses.specs(configuration)
         var left = Self.modelsMax
-        self.writers[.model]?.write(self.directory, left: &left, mayWrite: mayWrite) { item in
-            ModelStatus(item, verdict: self.verdict(item), spec: specs[item.key], facts)
+        self.write(.model, &left, mayWrite) { item, verdict in
+            ModelStatus(item, verdict: verdict, spec: specs[item.key], facts)
                 .draft(old: item.status, wallTime: wallTime)
         }
         left += Self.writesMax - Self.modelsMax
-        self.writers[.resourceBudget]?.write(self.directory, left: &left, mayWrite: mayWrite) {
+        self.write(.resourceBudget, &left, mayWrite) {
             BudgetStatuses.draft(
                 $0,
-                verdict: self.verdict($0),
+                verdict: $1,
                 uses: budgets,
                 stock: stock,
                 wallTime: wallTime
@@ -60,11 +61,11 @@ package final class ResourceStatuses {
             configuration.tenants.map { ($0.key, $0.spec) },
             uniquingKeysWith: { first, _ in first }
         )
-        self.writers[.tenant]?.write(self.directory, left: &left, mayWrite: mayWrite) {
+        self.write(.tenant, &left, mayWrite) {
             PolicyStatuses.draft(
                 tenant: $0,
                 spec: accepted[$0.key.description],
-                verdict: self.verdict($0),
+                verdict: $1,
                 models: models,
                 report: tenants[$0.key.description],
                 wallTime: wallTime
@@ -72,10 +73,10 @@ package final class ResourceStatuses {
         }
         let users = PolicyStatuses.Users(configuration)
         for kind in [ResourceDirectory.Kind.scalingPolicy, .rolloutPolicy] {
-            self.writers[kind]?.write(self.directory, left: &left, mayWrite: mayWrite) {
+            self.write(kind, &left, mayWrite) {
                 PolicyStatuses.draft(
                     $0,
-                    verdict: self.verdict($0),
+                    verdict: $1,
                     users: users.of($0),
                     wallTime: wallTime
                 )
@@ -83,7 +84,14 @@ package final class ResourceStatuses {
         }
     }
 
-    private func verdict(_ item: ResourceDirectory.Item) -> ResourceKeeper.Verdict? {
-        self.verdicts[item.text.name]
+    private func write(
+        _ kind: ResourceDirectory.Kind,
+        _ left: inout Int,
+        _ mayWrite: () -> Bool,
+        _ draft: (ResourceDirectory.Item, ResourceKeeper.Verdict) -> StatusWriter.Draft
+    ) {
+        self.writers[kind]?.write(self.directory, left: &left, mayWrite: mayWrite) { item in
+            self.outcome?.verdict(of: item.text).map { draft(item, $0) }
+        }
     }
 }

@@ -41,12 +41,14 @@ final class StatusWriter {
         self.rests = StatusRests()
     }
 
-    /// - Parameter left: how many may be written yet; counted down.
+    /// - Parameters:
+    ///   - left: how many may be written yet; counted down.
+    ///   - draft: nil where nothing is to be said yet.
     func write(
         _ directory: ResourceDirectory,
         left: inout Int,
         mayWrite: () -> Bool,
-        draft: (ResourceDirectory.Item) -> Draft
+        draft: (ResourceDirectory.Item) -> Draft?
     ) {
         var items: [ResourceDirectory.Item] = []
         directory.forEach(self.kind) { items.append($0) }
@@ -58,7 +60,7 @@ final class StatusWriter {
         for item in Self.turns(items, after: self.last) where !self.writing.contains(item.key) {
             if left <= 0 { return }
             if self.rests.pass(item.key) { continue }
-            let draft = draft(item)
+            guard let draft = draft(item) else { continue }
             // Another object may have the name of one that is gone.
             let significant = "\(item.uid) \(draft.significant)"
             if self.written[item.key] == significant { continue }
