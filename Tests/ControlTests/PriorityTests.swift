@@ -7,22 +7,20 @@ import Testing
 @testable import Control
 
 @Suite struct PriorityTests {
-    /// Three units: the first model has two of them, the second one has a higher priority.
-    @Test(arguments: [0, 5])
-    func whoHasTheHigherPriorityGetsWhatIsFree(priority: Int) {
-        let lake = Plans.model("lake", budget: .init(index: 0, weight: 1))
-        let river = Plans.model(
-            "river",
-            budget: .init(index: 0, weight: 1, priority: priority)
-        )
+    /// How many replicas both models end with, which want five each, of a budget of `total`.
+    private func counts(
+        _ models: [ScalingPlan.Model],
+        sharing total: Int,
+        from replicas: Int
+    ) -> [Int] {
         let budget = ScalingPlan.Budget(
             name: "gpus",
             namespace: "default",
             resource: "gpu",
-            total: 4,
+            total: total,
             fixed: []
         )
-        let rig = ScalingRig(Plans.plan([lake, river], budgets: [budget]))
+        let rig = ScalingRig(Plans.plan(models, budgets: [budget]), replicas: replicas)
         for _ in 0..<40 {
             rig.tick {
                 $0.serve("lake", "main", 10, seconds: 0.5)
@@ -30,7 +28,18 @@ import Testing
             }
             rig.settle()
         }
-        let counts = ["lake-main", "river-main"].map { rig.fleet.groups[$0]?.desired ?? -1 }
+        return ["lake-main", "river-main"].map { rig.fleet.groups[$0]?.desired ?? -1 }
+    }
+
+    /// The second model has the higher priority, or the same.
+    @Test(arguments: [0, 5])
+    func whoHasTheHigherPriorityGetsWhatIsFree(priority: Int) {
+        let lake = Plans.model("lake", budget: .init(index: 0, weight: 1))
+        let river = Plans.model(
+            "river",
+            budget: .init(index: 0, weight: 1, priority: priority)
+        )
+        let counts = self.counts([lake, river], sharing: 4, from: 0)
         // Each wants five and neither has a minimum.
         #expect(counts == (priority == 0 ? [2, 2] : [0, 4]))
     }
@@ -42,22 +51,7 @@ import Testing
             budget: .init(index: 0, weight: 1, priority: -3)
         )
         let river = Plans.model("river", budget: .init(index: 0, weight: 1, priority: 3))
-        let budget = ScalingPlan.Budget(
-            name: "gpus",
-            namespace: "default",
-            resource: "gpu",
-            total: 3,
-            fixed: []
-        )
-        let rig = ScalingRig(Plans.plan([lake, river], budgets: [budget]), replicas: 1)
-        for _ in 0..<40 {
-            rig.tick {
-                $0.serve("lake", "main", 10, seconds: 0.5)
-                $0.serve("river", "main", 10, seconds: 0.5)
-            }
-            rig.settle()
-        }
-        let counts = ["lake-main", "river-main"].map { rig.fleet.groups[$0]?.desired ?? -1 }
+        let counts = self.counts([lake, river], sharing: 3, from: 1)
         #expect(counts == [1, 2])
     }
 }

@@ -270,3 +270,31 @@ class Backend:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+
+
+@contextlib.contextmanager
+def backends(folder):
+    """start(certificate…) starts a Backend that shows it; all are stopped at the end.
+
+    `clients` is an authority that its clients must have a certificate of, `version` the only one of
+    TLS that it speaks, and `names` a list that takes the names that it was asked for.
+    """
+    started = []
+
+    def start(certificate, clients=None, version=None, names=None):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        fields = certificate.write(folder / f"server{len(started)}", "server")
+        context.load_cert_chain(fields["certificate"], fields["key"])
+        if clients:
+            context.load_verify_locations(cadata=clients.pem.decode())
+            context.verify_mode = ssl.CERT_REQUIRED
+        if version:
+            context.minimum_version = context.maximum_version = version
+        if names is not None:
+            context.sni_callback = lambda _, name, __: names.append(name)
+        started.append(Backend(context))
+        return started[-1]
+
+    yield start
+    for backend in started:
+        backend.stop()

@@ -8,9 +8,9 @@ import threading
 import pytest
 
 import harness
+import secure
 from certificates import DAY, Certificate, make_authority
 from harness import model
-from secure import Backend
 from test_load import LATE, complaint, load
 
 
@@ -29,25 +29,8 @@ def ca(tmp_path, authority):
 @pytest.fixture
 def serve(tmp_path):
     """serve(certificate…) starts a server that shows it."""
-    started = []
-
-    def start(certificate, clients=None, version=None, names=None):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        fields = certificate.write(tmp_path / f"server{len(started)}", "server")
-        context.load_cert_chain(fields["certificate"], fields["key"])
-        if clients:
-            context.load_verify_locations(cadata=clients.pem.decode())
-            context.verify_mode = ssl.CERT_REQUIRED
-        if version:
-            context.minimum_version = context.maximum_version = version
-        if names is not None:
-            context.sni_callback = lambda _, name, __: names.append(name)
-        started.append(Backend(context))
-        return started[-1]
-
-    yield start
-    for backend in started:
-        backend.stop()
+    with secure.backends(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import ssl
 
 import pytest
 
+import secure
 from certificates import DAY, Certificate, make_authority
 from harness import call, eventually, gateway as gateway_resource, model
 from secure import Backend, split
@@ -23,23 +24,8 @@ def authority():
 @pytest.fixture
 def serve(tmp_path):
     """serve(certificate…) starts a backend that shows it."""
-    started = []
-
-    def start(certificate, clients=None, version=None):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        fields = certificate.write(tmp_path / f"server{len(started)}", "server")
-        context.load_cert_chain(fields["certificate"], fields["key"])
-        if clients:
-            context.load_verify_locations(cadata=clients.pem.decode())
-            context.verify_mode = ssl.CERT_REQUIRED
-        if version:
-            context.minimum_version = context.maximum_version = version
-        started.append(Backend(context))
-        return started[-1]
-
-    yield start
-    for backend in started:
-        backend.stop()
+    with secure.backends(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
