@@ -2,6 +2,9 @@
 
 import importlib.machinery
 import importlib.util
+import os
+import pathlib
+import signal
 import subprocess
 import sys
 
@@ -121,3 +124,31 @@ def test_editing_weights_keeps_the_rest(drive, tmp_path):
     path.write_text("spec: {}\n")
     with pytest.raises(drive.module.Failure):
         drive.module.edit_weights(path, {"v1": 50, "v2": 50})
+
+
+LOAD_PROGRAM = """
+import os, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from harness import processes
+
+def main():
+    with processes.Stage(pathlib.Path(sys.argv[2])) as stage:
+        sleeper = stage.start("sleeper", ["sleep", "1000"], os.sched_getaffinity(0))
+        print(sleeper.pid, flush=True)
+        sleeper.child.wait()
+
+processes.run("bench", main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_load_test_that_is_ended_leaves_nothing_running(tmp_path, number):
+    program = subprocess.Popen(
+        [sys.executable, "-c", LOAD_PROGRAM, ROOT / "loadtests", tmp_path],
+        stdout=subprocess.PIPE, text=True)
+    with program:
+        child = int(program.stdout.readline())
+        os.kill(child, 0)  # it runs
+        program.send_signal(number)
+        assert program.wait(60) == 128 + number
+    assert not pathlib.Path(f"/proc/{child}").exists()

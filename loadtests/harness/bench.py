@@ -12,7 +12,7 @@ import sys
 import time
 
 from . import machine, peers, table
-from .processes import Fault, Stage
+from .processes import Stage
 
 ROOT = peers.ROOT
 OUTPUT = ROOT / ".cache/bench"
@@ -165,12 +165,3 @@ def report(comparisons, values):
     print(f"\n{judged.count(True)} of {len(judged)} goals met;"
           f" medians of {values.rounds} rounds, smallest and largest in brackets.")
     print(f"  {values.output}\n  {values.markdown}")
-
-
-def run():
-    try:
-        main()
-    except Fault as fault:
-        sys.exit(f"\nweir: bench: {fault}")
-    except KeyboardInterrupt:
-        sys.exit(130)

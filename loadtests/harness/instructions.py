@@ -15,7 +15,6 @@ import select
 import shutil
 import socket
 import subprocess
-import sys
 
 from . import bodies, http, load, machine, peers, streams
 from .processes import Fault, Stage, eventually, free_port
@@ -299,12 +298,3 @@ def main():
         print(f"{name + ', per ' + unit:24}{counts.total / number:14.0f}{cells}")
         for function, own in counts.functions(values.functions):
             print(f"{own / number:14.1f}  {function[:120]}")
-
-
-def run():
-    try:
-        main()
-    except Fault as fault:
-        sys.exit(f"weir: bench: {fault}")
-    except KeyboardInterrupt:
-        sys.exit(130)

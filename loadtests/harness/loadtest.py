@@ -4,7 +4,6 @@ Every scenario starts its own processes on free ports of this machine, and ends 
 """
 
 import argparse
-import contextlib
 import sys
 import threading
 import time
@@ -147,13 +146,3 @@ def main():
     for name in chosen or SCENARIOS:
         expectations += run_scenario(name, progress)
     sys.exit(1 if report(expectations) else 0)
-
-
-def run():
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            main()
-        except Fault as fault:
-            sys.exit(f"weir: loadtest: {fault}")
-        except KeyboardInterrupt:
-            sys.exit(130)

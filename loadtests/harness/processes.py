@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 START_SECONDS = 30.0
@@ -16,6 +17,21 @@ POLL_SECONDS = 0.01
 
 class Fault(Exception):
     """The harness could not measure: nothing that was measured may be believed."""
+
+
+def run(name, main):
+    """Runs main(), a program of this folder: what it started ends with it, however it ends."""
+
+    def end(number, _):
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            main()
+        except Fault as fault:
+            sys.exit(f"\nweir: {name}: {fault}")
 
 
 def eventually(condition, what, seconds=START_SECONDS):

@@ -255,13 +255,3 @@ def main():
     values = parser.parse_args()
     seed = values.seed if values.seed is not None else random.SystemRandom().randrange(1 << 30)
     sys.exit(1 if loadtest.report(soak(values.minutes, seed)) else 0)
-
-
-def run():
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            main()
-        except Fault as fault:
-            sys.exit(f"weir: soak: {fault}")
-        except KeyboardInterrupt:
-            sys.exit(130)
