@@ -54,6 +54,15 @@ struct ExplainDocument {
 
     /// Why each variant has the share it has.
     private var whyWeights: String {
+        guard let pool = self.model.spec.servingPool(stable: self.control.live(of: self.model))
+        else { return self.whyShares }
+        let spec = self.model.spec
+        let names = spec.variants.filter { $0.pool == pool }.map(\.name)
+        return self.whyShares + "; \(names.joined(separator: ", ")) are interchangeable (pool "
+            + "\(pool)) and divide their share by what their ready replicas can do"
+    }
+
+    private var whyShares: String {
         if let controller = self.control.rollouts?.controller(of: self.model.name) {
             return RolloutWords.reason(controller.status, controller.machine.spec.plan)
         }

@@ -17,13 +17,36 @@ enum Mix {
     static let stepsMax = 4_000
 
     /// Replicas of each option; all `most` where even they do not suffice.
-    static func choose(demand: Double, _ options: [Option]) -> [Int] {
+    /// - Parameter leastTogether: so many in all, as far as there are so many, whatever the demand.
+    static func choose(demand: Double, leastTogether: Int = 0, _ options: [Option]) -> [Int] {
         var search = Search(options)
         var start = options.map { max(0, min($0.least, $0.most)) }
         var rest = demand
         for index in options.indices { rest -= Double(start[index]) * options[index].perReplica }
         search.run(0, rest: rest, cost: 0, &start)
-        return search.best ?? options.map { max(0, $0.most) }
+        var counts = search.best ?? options.map { max(0, $0.most) }
+        Self.fill(&counts, leastTogether, options)
+        return counts
+    }
+
+    /// Adds what costs least until there are `count` in all.
+    private static func fill(_ counts: inout [Int], _ count: Int, _ options: [Option]) {
+        var total = counts.reduce(0, +)
+        while total < count {
+            let open = counts.indices.filter { counts[$0] < options[$0].most }
+            func price(_ index: Int) -> Double {
+                let isThere = counts[index] < options[index].present
+                return options[index].cost * (isThere ? 1 : 1 + self.startSurcharge)
+            }
+            guard let cheapest = open.min(by: { price($0) < price($1) }) else { return }
+            let isThere = counts[cheapest] < options[cheapest].present
+            let most =
+                isThere
+                ? min(options[cheapest].present, options[cheapest].most) : options[cheapest].most
+            let more = min(count - total, most - counts[cheapest])
+            counts[cheapest] += more
+            total += more
+        }
     }
 
     private struct Search {
@@ -33,9 +56,12 @@ enum Mix {
         var best: [Int]?
         var bestCost = Double.infinity
         var steps = 0
+        /// Requests per second that are rounding and not need, as `replicasRoundedUp` has it.
+        private let hair: Double
 
         init(_ options: [Option]) {
             self.options = options
+            self.hair = 1e-9 * (options.map(\.perReplica).max() ?? 1)
             self.order = options.indices.sorted { left, right in
                 let costs = (
                     options[left].cost / options[left].perReplica,
@@ -47,7 +73,7 @@ enum Mix {
 
         mutating func run(_ depth: Int, rest: Double, cost: Double, _ counts: inout [Int]) {
             self.steps += 1
-            if rest <= 1e-9 {
+            if rest <= self.hair {
                 if cost < self.bestCost {
                     self.bestCost = cost
                     self.best = counts

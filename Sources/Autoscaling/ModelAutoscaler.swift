@@ -12,6 +12,11 @@ package struct ModelAutoscaler: Sendable {
     var states: [VariantState]
     /// The load of all variants together, where they are interchangeable.
     var pool: Demand?
+    /// When that began to be measured.
+    private(set) var pooledSince = 0.0
+    /// The rate that the pool was last looked at for, and what a replica of each of the variants
+    /// does of it; kept while the forecast stands.
+    var rated: (rate: Double, each: [Double], at: Double)?
     /// What the variants' gateways have said since the latest decision.
     private var pooled: (sample: GatewaySample, seconds: Double)?
     private var decisions: UInt64 = 0
@@ -26,9 +31,17 @@ package struct ModelAutoscaler: Sendable {
         self.setup = setup
         self.log = DecisionLog(capacity: logCapacity)
         self.states = setup.variants.map { VariantState($0, setup, at: now) }
-        if setup.isInterchangeable {
-            self.pool = Demand(setup.policy, atSeconds: now.seconds(since: .zero))
+        self.beginPool(setup, at: now)
+    }
+
+    private mutating func beginPool(_ setup: ModelSetup, at now: Instant) {
+        guard setup.isInterchangeable else {
+            self.pool = nil
+            return
         }
+        guard self.pool == nil else { return }
+        self.pooledSince = now.seconds(since: .zero)
+        self.pool = Demand(setup.policy, atSeconds: self.pooledSince)
     }
 
     /// Takes a changed configuration. What was learned stays with variants of the same name.
@@ -36,6 +49,7 @@ package struct ModelAutoscaler: Sendable {
         if setup == self.setup { return }
         let old = self.setup
         let states = self.states
+        self.rated = nil
         self.states = setup.variants.map { variant in
             guard let index = old.variants.firstIndex(where: { $0.name == variant.name }),
                 old.objectives == setup.objectives,
@@ -46,12 +60,7 @@ package struct ModelAutoscaler: Sendable {
             if old.policy != setup.policy { state.adopt(setup) }
             return state
         }
-        let seconds = now.seconds(since: .zero)
-        if !setup.isInterchangeable {
-            self.pool = nil
-        } else if self.pool == nil {
-            self.pool = Demand(setup.policy, atSeconds: seconds)
-        }
+        self.beginPool(setup, at: now)
         self.setup = setup
     }
 
@@ -66,7 +75,9 @@ package struct ModelAutoscaler: Sendable {
             "variant \(variant) of \(self.states.count)"
         )
         self.states[variant].observe(observation, self.setup, at: now.seconds(since: .zero))
-        guard self.pool != nil, let gateway = observation.gateway else { return }
+        guard self.pool != nil, self.setup.variants[variant].isInterchangeable,
+            let gateway = observation.gateway
+        else { return }
         var pooled = self.pooled ?? (GatewaySample(), 0)
         pooled.sample.merge(gateway)
         pooled.seconds = max(pooled.seconds, observation.seconds.sane)
@@ -78,12 +89,13 @@ package struct ModelAutoscaler: Sendable {
         guard let pooled = self.pooled, pooled.seconds > 0 else { return }
         self.pooled = nil
         let policy = self.setup.policy
-        let ready = self.states.reduce(0) { $0 + ($1.replicas?.ready ?? 0) }
+        let ready = self.members.reduce(0) { $0 + (self.states[$1].replicas?.ready ?? 0) }
+        let horizon = self.pooledHorizon(policy) ?? 0
         _ = self.pool?.add(
             pooled.sample,
             seconds: pooled.seconds,
             ready: Double(ready),
-            horizonSeconds: self.states.map { $0.horizonSeconds(policy) ?? 0 }.max() ?? 0,
+            horizonSeconds: horizon,
             atSeconds: now
         )
     }
@@ -101,7 +113,7 @@ package struct ModelAutoscaler: Sendable {
                 self.states[index].propose(
                     self.setup,
                     index,
-                    mix: mix.isEmpty ? nil : mix[index],
+                    mix: mix[index],
                     wallClock: wallClock,
                     at: seconds
                 )
@@ -183,8 +195,7 @@ extension VariantState {
         let most = min(variant.bounds.maximum, grant ?? .max)
         guard most > 0 else { return nil }
         if self.supply.isBlocked {
-            let patience = max(30, 2 * self.coldStart.seconds)
-            let limit = self.supply.limit(coming: 0, patience: patience, atSeconds: now)
+            let limit = self.supply.limit(coming: 0, patience: self.patience, atSeconds: now)
             guard (limit ?? 1) > 0 else { return nil }
         }
         let count = min(most, max(1, variant.bounds.minimum, variant.floor))

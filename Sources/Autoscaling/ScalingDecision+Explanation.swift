@@ -182,6 +182,8 @@ extension AppliedConstraint.Kind {
         case .consolidation(let load, let limit):
             return "the others would have \(Decimal.text(load)) requests each, "
                 + "and can have \(Decimal.text(limit))"
+        case .othersNotReady:
+            return "others of the pool are to do its work, and too few of them are ready"
         case .workLeft: return "there is work for the last replica"
         case .notIdle(let seconds, let needed):
             return "idle for \(Decimal.seconds(seconds)), not yet \(Decimal.seconds(needed))"
@@ -195,7 +197,11 @@ extension AppliedConstraint.Kind {
             let message = obstacle.message.isEmpty ? "" : " (\(obstacle.message))"
             return "replicas do not come: \(obstacle.kind.text)\(message); "
                 + (retry > 0 ? "next try in \(Decimal.seconds(retry))" : "a try is under way")
-        case .fallback(let from): return "stands in for \(from)"
+        case .fallback(let from, let obstacle?):
+            let message = obstacle.message.isEmpty ? "" : " (\(obstacle.message))"
+            return "stands in for \(from), whose replicas do not come: "
+                + "\(obstacle.kind.text)\(message)"
+        case .fallback(let from, nil): return "stands in for \(from): the budget has no more for it"
         case .blind: return "no data from gateway or cluster"
         }
     }

@@ -26,6 +26,7 @@ extension VariantDecision {
         object.add("previous", Double(self.previous))
         object.add("desired", Double(self.desired))
         object.add("dryRun", self.isDryRun)
+        object.add("worth", self.worth)
         object.add("trafficShare", self.trafficShare)
         object.add("summary", self.summary)
         object.key("inputs")

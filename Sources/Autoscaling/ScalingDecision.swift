@@ -33,7 +33,12 @@ package struct VariantDecision: Sendable {
     package var desired: Int
     package var outcome: DecisionOutcome
     package var isDryRun: Bool
-    /// For interchangeable variants: the share of requests it should get, 0 to 1.
+    /// For interchangeable variants: requests per second that one replica holds the objective at;
+    /// nil before anything is known.
+    package var worth: Double?
+    /// For interchangeable variants: whether others are ready to do all of its work.
+    package var isCovered: Bool
+    /// For interchangeable variants: the share of their requests it should get, 0 to 1.
     package var trafficShare: Double?
 
     /// What is to be written. Nil: leave the replicas as they are.
@@ -174,6 +179,8 @@ package struct AppliedConstraint: Sendable, Hashable {
         case rate(perMinute: Int)
         /// The others could not carry the load: expected requests per remaining replica.
         case consolidation(load: Double, limit: Double)
+        /// Others of the pool are to do its work, and not enough of them are ready.
+        case othersNotReady
         /// Work is queued or in flight: the last replica stays.
         case workLeft
         /// Not idle for long enough.
@@ -188,8 +195,8 @@ package struct AppliedConstraint: Sendable, Hashable {
         case budget(granted: Int)
         /// Replicas asked for do not come; asking for more is pointless until the next try.
         case obstacle(Obstacle, retrySeconds: Double)
-        /// Load of a variant that cannot grow is moved here.
-        case fallback(from: String)
+        /// Load of a variant that cannot grow is moved here; nil: a budget has no more for it.
+        case fallback(from: String, Obstacle?)
         /// No samples from the gateway or the cluster.
         case blind
     }

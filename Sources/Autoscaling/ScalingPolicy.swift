@@ -159,6 +159,9 @@ package struct VariantSetup: Sendable, Hashable {
     package var floor: Int
     /// Whether it gets any of the model's requests. One that does not is left at its minimum.
     package var isServing: Bool
+    /// Whether it can do any request that the others of which this is true can do (a small and a
+    /// big GPU): they are sized together, and the cheapest mix serves.
+    package var isInterchangeable: Bool
 
     package init(
         name: String,
@@ -168,7 +171,8 @@ package struct VariantSetup: Sendable, Hashable {
         assumedColdStart: Duration = .seconds(60),
         assumedDrain: Duration = .seconds(30),
         floor: Int = 0,
-        isServing: Bool = true
+        isServing: Bool = true,
+        isInterchangeable: Bool = false
     ) {
         self.name = name
         self.bounds = bounds
@@ -178,6 +182,7 @@ package struct VariantSetup: Sendable, Hashable {
         self.assumedDrain = assumedDrain
         self.floor = floor
         self.isServing = isServing
+        self.isInterchangeable = isInterchangeable
     }
 }
 
@@ -188,9 +193,8 @@ package struct ModelSetup: Sendable, Hashable {
     package var objectives: Objectives
     /// At least one, at most `variantsMax`; observations and decisions use the same order.
     package var variants: [VariantSetup]
-    /// Whether any variant can do any request, so that the cheapest mix may serve (a small and a
-    /// big GPU). If not, every variant gets what the weights give it and is sized by itself.
-    package var isInterchangeable: Bool
+    /// Replicas that interchangeable variants have together at least; at least 0.
+    package var pooledMinimum: Int
 
     package static let variantsMax = 16
 
@@ -199,7 +203,7 @@ package struct ModelSetup: Sendable, Hashable {
         policy: ScalingPolicy,
         objectives: Objectives = Objectives(),
         variants: [VariantSetup],
-        isInterchangeable: Bool = false
+        pooledMinimum: Int = 0
     ) {
         precondition(!variants.isEmpty, "model \(name) has no variant")
         precondition(
@@ -210,6 +214,10 @@ package struct ModelSetup: Sendable, Hashable {
         self.policy = policy
         self.objectives = objectives
         self.variants = variants
-        self.isInterchangeable = isInterchangeable
+        self.pooledMinimum = max(0, pooledMinimum)
     }
+
+    /// Whether several variants share one demand. Any other gets what the weights give it, and is
+    /// sized by itself.
+    package var isInterchangeable: Bool { self.variants.count(where: \.isInterchangeable) > 1 }
 }

@@ -11,7 +11,11 @@ extension VariantState {
         wallClock: WallClock?,
         at now: Double
     ) -> Proposal {
-        let variant = setup.variants[index]
+        var variant = setup.variants[index]
+        variant.bounds = ScalingBounds(
+            minimum: max(variant.bounds.minimum, mix?.least ?? 0),
+            maximum: variant.bounds.maximum
+        )
         let previous = self.desired ?? self.live
         var pending = PendingDecision()
         defer { self.pending = pending }
@@ -34,39 +38,55 @@ extension VariantState {
             return self.proposal(variant, wanted: previous)
         }
         pending.recommendations = self.recommend(setup, context)
+        if !variant.isServing, !self.demand.hasWork { self.retire(setup.policy, &pending) }
         var chain = ConstraintChain(0, previous: previous)
-        if let mix, let own = setup.policy.targets.firstIndex(of: .objective) {
-            pending.recommendations[own].replicas = mix.replicas
-            pending.recommendations[own].reason = mix.reason
-            pending.trafficShare = mix.trafficShare
-            if let fallback = mix.fallback {
-                chain.applied.append(
-                    AppliedConstraint(
-                        kind: .fallback(from: fallback.from),
-                        before: fallback.before,
-                        after: mix.replicas
-                    )
-                )
-            }
-        }
+        if let mix { self.adopt(mix, setup.policy, &pending, &chain) }
         pending.inputs.capacityRate = self.capability.staffing?.rateAtObjective
         chain.begin(pending.recommendations.reduce(0) { max($0, $1.replicas ?? 0) })
         let isCovered = mix?.isCovered ?? false
         self.bound(&chain, variant, context, setup.policy, isCovered: isCovered)
         self.steady(&chain, setup.policy, context)
-        self.protect(
-            &chain,
-            setup,
-            pending.recommendations,
-            context,
-            isCovered: isCovered
-        )
+        self.protect(&chain, setup, pending.recommendations, context, mix)
         self.pace(&chain, setup.policy, variant, isCovered: isCovered, at: now)
         // Speed and stabilisation give way to the bounds: a raised minimum holds at once.
         chain.atLeast(variant.bounds.minimum, .minimum)
         pending.wanted = chain.value
         pending.constraints = chain.applied
         return self.proposal(variant, wanted: chain.value)
+    }
+
+    /// What a variant did that serves no more says nothing of what it is needed for.
+    private func retire(_ policy: ScalingPolicy, _ pending: inout PendingDecision) {
+        for (index, goal) in policy.targets.prefix(ScalingPolicy.targetsMax).enumerated()
+        where goal.followsRequests && pending.recommendations[index].replicas != nil {
+            pending.recommendations[index].replicas = 0
+        }
+    }
+
+    /// Puts what the mix wants in place of what its own objective says.
+    private func adopt(
+        _ mix: VariantPart,
+        _ policy: ScalingPolicy,
+        _ pending: inout PendingDecision,
+        _ chain: inout ConstraintChain
+    ) {
+        guard let own = policy.targets.firstIndex(of: .objective) else { return }
+        if let replicas = mix.replicas {
+            pending.recommendations[own].replicas = replicas
+            pending.recommendations[own].reason = mix.reason
+        }
+        pending.worth = mix.worth
+        pending.isCovered = mix.isCovered
+        pending.trafficShare = mix.trafficShare
+        guard let fallback = mix.fallback else { return }
+        let count = mix.replicas ?? pending.recommendations[own].replicas ?? 0
+        chain.applied.append(
+            AppliedConstraint(
+                kind: .fallback(from: fallback.from.variant, fallback.from.obstacle),
+                before: fallback.before,
+                after: max(count, mix.least)
+            )
+        )
     }
 
     private func proposal(_ variant: VariantSetup, wanted: Int) -> Proposal {
@@ -144,10 +164,11 @@ extension VariantState {
         _ setup: ModelSetup,
         _ recommendations: [Recommendation],
         _ context: Context,
-        isCovered: Bool
+        _ mix: VariantPart?
     ) {
         guard chain.isLowering else { return }
-        if !isCovered {
+        if let mix { chain.atLeast(min(mix.kept, chain.previous), .othersNotReady) }
+        if !(mix?.isCovered ?? false) {
             self.consolidate(&chain, context)
             if self.demand.hasWork && chain.value == 0 { chain.atLeast(1, .workLeft) }
         }
@@ -155,7 +176,7 @@ extension VariantState {
             setup.policy.stableWindow.secondsAsDouble,
             min(self.holdTime(setup.policy).0, self.breakEvenSeconds)
         )
-        let left = self.startedAt + full - context.now
+        let left = max(self.startedAt, mix?.since ?? 0) + full - context.now
         if left > 0 { chain.atLeast(chain.previous, .warmingUp(secondsLeft: left)) }
         if self.isPartial(at: context.now) { chain.atLeast(chain.previous, .sourceOut(nil)) }
         for recommendation in recommendations {
@@ -211,8 +232,8 @@ extension VariantState {
         }
         let coming = self.coming
         guard let obstacle = self.supply.obstacle, chain.value > coming else { return }
-        let patience = max(30, 2 * self.coldStart.seconds)
-        if let limit = self.supply.limit(coming: coming, patience: patience, atSeconds: now) {
+        let limit = self.supply.limit(coming: coming, patience: self.patience, atSeconds: now)
+        if let limit {
             let retry = self.supply.retrySeconds(atSeconds: now)
             // While work waits, the last replica asked for stays asked for: it is tried again where
             // it is, and taking it back would leave nobody to try.
@@ -232,14 +253,19 @@ extension VariantState {
         let previous = self.desired ?? self.live
         var chain = ConstraintChain(self.pending.wanted, previous: previous)
         chain.applied = self.pending.constraints
-        if let grant, !self.pending.isBlind { chain.atMost(max(0, grant), .budget(granted: grant)) }
+        if !self.pending.isBlind {
+            self.note(grant: grant, of: chain.value, at: now)
+            if let grant { chain.atMost(max(0, grant), .budget(granted: grant)) }
+        }
         let asked = self.pending.recommendations.reduce(0) { max($0, $1.replicas ?? 0) }
         self.isLimited = chain.value < asked
         let outcome = self.settle(chain.value, previous: previous, at: now)
         var inputs = self.pending.inputs
         inputs.attainment = self.capability.attainment
         if self.capability.staffing != nil {
-            inputs.plan = self.rehearsal.isReady ? self.rehearsal.plan : nil
+            // A mix follows no plan.
+            let isPlanned = self.rehearsal.isReady && self.pending.worth == nil
+            inputs.plan = isPlanned ? self.rehearsal.plan : nil
             inputs.correction = inputs.plan == nil ? self.capability.correction : nil
         }
         return VariantDecision(
@@ -251,6 +277,8 @@ extension VariantState {
             desired: chain.value,
             outcome: outcome,
             isDryRun: setup.policy.isDryRun,
+            worth: self.pending.worth,
+            isCovered: self.pending.isCovered,
             trafficShare: self.pending.trafficShare
         )
     }

@@ -3,8 +3,8 @@ import Core
 /// The recommendation of the `Objective` target.
 extension VariantState {
     /// A full look at the objective is taken this often, and whenever the forecast moves.
-    private static let sizeSeconds = 15.0
-    private static let sizeChange = 0.1
+    static let sizeSeconds = 15.0
+    static let sizeChange = 0.1
     private static let spare = 0.04
     /// What a replica is given while nothing is known: half its slots, or so many requests.
     private static let carefulShare = 0.5

@@ -34,6 +34,9 @@ struct VariantState: Sendable {
     /// Whether fewer replicas were wanted than recommended, for bounds or a budget.
     var isLimited = false
     var isBursting = false
+    /// What a budget granted when it last gave less than was wanted, and when that was; nil where
+    /// it has given all since, or there is none.
+    var granted: (most: Int, at: Double)?
     private var surprisedAt = 0.0
 
     init(_ variant: VariantSetup, _ setup: ModelSetup, at now: Instant) {
@@ -154,6 +157,44 @@ struct VariantState: Sendable {
     /// All but the draining ones.
     var live: Int { self.coming + (self.replicas?.stuck ?? 0) }
 
+    /// Seconds that a replica which is tried again is given.
+    var patience: Double { max(30, 2 * self.coldStart.seconds) }
+
+    /// A budget that had no more is asked for more after so long.
+    private static let budgetRetrySeconds = 30.0
+
+    /// How many of the replicas wanted of an interchangeable variant are asked for where there are
+    /// fewer: those that come, and more where another try is due.
+    mutating func worthAsking(for wanted: Int, at now: Double) -> Int {
+        var most = wanted
+        if self.supply.isBlocked {
+            let coming = self.coming
+            most = coming
+            if wanted > coming {
+                most =
+                    self.supply.limit(coming: coming, patience: self.patience, atSeconds: now)
+                    ?? wanted
+            }
+        }
+        if let granted, now - granted.at < Self.budgetRetrySeconds {
+            most = min(most, granted.most)
+        }
+        return min(wanted, most)
+    }
+
+    /// Keeps what a budget said to a number of replicas.
+    mutating func note(grant: Int?, of wanted: Int, at now: Double) {
+        guard let grant else {
+            self.granted = nil
+            return
+        }
+        if wanted > grant {
+            self.granted = (max(0, grant), now)
+        } else if let granted, wanted > granted.most {
+            self.granted = nil
+        }
+    }
+
     static let silenceSecondsMax = 10.0
 
     /// Whether gateway or cluster have been silent for too long to decide anything.
@@ -185,6 +226,8 @@ struct PendingDecision: Sendable {
     var inputs = DecisionInputs()
     var wanted = 0
     var isBlind = false
+    var worth: Double?
+    var isCovered = false
     var trafficShare: Double?
 }
 

@@ -1,3 +1,4 @@
+import Clusters
 import Configuration
 import Core
 import EventLoop
@@ -44,12 +45,22 @@ extension ControlPlane {
     }
 
     /// The share of each variant of a model in percent, in their order, as it is now.
+    ///
+    /// A pool's share is divided among its variants as it is among requests.
     package func weights(of model: ModelResource) -> [Int] {
         let own = self.rollouts?.controller(of: model.name)?.status.traffic
-        guard let plan = own ?? self.trafficSource?.traffic(of: model.name)?.plan else {
-            return model.spec.variantWeights
-        }
-        return model.spec.variants.map { plan.weight(of: $0.name) }
+        let plan = own ?? self.trafficSource?.traffic(of: model.name)?.plan
+        let weights =
+            plan.map { plan in model.spec.variants.map { plan.weight(of: $0.name) } }
+            ?? model.spec.variantWeights
+        let worths = self.worths[model.name] ?? self.scaling?.worths[model.name]
+        return model.spec.divided(
+            weights,
+            ready: model.spec.variants.map {
+                self.groupStatus(model.name, $0)?.count(.ready) ?? 0
+            },
+            keepsScale: true
+        ) { worths?[$0] }
     }
 
     /// The variant that serves, or is to serve when no rollout objects.
@@ -64,6 +75,7 @@ extension ControlPlane {
     {
         if self.isDraining { throw RolloutRefusal("Weir is shutting down") }
         if let why = self.rolloutsElsewhere() { throw RolloutRefusal(why) }
+        let command = command.standing { model.spec.representative(of: $0) }
         if let host = self.rolloutHost { return try host.perform(command, of: model) }
         guard let driver = self.rolloutDriver, let spec = driver.spec(of: model) else {
             throw RolloutRefusal(
@@ -72,5 +84,15 @@ extension ControlPlane {
             )
         }
         try driver.perform(command, of: model.name, spec)
+    }
+}
+
+extension RolloutCommand {
+    /// The same with another name for the variant it names, if it names one.
+    func standing(for name: (String) -> String) -> RolloutCommand {
+        switch self {
+        case .start(let variant): .start(variant: name(variant))
+        case .pause, .promote, .abort, .retry: self
+        }
     }
 }

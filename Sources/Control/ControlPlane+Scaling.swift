@@ -120,6 +120,7 @@ final class ScalingDriver {
             isGatewayHeard: self.answers > 0,
             missing: workers - self.answers
         )
+        self.control.worths = self.scaling.worths
     }
 
     /// The time of day here, for schedules and stamps.

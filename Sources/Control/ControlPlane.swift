@@ -58,6 +58,11 @@ package final class ControlPlane {
     private(set) var rolloutDriver: RolloutDriver?
     /// What moves requests from variant to variant, where that is not the configuration alone.
     var trafficSource: (any TrafficSource)?
+    /// Requests per second that a replica does at the objective, by model and variant, of
+    /// interchangeable variants: the requests of a pool are divided by it.
+    var worths: [String: [String: Double]] = [:] {
+        didSet { if self.worths != oldValue { self.publishSoon() } }
+    }
     /// Who decides about the rollouts of a cluster; nil elsewhere.
     package var rolloutHost: (any RolloutHost)?
     /// On a cluster: why nothing can be asked of rollouts here, and where it can; nil: here.
@@ -454,7 +459,8 @@ package final class ControlPlane {
         let snapshot = builder.build(
             self.configuration,
             traffic: { [unowned self] in self.trafficSource?.traffic(of: $0) },
-            keys: self.tenantKeys
+            keys: self.tenantKeys,
+            worths: { [unowned self] in self.worths[$0]?[$1] }
         ) { [unowned self] model, variant in
             (self.groupStatus(model, variant)?.replicas ?? []).compactMap {
                 $0.state.takesRequests ? Self.target(of: $0) : nil

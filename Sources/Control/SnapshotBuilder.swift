@@ -62,6 +62,9 @@ package final class SnapshotBuilder {
     /// Nil: the configuration's weights hold.
     package typealias TrafficLookup = (_ model: String) -> Traffic?
 
+    /// What a replica of a variant can do against those of the others of its pool; nil: not known.
+    package typealias WorthLookup = (_ model: String, _ variant: String) -> Double?
+
     /// The ready replicas of a variant's backend.
     package typealias TargetLookup = (_ model: String, _ variant: VariantSpec) -> [Target]
 
@@ -141,6 +144,7 @@ package final class SnapshotBuilder {
         _ configuration: Configuration,
         traffic: TrafficLookup = { _ in nil },
         keys: TenantKeySource = TenantKeySource(),
+        worths: WorthLookup = { _, _ in nil },
         targets: TargetLookup
     ) -> TrafficSnapshot {
         self.generation += 1
@@ -151,7 +155,7 @@ package final class SnapshotBuilder {
         var catchAll: Int?
         self.forgetModels(except: Set(configuration.models.map(\.name)))
         for model in configuration.models {
-            let route = self.route(model, traffic(model.name), targets, &unused)
+            let route = self.route(model, traffic(model.name), worths, targets, &unused)
             while routes.count <= route.index { routes.append(nil) }
             routes[route.index] = route
             names.append((Array(model.name.utf8), route.index))
@@ -261,6 +265,7 @@ package final class SnapshotBuilder {
     private func route(
         _ model: ModelResource,
         _ traffic: Traffic?,
+        _ worths: WorthLookup,
         _ targets: TargetLookup,
         _ unused: inout Set<Key>
     ) -> ModelRoute {
@@ -276,15 +281,16 @@ package final class SnapshotBuilder {
                 return self.endpoint(key, limit: limit)
             }
         }
+        let weights = Self.weights(model, traffic, endpoints.map(\.count), worths)
         if let kept = self.routes[name], kept.spec == model.spec,
-            Self.isSame(kept.traffic, traffic), Self.has(kept.route, endpoints: endpoints)
+            Self.isSame(kept.traffic, traffic), Self.has(kept.route, endpoints: endpoints),
+            kept.route.variants.map(\.weight) == weights
         {
             return kept.route
         }
         var settings = ModelSettings(model.spec)
         if let traffic { settings.adopt(traffic, of: model.spec.variants.map(\.name)) }
         shared.setLimits(settings)
-        let weights = Self.weights(model.spec, traffic)
         let route = ModelRoute(
             index: self.index(of: name),
             name: name,
@@ -294,7 +300,7 @@ package final class SnapshotBuilder {
                     name: model.spec.variants[index].name,
                     weight: weights[index],
                     endpoints: endpoints[index],
-                    trial: Self.arm(model.spec.variants[index].name, weights[index], traffic)
+                    trial: Self.arm(index, model.spec, weights[index], traffic)
                 )
             },
             shared: shared
@@ -308,14 +314,29 @@ package final class SnapshotBuilder {
         return left.isSame(right)
     }
 
-    private static func weights(_ spec: ModelSpec, _ traffic: Traffic?) -> [Int] {
-        guard let traffic else { return spec.variantWeights }
-        return spec.variants.map { traffic.plan.weight(of: $0.name) }
+    /// As the configuration or a rollout says, those of pools divided by what is ready.
+    private static func weights(
+        _ model: ModelResource,
+        _ traffic: Traffic?,
+        _ ready: [Int],
+        _ worths: WorthLookup
+    ) -> [Int] {
+        let spec = model.spec
+        let weights =
+            traffic.map { traffic in spec.variants.map { traffic.plan.weight(of: $0.name) } }
+            ?? spec.variantWeights
+        return spec.divided(weights, ready: ready) { worths(model.name, $0) }
     }
 
     /// The new variant is one arm, whoever else has a share is the other.
-    private static func arm(_ variant: String, _ weight: Int, _ traffic: Traffic?) -> TrialArm? {
+    private static func arm(
+        _ index: Int,
+        _ spec: ModelSpec,
+        _ weight: Int,
+        _ traffic: Traffic?
+    ) -> TrialArm? {
         guard let traffic, let trial = traffic.trial else { return nil }
+        let variant = spec.representative(of: spec.variants[index].name)
         if variant == traffic.canary {
             return TrialArm(trial, .canary, generation: traffic.plan.generation)
         }
@@ -520,5 +541,34 @@ extension ModelSettings {
         self.compression.streams = spec.compression.streams
         self.compression.answerBytesMin = spec.compression.minBytes
         self.compression.decodesRequests = spec.compression.requests == .decode
+    }
+}
+
+extension ModelSpec {
+    /// The variants' weights, those of pools divided by what is ready there.
+    /// - Parameters:
+    ///   - ready: replicas of each variant that take requests.
+    ///   - worth: of a variant's replica; where that of one of a pool is not known, they are worth
+    ///     what they cost.
+    func divided(
+        _ weights: [Int],
+        ready: [Int],
+        keepsScale: Bool = false,
+        worth: (String) -> Double?
+    ) -> [Int] {
+        if self.variants.allSatisfy({ $0.pool == nil }) { return weights }
+        let pools = self.variants.compactMap(\.pool)
+        let members = self.variants.indices.map { index in
+            let variant = self.variants[index]
+            let own = self.interchangeable(with: variant.name)
+            let isKnown = own.allSatisfy { worth($0.name) != nil }
+            return PoolWeights.Member(
+                weight: weights[index],
+                pool: variant.pool.flatMap { pools.firstIndex(of: $0) },
+                ready: ready[index],
+                worth: isKnown ? worth(variant.name) ?? 1 : variant.scaling.cost
+            )
+        }
+        return PoolWeights.divide(members, keepsScale: keepsScale)
     }
 }

@@ -195,9 +195,35 @@ import Testing
         #expect(Mix.choose(demand: 1_000, options) == [9, 9], "all there is")
     }
 
+    /// A forecast fades towards nothing and meets every size of rounding on its way.
+    @Test func nearlyNothingIsNotMoreThanThereIs() {
+        let options = [Self.option(4, 1, most: 20), Self.option(6, 1.5, most: 10)]
+        var demand = 1.0
+        while demand > 1e-15 {
+            #expect(Mix.choose(demand: demand, options).reduce(0, +) <= 1, "\(demand)")
+            demand *= 0.9
+        }
+        for count in 1...9 {
+            for part in [-1e-12, 0, 1e-12] {
+                let counts = Mix.choose(demand: 6 * Double(count) * (1 + part), options)
+                #expect(counts.reduce(0, +) < 19, "\(count) \(part): \(counts)")
+            }
+        }
+    }
+
     @Test func keepsWhatRunsAtTheSameCost() {
         let options = [Self.option(5, 1, most: 9), Self.option(5, 1, most: 9, present: 3)]
         #expect(Mix.choose(demand: 15, options) == [0, 3])
+    }
+
+    @Test func fillsUpToTheLeastTogetherWithTheCheapest() {
+        let options = [Self.option(10, 4, most: 9), Self.option(2, 1, most: 2)]
+        #expect(Mix.choose(demand: 0, leastTogether: 2, options) == [0, 2])
+        #expect(Mix.choose(demand: 0, leastTogether: 3, options) == [1, 2])
+        #expect(Mix.choose(demand: 9, leastTogether: 1, options) == [1, 0])
+        #expect(Mix.choose(demand: 0, leastTogether: 99, options) == [9, 2], "all there is")
+        let alike = [Self.option(2, 1, most: 9), Self.option(2, 1, most: 9, present: 2)]
+        #expect(Mix.choose(demand: 0, leastTogether: 3, alike) == [1, 2], "what runs stays")
     }
 
     @Test(arguments: [UInt64(21), 22, 23, 24])

@@ -169,6 +169,35 @@ import Testing
     }
 }
 
+@Suite struct RetiredVariantTests {
+    /// What it did is no reason to keep it, though the policy would never let it go to zero.
+    @Test func aVariantThatServesNoMoreGoes() {
+        func setup(_ isServing: Bool) -> ModelSetup {
+            let variant = VariantSetup(
+                name: "v1",
+                bounds: ScalingBounds(minimum: 0, maximum: 20),
+                assumedColdStart: .seconds(20),
+                assumedDrain: .seconds(5),
+                isServing: isServing
+            )
+            return ModelSetup(
+                name: "m",
+                policy: ScalingPolicy(),
+                objectives: Objectives(latency: TimeObjective(quantile: 0.99, below: .seconds(3))),
+                variants: [variant]
+            )
+        }
+        #expect(setup(true).policy.idleAfter == nil)
+        var scaler = ModelAutoscaler(setup(true), at: Instant(nanoseconds: 0))
+        var fleet = Fleet(ready: 4, limit: 3, seed: 3)
+        fleet.run(1_800, &scaler, from: 0) { $0 < 1_500 ? 30 : 0 }
+        #expect(fleet.live >= 1, "it serves and may not go to zero")
+        scaler.reconfigure(setup(false), at: Instant(nanoseconds: 1_800_000_000_000))
+        fleet.run(300, &scaler, from: 1_800) { _ in 0 }
+        #expect(fleet.live == 0)
+    }
+}
+
 @Suite struct MixedVariantTests {
     private static func setup() -> ModelSetup {
         func variant(_ name: String, cost: Double) -> VariantSetup {
@@ -177,15 +206,15 @@ import Testing
                 bounds: ScalingBounds(minimum: 0, maximum: 20),
                 cost: cost,
                 assumedColdStart: .seconds(20),
-                assumedDrain: .seconds(5)
+                assumedDrain: .seconds(5),
+                isInterchangeable: true
             )
         }
         return ModelSetup(
             name: "m",
             policy: ScalingPolicy(),
             objectives: Objectives(latency: TimeObjective(quantile: 0.99, below: .seconds(3))),
-            variants: [variant("small", cost: 1), variant("big", cost: 1.5)],
-            isInterchangeable: true
+            variants: [variant("small", cost: 1), variant("big", cost: 1.5)]
         )
     }
 
@@ -224,7 +253,10 @@ import Testing
         isBigOut = true
         run(900, from: 1_800, rate: 100)
         #expect(fleets[0].live >= 3, "\(fleets.map(\.live))")
-        #expect(last[0].constraints.contains { $0.kind == .fallback(from: "big") })
+        let isTold = last[0].constraints.contains {
+            $0.kind == .fallback(from: "big", Obstacle(.noCapacity))
+        }
+        #expect(isTold)
         #expect(last[0].explanation.contains("stands in for big"))
     }
 }

@@ -96,8 +96,14 @@ import Testing
             minimum: Int(random.next() % 3),
             maximum: 3 + Int(random.next() % 30)
         )
+        let isPooled = random.next() % 2 == 0
         let variants = (0..<1 + Int(random.next() % 3)).map { index in
-            VariantSetup(name: "v\(index)", bounds: bounds, cost: 1 + random.nextUnit())
+            VariantSetup(
+                name: "v\(index)",
+                bounds: bounds,
+                cost: 1 + random.nextUnit(),
+                isInterchangeable: isPooled
+            )
         }
         let objective = TimeObjective(quantile: 0.95, below: .seconds(2))
         let setup = ModelSetup(
@@ -105,7 +111,7 @@ import Testing
             policy: Self.policy(&random),
             objectives: Objectives(latency: objective, timeToFirstToken: objective),
             variants: variants,
-            isInterchangeable: random.next() % 2 == 0
+            pooledMinimum: Int(random.next() % 4)
         )
         var scaler = ModelAutoscaler(setup, at: Instant(nanoseconds: 0))
         var live = Array(repeating: 2, count: variants.count)

@@ -111,7 +111,9 @@ extension BadFile {
 
     static let hash = String(repeating: "0a", count: 32)
 
-    static let all = Self.documents + Self.types + Self.values + Self.models + Self.others
+    static let all =
+        Self.documents + Self.types + Self.values + Self.models + Self.others
+        + Self.pools
 
     // MARK: Documents and YAML
 

@@ -11,7 +11,7 @@ enum Examples {
     static let names = [
         "digits.yaml", "simulator.yaml", "static.yaml", "canary.yaml", "autoscaling.yaml",
         "digits-autoscaling.yaml", "digits-rollouts.yaml", "full-reference.yaml",
-        "grpc.yaml",
+        "grpc.yaml", "pool.yaml",
     ]
 
     static func load(_ name: String) throws -> Configuration {

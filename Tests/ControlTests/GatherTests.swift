@@ -257,6 +257,12 @@ import Testing
         let waiting = self.group([self.status(.failed, trouble: .noRoom)])
         let soon = ledger.counts(waiting, at: self.start + .seconds(599))
         #expect(soon.starting == 1 && soon.stuck == 0)
+        let other = ledger.counts(
+            waiting,
+            isInterchangeable: true,
+            at: self.start + .seconds(120)
+        )
+        #expect(other.stuck == 1, "another variant can do its work")
         let late = ledger.counts(waiting, at: self.start + .seconds(600))
         #expect(late.starting == 0 && late.stuck == 1)
         #expect(late.obstacle == Obstacle(.noCapacity, message: "why"))

@@ -385,6 +385,41 @@ def test_says_why_pods_do_not_come(home):
         kube.eventually(lambda name=name: not home.pods(name), f"the pods of {name} to go")
 
 
+def test_an_interchangeable_variant_stands_in(home):
+    """The cheap one crashes: the dear one serves; the Model says why, and what a replica does."""
+    home.create(fleets.WEIR_API, "scalingpolicies", fleets.policy(
+        "objective", targets=[{"type": "Objective"}]))
+    home.workload("pool-small", 0, args=["no-such-command"])
+    home.workload("pool-big", 0, "--model", "pooled")
+    variants = [
+        {"name": name, "pool": "one", "scaling": {"cost": cost},
+         "workloadRef": {"kind": "Deployment", "name": f"pool-{name}", "port": 8000}}
+        for name, cost in (("small", "1"), ("big", "2.5"))]
+    home.create(fleets.WEIR_API, "models", fleets.model(
+        "pooled", live="small", variants=variants,
+        objectives={"latency": {"quantile": 0.95, "below": "1s"}},
+        scaling={"policy": "objective", "minReplicas": 1, "maxReplicas": 3}))
+    home.wait_ready("pool-big", 1)
+    found = home.said("pooled", "ScalingActive", "StandIn")
+    assert found["status"] == "True"
+    assert "stands in for small, whose replicas do not come: crash loop" in found["message"]
+    home.said("pooled", "Ready", "Serving")
+    with Clients(home.addresses(), "pooled", threads=3, tokens=4) as clients:
+        clients.wait_for(80)
+
+        def learned():
+            status = home.get(fleets.WEIR_API, "models", "pooled")["status"]
+            big = next(v for v in status["variants"] if v["name"] == "big")
+            return float(big.get("requestsPerReplica", 0)) > 0 and big["weight"] == 100
+
+        kube.eventually(learned, "what a replica of the big one does")
+        clients.wait_for(20)
+    assert not clients.failures
+    for name in ("pool-small", "pool-big"):
+        home.kube.delete(home.path(fleets.APPS, "deployments", name))
+    home.kube.delete(home.path(fleets.WEIR_API, "models", "pooled"))
+
+
 def test_says_that_a_pod_takes_too_long(home):
     """Longer than the Deployment's `progressDeadlineSeconds`."""
     home.workload("late", 0)

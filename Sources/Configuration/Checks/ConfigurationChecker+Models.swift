@@ -9,6 +9,7 @@ extension ConfigurationChecker {
             self.checkVariants(of: model)
             self.checkWorkloads(of: model)
             self.checkTraffic(of: model)
+            self.checkPools(of: model)
             self.checkScaling(of: model)
         }
         self.checkSharedWorkloads()
@@ -333,6 +334,7 @@ extension ConfigurationChecker {
                 severity: .warning
             )
         }
+        self.checkVariantBounds(of: model, scaling)
         self.checkScaledVariants(of: model, scaling)
         self.checkObjectiveTarget(of: model, scaling)
         self.checkBudget(of: model, scaling)
@@ -384,35 +386,45 @@ extension ConfigurationChecker {
 
     private mutating func checkBudget(of model: Loaded<ModelSpec>, _ scaling: ModelScalingSpec) {
         guard let share = scaling.budget else {
-            return self.checkPriority(of: model, scaling)
+            return self.checkNoBudget(of: model, scaling)
         }
         let budget = self.set.resourceBudgets.first {
             $0.name == share.name && $0.namespace == model.namespace
         }
         guard let budget else { return }
-        let least = scaling.minReplicas * share.perReplica
-        guard least > budget.spec.total else { return }
+        var cheapest: Int?
+        for (index, variant) in model.spec.variants.enumerated() {
+            let units = variant.scaling.budgetPerReplica ?? share.perReplica
+            guard let least = variant.scaling.minReplicas else {
+                cheapest = min(cheapest ?? units, units)
+                continue
+            }
+            let path = ConfigurationPath("spec", "variants").index(index).field("scaling")
+            if self.checkBudget(budget, of: model, path, least, units) { return }
+        }
+        guard let cheapest else { return }
+        let path = ConfigurationPath("spec", "scaling")
+        _ = self.checkBudget(budget, of: model, path, scaling.minReplicas, cheapest)
+    }
+
+    /// Whether the least was too much, and was reported.
+    private mutating func checkBudget(
+        _ budget: Loaded<ResourceBudgetSpec>,
+        of model: Loaded<ModelSpec>,
+        _ path: ConfigurationPath,
+        _ count: Int,
+        _ units: Int
+    ) -> Bool {
+        let least = count * units
+        guard least > budget.spec.total else { return false }
         self.report(
             model.origin,
-            ConfigurationPath("spec", "scaling", "minReplicas"),
-            "\(scaling.minReplicas) replicas take \(least) of `\(budget.spec.resource)`, and "
+            path.field("minReplicas"),
+            "\(count) replicas take \(least) of `\(budget.spec.resource)`, and "
                 + "ResourceBudget `\(budget.name)` has \(budget.spec.total)",
             hint: "lower minReplicas, or raise the budget"
         )
-    }
-
-    /// A priority is one among those that share a budget.
-    private mutating func checkPriority(of model: Loaded<ModelSpec>, _ scaling: ModelScalingSpec) {
-        let given = model.origin.spec.record("scaling").keyPositions
-        guard scaling.priority != 0, given["budget"] == nil else { return }
-        self.report(
-            model.origin,
-            ConfigurationPath("spec", "scaling", "priority"),
-            "has no effect: the model has no budget",
-            hint: "name a ResourceBudget in `scaling.budget`, or remove it",
-            isKey: true,
-            severity: .warning
-        )
+        return true
     }
 
     /// Two models may share a server, but not both decide how many of it there are.

@@ -175,6 +175,16 @@ struct DefinitionStatus {
         ("revision", .text("The revision of the workload's template.", max: 253)),
         ("weight", .count("Its part of the requests, against that of the other variants.")),
         ("replicas", .object("Its replicas.", replicaCounts)),
+        (
+            "requestsPerReplica",
+            .text(
+                """
+                In a pool: requests per second that a replica does within the objective, as \
+                learned; the requests of the pool are divided by it.
+                """,
+                max: 32
+            )
+        ),
         ("reason", .text("What keeps replicas from becoming ready, in a word.", max: 1_024)),
         ("message", .text("What keeps replicas from becoming ready.", max: 4_096)),
     ]

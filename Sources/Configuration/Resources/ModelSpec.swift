@@ -100,6 +100,9 @@ package struct VariantSpec: Sendable, Hashable {
     package var backend: Backend
     /// How `https` endpoints are asked; nil where nothing is said about it.
     package var tls: UpstreamTLSSpec?
+    /// Variants with the same one are interchangeable; nil: it is so with none.
+    package var pool: String?
+    package var scaling = VariantScalingSpec()
 
     /// Where a variant's replicas come from.
     package enum Backend: Sendable, Hashable {
@@ -116,11 +119,34 @@ package struct VariantSpec: Sendable, Hashable {
     init(_ record: Record, source: ResourceSource) {
         self.name = record.text("name")
         self.tls = record.optionalRecord("tls").map { UpstreamTLSSpec($0, source: source) }
+        self.pool = record.optionalText("pool")
+        self.scaling = record.optionalRecord("scaling").map(VariantScalingSpec.init) ?? self.scaling
         if let reference = record.optionalRecord("workloadRef") {
             self.backend = .workload(WorkloadReference(reference))
         } else {
             self.backend = .endpoints(record.texts("endpoints").compactMap(EndpointURL.init(text:)))
         }
+    }
+}
+
+/// What scaling is to know of one variant, where it is not as with the others.
+package struct VariantScalingSpec: Sendable, Hashable {
+    /// What a replica costs against those of the others; more than 0.
+    package var cost = 1.0
+    /// Nil: 0 in a pool, else the model's.
+    package var minReplicas: Int?
+    /// Nil: the model's.
+    package var maxReplicas: Int?
+    /// Units of the model's budget that a replica takes; nil: as the model says.
+    package var budgetPerReplica: Int?
+
+    package init() {}
+
+    init(_ record: Record) {
+        self.cost = record.decimal("cost")
+        self.minReplicas = record.optionalInteger("minReplicas")
+        self.maxReplicas = record.optionalInteger("maxReplicas")
+        self.budgetPerReplica = record.optionalInteger("budgetPerReplica")
     }
 }
 

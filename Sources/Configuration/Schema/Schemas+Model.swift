@@ -94,9 +94,47 @@ extension Schemas {
                 "Fixed addresses, never scaled: `http://host:port` or `https://host:port`."
             ),
             field("tls", Self.upstreamTLS, .optional, "How `https` endpoints are asked."),
+            field(
+                "pool",
+                .text(.label),
+                .optional,
+                """
+                Variants with the same pool are interchangeable, as the same model on a small and \
+                a big GPU is: requests go to whoever can take them, and the cheapest mix that \
+                holds the objective serves. In `live` any of them stands for all.
+                """
+            ),
+            field("scaling", Self.variantScaling, .optional, "What scaling is to know of it."),
         ],
         [.exactlyOne("workloadRef", "endpoints")]
     )
+
+    private static let variantScaling = Schema.object([
+        field(
+            "cost",
+            Self.positive,
+            .standard("1"),
+            "What a replica costs against those of the others of its pool, in any unit."
+        ),
+        field(
+            "minReplicas",
+            .integer(0...maxReplicas),
+            .optional,
+            "Never fewer of this one. Absent: 0 in a pool, else as the model says."
+        ),
+        field(
+            "maxReplicas",
+            .integer(0...maxReplicas),
+            .optional,
+            "Never more of this one. Absent: as the model says."
+        ),
+        field(
+            "budgetPerReplica",
+            .integer(1...1_000_000),
+            .optional,
+            "Units of the model's budget that a replica takes. Absent: `scaling.budget.perReplica`."
+        ),
+    ])
 
     private static let upstreamTLS = Schema.object([
         field(
@@ -343,13 +381,16 @@ extension Schemas {
                     "minReplicas",
                     .integer(0...maxReplicas),
                     .standard("1"),
-                    "Never fewer. With 0, and `scaleToZero` in the policy, an idle model has none."
+                    """
+                    Never fewer of a variant that serves, or of a pool's together. With 0, and \
+                    `scaleToZero` in the policy, an idle model has none.
+                    """
                 ),
                 field(
                     "maxReplicas",
                     .integer(1...maxReplicas),
                     .standard("1"),
-                    "Never more, whatever the load."
+                    "Never more of a variant, whatever the load."
                 ),
                 field(
                     "priority",

@@ -393,6 +393,7 @@ package final class ControllerRole {
                 obstruction: { [cluster] in cluster.obstruction(of: $0) },
                 gap: { [polls] in polls.gap(ofGroup: $0) },
                 decision: { [scaling] in scaling.latest(of: $0) },
+                worth: { [scaling] in scaling.worths[$0]?[$1] },
                 rollout: { [rollouts] in rollouts.loop?.controller(of: $0) },
                 gateways: self.polls.roll.count,
                 gatewaysMissing: missing

@@ -81,7 +81,10 @@ package final class GatewayRole {
         self.control.rolloutsElsewhere = { [weak self] in self?.rollouts.elsewhere }
         self.control.unreadiness = "nothing has been read from the cluster yet"
         self.directory.onChange = { [weak self] in self?.take($0) }
-        self.directory.onStatus = { [weak self] in self?.rollouts.take($0.key.name, $0.status) }
+        self.directory.onStatus = { [weak self] in
+            self?.rollouts.take($0.key.name, $0.status)
+            self?.takeWorths($0.key.name, $0.status)
+        }
         self.directory.onProblem = { [weak self] in self?.tell($0) }
         self.shares.onChange = { [weak self] in self?.control.shareLimits() }
         self.shares.onSilence = { [weak self] in self?.tellSilence() }
@@ -149,6 +152,12 @@ package final class GatewayRole {
             statuses[model.name] = self.directory.model(key)?.status
         }
         self.rollouts.take(statuses)
+        self.control.worths = statuses.mapValues(PoolWorths.values).filter { !$0.value.isEmpty }
+    }
+
+    private func takeWorths(_ model: String, _ status: JSONValue) {
+        let worths = PoolWorths.values(in: status)
+        self.control.worths[model] = worths.isEmpty ? nil : worths
     }
 
     // MARK: Tenants

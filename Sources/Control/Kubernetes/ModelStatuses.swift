@@ -15,6 +15,8 @@ package enum ModelStatuses {
         var obstruction: (String) -> String?
         var gap: (String) -> EndpointGap?
         var decision: (String) -> ScalingDecision?
+        /// What a replica of a model's variant does, in requests per second at the objective.
+        var worth: (String, String) -> Double? = { _, _ in nil }
         var rollout: (String) -> RolloutController?
         var gateways: Int
         var gatewaysMissing: Int
@@ -64,6 +66,9 @@ struct ModelStatus {
         var message: String
         /// Requests cannot reach its pods, however many are ready.
         var isUnreachable = false
+        /// Requests per second that a replica does at the objective; nil: not known, or not asked.
+        var worth: Double?
+        var isPooled = false
 
         mutating func note(
             _ gap: EndpointGap,
@@ -101,9 +106,16 @@ struct ModelStatus {
         guard let spec else { return }
         let rollout = facts.rollout(item.key.name)
         self.live = rollout?.status.stable.name ?? spec.live ?? spec.variants.first?.name ?? ""
-        let weights = spec.variants.enumerated().map { index, variant in
-            rollout?.status.traffic.weight(of: variant.name) ?? spec.variantWeights[index]
-        }
+        let weights = spec.divided(
+            spec.variants.enumerated().map { index, variant in
+                rollout?.status.traffic.weight(of: variant.name) ?? spec.variantWeights[index]
+            },
+            ready: spec.variants.map { variant in
+                guard case .workload(let reference) = variant.backend else { return 0 }
+                return facts.group(reference.group(in: item.key.namespace))?.count(.ready) ?? 0
+            },
+            keepsScale: true
+        ) { facts.worth(item.key.name, $0) }
         var obstructions: [String] = []
         for (variant, weight) in zip(spec.variants, weights) {
             guard case .workload(let reference) = variant.backend else { continue }
@@ -111,6 +123,8 @@ struct ModelStatus {
             if let words = facts.obstruction(group) { obstructions.append(words) }
             var own = Self.variant(variant.name, reference, weight, facts.group(group))
             if let gap = facts.gap(group) { own.note(gap, reference, facts.group(group)) }
+            own.isPooled = variant.pool != nil
+            if own.isPooled { own.worth = facts.worth(item.key.name, variant.name) }
             self.variants.append(own)
         }
         self.conditions.append(self.ready(spec))
@@ -239,8 +253,14 @@ struct ModelStatus {
                 )
             )
         } else {
+            let standIn = facts.decision(model)?.standIn
             self.conditions.append(
-                StatusCondition(type: "ScalingActive", isTrue: true, reason: "Active", message: "")
+                StatusCondition(
+                    type: "ScalingActive",
+                    isTrue: true,
+                    reason: standIn == nil ? "Active" : "StandIn",
+                    message: standIn.map { "variant \($0.variant) \($0.why)" } ?? ""
+                )
             )
         }
         guard let decision = facts.decision(model),
@@ -272,6 +292,7 @@ struct ModelStatus {
             parts.append(
                 "\(variant.name) \(variant.weight) \(variant.desired) \(variant.ready) "
                     + "\(variant.starting) \(variant.draining) \(variant.reason)"
+                    + (variant.worth.map { " \($0)" } ?? "")
             )
         }
         if let scaling { parts.append("\(scaling.desired)") }
@@ -296,6 +317,12 @@ struct ModelStatus {
                     "weight": .integer(max(0, min(100, variant.weight))),
                     "replicas": variant.counts,
                 ]
+                // A controller that has just begun has learned nothing yet; what was holds.
+                if let worth = variant.worth {
+                    value["requestsPerReplica"] = .string("\(worth)")
+                } else if let known = PoolWorths.text(of: variant.name, in: old), variant.isPooled {
+                    value["requestsPerReplica"] = .string(known)
+                }
                 if !variant.reason.isEmpty {
                     value["reason"] = .string(variant.reason)
                     value["message"] = .string(String(variant.message.prefix(4_000)))

@@ -103,7 +103,11 @@ extension RolloutFleet {
         var result: [String: Rollouts.VariantObservation] = [:]
         for variant in resource.spec.variants {
             let group = self.control.groupStatus(model, variant)
-            var seen = Rollouts.VariantObservation(ready: group?.count(.ready) ?? 0)
+            // Whoever does the same as it carries its share with it.
+            let ready = resource.spec.interchangeable(with: variant.name).reduce(0) {
+                $0 + (self.control.groupStatus(model, $1)?.count(.ready) ?? 0)
+            }
+            var seen = Rollouts.VariantObservation(ready: ready)
             switch variant.backend {
             case .endpoints: seen.isScalable = false
             case .workload:
@@ -158,9 +162,17 @@ extension RolloutFleet {
         if let known = self.book.peaks[model], known.rollout == status.rollout {
             replicas = max(replicas, known.replicas)
         }
+        var wanted: [String: Int] = [:]
         for variant in self.control.scaling?.latest(of: model)?.variants ?? [] {
-            let weight = status.traffic.weight(of: variant.variant)
-            let own = variant.recommendations.reduce(0) { max($0, $1.replicas ?? 0) }
+            let name =
+                self.book.resources[model]?.spec.representative(of: variant.variant)
+                ?? variant.variant
+            wanted[name, default: 0] += variant.recommendations.reduce(0) {
+                max($0, $1.replicas ?? 0)
+            }
+        }
+        for (name, own) in wanted {
+            let weight = status.traffic.weight(of: name)
             // The last of them may be needed for a fraction only.
             if weight > 0, own > 0 { replicas = max(replicas, (own - 1) * 100 / weight + 1) }
         }
@@ -259,7 +271,11 @@ extension RolloutFleet {
         -> RolloutCapacity
     {
         let traffic = controller.status.traffic
-        var capacity = RolloutCapacity(weights: [:], floors: [:])
+        var capacity = RolloutCapacity(
+            weights: [:],
+            floors: [:],
+            stable: controller.status.stable.name
+        )
         for weight in traffic.weights { capacity.weights[weight.variant] = weight.percent }
         for demand in self.currentDemands(model.name) {
             guard let variant = model.spec.variant(named: demand.variant),
@@ -270,8 +286,29 @@ extension RolloutFleet {
                 all: self.replicasForAll(model.name, variant) ?? 1,
                 group: self.control.groupStatus(model.name, variant)
             )
+            if demand.variant == controller.status.stable.name {
+                self.shareFloor(of: variant, model, mayShrink: demand.mayShrink, &capacity)
+            }
         }
         return capacity
+    }
+
+    /// What a pool needs is had by all of its variants: what the others have, the first need not.
+    private func shareFloor(
+        of variant: VariantSpec,
+        _ model: ModelResource,
+        mayShrink: Bool,
+        _ capacity: inout RolloutCapacity
+    ) {
+        for other in model.spec.interchangeable(with: variant.name) where other.name != variant.name
+        {
+            let present = self.control.groupStatus(model.name, other)
+            let ready = present?.count(.ready) ?? 0
+            let own = self.control.groupStatus(model.name, variant)?.desired ?? 0
+            let floor = capacity.floors[variant.name] ?? 0
+            capacity.floors[variant.name] = max(mayShrink ? 0 : own, floor - ready)
+            if !mayShrink { capacity.floors[other.name] = present?.desired ?? 0 }
+        }
     }
 
     private func refreshPlan(_ models: [String]) {

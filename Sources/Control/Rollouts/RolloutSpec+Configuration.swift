@@ -6,6 +6,8 @@ extension RolloutSpec {
     /// What a configuration says of a model's rollouts; nil where it can have none: a fixed split
     /// takes its place, or no variant is named as the live one.
     ///
+    /// Of interchangeable variants the first stands for all: between them there is no rollout.
+    ///
     /// - Parameter revision: of a variant's template; empty where revisions are not known.
     package init?(
         _ model: ModelResource,
@@ -17,7 +19,7 @@ extension RolloutSpec {
             configuration.rolloutPolicy($0, namespace: model.metadata.namespace)
         }
         self.init(
-            live: live,
+            live: model.spec.representative(of: live),
             variants: model.spec.variants.map {
                 VariantReference($0.name, revision: revision($0.name))
             },

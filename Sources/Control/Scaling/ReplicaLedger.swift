@@ -30,6 +30,9 @@ package struct ReplicaLedger {
     /// One for which there is no room is waited for so long: that it waits is what makes an
     /// autoscaler of nodes bring one, which takes minutes. What leaves makes room, too.
     private static let noRoomSecondsMax = 600.0
+    /// The same where another variant can do the work: it is cheaper to start that one and to go
+    /// back than to let requests wait for a node.
+    package static let noRoomSecondsOfPool = 120.0
 
     package init() {}
 
@@ -99,14 +102,20 @@ package struct ReplicaLedger {
 
     // MARK: What there is
 
-    package func counts(_ group: GroupStatus, at now: Instant) -> ReplicaCounts {
+    /// - Parameter isInterchangeable: another variant can do what it does.
+    package func counts(
+        _ group: GroupStatus,
+        isInterchangeable: Bool = false,
+        at now: Instant
+    ) -> ReplicaCounts {
+        let patience = isInterchangeable ? Self.noRoomSecondsOfPool : Self.noRoomSecondsMax
         var counts = ReplicaCounts(ready: 0)
         for replica in group.replicas {
             if replica.isLeaving {
                 counts.draining += 1
             } else if replica.state == .ready {
                 counts.ready += 1
-            } else if let obstacle = self.obstacle(replica, at: now) {
+            } else if let obstacle = self.obstacle(replica, patience, at: now) {
                 counts.stuck += 1
                 counts.obstacle = Self.worse(counts.obstacle, obstacle)
             } else {
@@ -121,11 +130,13 @@ package struct ReplicaLedger {
         return now.seconds(since: life.restarts == 0 ? life.askedAt : life.startedAt)
     }
 
-    private func obstacle(_ replica: ReplicaStatus, at now: Instant) -> Obstacle? {
+    private func obstacle(_ replica: ReplicaStatus, _ patience: Double, at now: Instant)
+        -> Obstacle?
+    {
         let message = replica.message.isEmpty ? replica.lastExit ?? "" : replica.message
         if let trouble = replica.trouble {
             let waited = now.seconds(since: replica.since)
-            if trouble == .noRoom, waited < Self.noRoomSecondsMax { return nil }
+            if trouble == .noRoom, waited < patience { return nil }
             return Obstacle(Self.kind(of: trouble), message: message)
         }
         guard replica.state == .notReady,

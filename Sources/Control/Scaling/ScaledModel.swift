@@ -100,7 +100,10 @@ final class ScaledModel {
     /// What the cluster has now.
     func look(at fleet: any ScalingFleet, _ ledger: borrowing ReplicaLedger, _ now: Instant) {
         for (variant, entry) in self.plan.variants.enumerated() {
-            self.counts[variant] = fleet.group(entry.group).map { ledger.counts($0, at: now) }
+            let isPooled = self.plan.setup.variants[variant].isInterchangeable
+            self.counts[variant] = fleet.group(entry.group).map {
+                ledger.counts($0, isInterchangeable: isPooled, at: now)
+            }
         }
     }
 
@@ -110,6 +113,7 @@ final class ScaledModel {
             self.plan,
             delta,
             replicas: self.counts,
+            starter: self.autoscaler.starter,
             oldestQueuedSeconds: oldestQueuedSeconds
         )
     }

@@ -84,6 +84,10 @@ package final class ScalingLoop {
     private var tickedAt: Instant?
     /// Why a group's number cannot be written, as it was last told.
     private var refusals: [String: String] = [:]
+    /// Requests per second that a replica does at the objective, by model and variant, of
+    /// interchangeable variants. Rounded, and new only where it has changed much: requests are
+    /// divided by it, and every new number is a new snapshot.
+    package var worths: [String: [String: Double]] = [:]
     /// The quota that limits what a budget shares out; nil where there is none.
     package var quota: (ScalingPlan.Budget) -> CapacityLedger.Quota? = { _ in nil }
     /// How long the first in a model's queue has waited, in seconds.
@@ -131,6 +135,7 @@ package final class ScalingLoop {
         self.replicas.follow(Set(plan.models.flatMap { $0.variants.map(\.group) }))
         self.history.forget { plan.index(of: $0) != nil }
         self.refusals = self.refusals.filter { plan.index(ofGroup: $0.key) != nil }
+        self.worths = self.worths.filter { plan.index(of: $0.key) != nil }
         self.sources?.follow(plan)
     }
 
@@ -326,14 +331,18 @@ package final class ScalingLoop {
         let model = self.models[index]
         for variant in model.samples.indices {
             let sample = model.samples[variant]
-            guard model.plan.variants[variant].weight > 0, sample.arrivals + sample.queued > 0,
+            let isPooled = model.plan.setup.variants[variant].isInterchangeable
+            guard isPooled || model.plan.variants[variant].weight > 0,
+                sample.arrivals + sample.queued > 0,
                 let counts = model.counts[variant],
                 counts.ready + counts.starting + counts.stuck == 0
             else { continue }
             self.start(
                 index,
                 variant,
-                "its weight gives it requests and it has no replica",
+                isPooled
+                    ? "requests are there that it is to do, and it has no replica"
+                    : "its weight gives it requests and it has no replica",
                 wallClock,
                 at: now
             )
@@ -415,6 +424,7 @@ package final class ScalingLoop {
     ) {
         let decision = self.models[index].autoscaler.conclude(grants: grants, at: now)
         self.models[index].latest = decision
+        self.noteWorths(of: self.models[index].plan, decision)
         for variant in decision.variants.indices { self.act(index, variant, decision, wallClock) }
     }
 
@@ -497,8 +507,11 @@ package final class ScalingLoop {
         self.catchUp(index)
         self.models[index].lookedAt = self.ticks
         self.restsUntil[index] = 0
+        let starter = pinned == nil ? self.firstOfPool(index) : nil
         for (variant, entry) in self.models[index].plan.variants.enumerated()
-        where pinned.map({ $0 == entry.name }) ?? (entry.weight > 0) {
+        where pinned.map({ $0 == entry.name })
+            ?? self.isWoken(index, variant, starter: starter)
+        {
             guard let group = self.fleet.group(entry.group) else { continue }
             if group.desired > 0 {
                 // It comes between two ticks: the next decision must not take the model for idle.
@@ -514,6 +527,26 @@ package final class ScalingLoop {
             )
         }
         return !self.models[index].plan.setup.policy.isDryRun
+    }
+
+    /// Which of the interchangeable variants a waiting request is for: one that starts already,
+    /// else the cheapest that comes.
+    private func firstOfPool(_ index: Int) -> Int? {
+        let model = self.models[index]
+        guard let starter = model.autoscaler.starter else { return nil }
+        let starting = model.plan.setup.variants.indices.first { variant in
+            model.plan.setup.variants[variant].isInterchangeable
+                && (model.counts[variant]?.starting ?? 0) > 0
+        }
+        return starting ?? starter
+    }
+
+    private func isWoken(_ index: Int, _ variant: Int, starter: Int?) -> Bool {
+        let plan = self.models[index].plan
+        guard let starter, plan.setup.variants[variant].isInterchangeable else {
+            return plan.variants[variant].weight > 0
+        }
+        return variant == starter
     }
 
     private func start(

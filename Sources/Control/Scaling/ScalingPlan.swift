@@ -6,7 +6,8 @@ import Core
 /// What a configuration says about scaling, in the terms of the code that decides.
 ///
 /// A model is in it where it names a `ScalingPolicy` and at least one of its variants is a
-/// `ProcessDeployment`. `minReplicas` and `maxReplicas` hold for each variant by itself.
+/// `ProcessDeployment`. `minReplicas` and `maxReplicas` hold for each variant by itself, but for
+/// the least of interchangeable variants, which holds for all of them together.
 package struct ScalingPlan: Sendable, Equatable {
     package struct Model: Sendable, Equatable {
         package var setup: ModelSetup
@@ -212,7 +213,11 @@ package struct ScalingPlan: Sendable, Equatable {
             guard case .workload(let reference) = variant.backend else { continue }
             let group = reference.group(in: model.metadata.namespace)
             self.budgets[share.index].fixed.append(
-                Fixed(model: model.name, group: group, units: units)
+                Fixed(
+                    model: model.name,
+                    group: group,
+                    units: variant.scaling.budgetPerReplica ?? units
+                )
             )
         }
     }
@@ -233,6 +238,7 @@ package struct ScalingPlan: Sendable, Equatable {
         let weights =
             rollout.map { rollout in spec.variants.map { rollout.weights[$0.name] ?? 0 } }
             ?? spec.variantWeights
+        let pool = spec.servingPool(stable: rollout?.stable)
         for (variant, weight) in zip(spec.variants, weights) {
             guard variants.count < ModelSetup.variantsMax,
                 case .workload(let reference) = variant.backend,
@@ -244,7 +250,8 @@ package struct ScalingPlan: Sendable, Equatable {
                 namespace: resource.metadata.namespace
             )
             variants.append(Variant(name: variant.name, group: group, weight: weight))
-            var setup = Self.setup(variant.name, weight, spec, scaling, deployment)
+            let isPooled = pool != nil && variant.pool == pool
+            var setup = Self.setup(variant, weight, spec, isPooled: isPooled, deployment)
             rollout?.adjust(&setup)
             setups.append(setup)
         }
@@ -254,7 +261,8 @@ package struct ScalingPlan: Sendable, Equatable {
                 name: resource.name,
                 policy: ScalingPolicy(policy.spec),
                 objectives: Objectives(spec.objectives),
-                variants: setups
+                variants: setups,
+                pooledMinimum: pool == nil ? 0 : scaling.minReplicas
             ),
             policyName: name,
             variants: variants,
@@ -269,22 +277,29 @@ package struct ScalingPlan: Sendable, Equatable {
     }
 
     private static func setup(
-        _ name: String,
+        _ variant: VariantSpec,
         _ weight: Int,
         _ spec: ModelSpec,
-        _ scaling: ModelScalingSpec,
+        isPooled: Bool,
         _ deployment: ProcessDeploymentResource?
     ) -> VariantSetup {
-        VariantSetup(
-            name: name,
-            bounds: ScalingBounds(minimum: scaling.minReplicas, maximum: scaling.maxReplicas),
-            unitsPerReplica: scaling.budget?.perReplica ?? 1,
+        let own = variant.scaling
+        let least = own.minReplicas ?? (isPooled ? 0 : spec.scaling?.minReplicas ?? 0)
+        return VariantSetup(
+            name: variant.name,
+            bounds: ScalingBounds(
+                minimum: least,
+                maximum: own.maxReplicas ?? spec.scaling?.maxReplicas ?? 1
+            ),
+            unitsPerReplica: own.budgetPerReplica ?? spec.scaling?.budget?.perReplica ?? 1,
+            cost: own.cost,
             assumedColdStart: deployment.map {
                 min($0.spec.startupTimeout, Self.assumedColdStartMax)
             } ?? Self.assumedColdStartMax,
             assumedDrain: deployment.map { min($0.spec.drainTimeout, Self.assumedDrainMax) }
                 ?? Self.assumedDrainMax,
-            isServing: weight > 0 || spec.mirror?.to == name
+            isServing: weight > 0 || isPooled || spec.mirror?.to == variant.name,
+            isInterchangeable: isPooled
         )
     }
 
@@ -299,10 +314,13 @@ package struct RolloutCapacity: Sendable, Equatable {
     package var weights: [String: Int]
     /// Replicas that a variant must have whatever its load is.
     package var floors: [String: Int]
+    /// The variant that serves but for what is tried; with it its pool does.
+    package var stable: String?
 
-    package init(weights: [String: Int], floors: [String: Int]) {
+    package init(weights: [String: Int], floors: [String: Int], stable: String? = nil) {
         self.weights = weights
         self.floors = floors
+        self.stable = stable
     }
 
     /// A variant that neither serves nor is wanted has no minimum either: it goes to zero.

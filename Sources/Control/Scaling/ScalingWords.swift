@@ -4,6 +4,11 @@ import Autoscaling
 package enum ScalingWords {
     /// Why a variant has the number it has: the recommendation that won, and what changed it.
     package static func reason(_ decision: VariantDecision) -> String {
+        if decision.desired == 0, decision.outcome != .hold, decision.isCovered {
+            let part = decision.worth == nil ? nil : self.winner(decision)?.reason.text
+            return ["others of its pool do its work", part].compactMap { $0 }
+                .joined(separator: ": ")
+        }
         if decision.desired == 0, decision.outcome != .hold, ScalingReason(decision) == .idle {
             return "no request for the time that `scaleToZero` gives"
         }
@@ -61,7 +66,7 @@ package enum ScalingReason: String, Sendable, CaseIterable {
         let last = decision.constraints.last { $0.after == decision.desired }
         if let reason = last.flatMap({ Self($0.kind) }) {
             self = reason
-        } else if decision.desired == 0 {
+        } else if decision.desired == 0, !decision.isCovered {
             self = .idle
         } else {
             self = ScalingWords.winner(decision).map { Self($0.reason) } ?? .unknown
@@ -76,8 +81,8 @@ package enum ScalingReason: String, Sendable, CaseIterable {
         case .budget: self = .budget
         case .fallback: self = .fallback
         case .obstacle: self = .obstacle
-        case .stabilization, .breakEven, .rate, .consolidation, .workLeft, .notIdle,
-            .zeroNotAllowed, .warmingUp, .sourceOut, .blind:
+        case .stabilization, .breakEven, .rate, .consolidation, .othersNotReady, .workLeft,
+            .notIdle, .zeroNotAllowed, .warmingUp, .sourceOut, .blind:
             return nil
         }
     }

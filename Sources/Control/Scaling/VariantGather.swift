@@ -1,5 +1,6 @@
 import Autoscaling
 import Core
+import Traffic
 
 /// Puts what was counted and what there is together into one observation per scaled variant.
 ///
@@ -8,6 +9,9 @@ import Core
 /// replica gets nothing now, and its share must not be lost to it: it is credited with the requests
 /// that its weight would have given it, so that it is started and kept. One whose replicas do not
 /// come is credited with nothing; its requests are with those who serve them.
+///
+/// Interchangeable variants have one weight together: it belongs to those of them that are ready,
+/// and where none is to one alone, which is started.
 package struct VariantGather: Sendable {
     /// Fractions of requests that are left over, by variant of the plan.
     private var arrivalRest: [Double]
@@ -21,14 +25,16 @@ package struct VariantGather: Sendable {
     /// The gateway's part of the observations, in the order of the plan's variants.
     /// - Parameters:
     ///   - replicas: in the same order; nil where the cluster does not answer.
+    ///   - starter: which of the interchangeable variants is started where none is there.
     ///   - oldestQueuedSeconds: how long the first in the queue has waited.
     package mutating func samples(
         _ model: borrowing ScalingPlan.Model,
         _ delta: borrowing ModelDelta,
         replicas: [ReplicaCounts?],
+        starter: Int? = nil,
         oldestQueuedSeconds: Double
     ) -> [GatewaySample] {
-        let shares = Shares(model, delta, replicas: replicas)
+        let shares = Shares(model, delta, replicas: replicas, starter: starter)
         var samples: [GatewaySample] = []
         samples.reserveCapacity(model.variants.count)
         for (index, variant) in model.variants.enumerated() {
@@ -87,7 +93,8 @@ package struct VariantGather: Sendable {
         init(
             _ model: borrowing ScalingPlan.Model,
             _ delta: borrowing ModelDelta,
-            replicas: [ReplicaCounts?]
+            replicas: [ReplicaCounts?],
+            starter: Int?
         ) {
             var pinned: UInt64 = 0
             for variant in delta.variants { pinned += variant.pinned }
@@ -98,22 +105,59 @@ package struct VariantGather: Sendable {
                 self.divided[0] = 1
                 return
             }
-            self.divide(model, delta, replicas)
+            let weights = Self.weights(model, replicas, starter)
+            self.divide(model, weights, delta, replicas)
+        }
+
+        /// Of all variants, with the weight of interchangeable ones where it is now.
+        private static func weights(
+            _ model: borrowing ScalingPlan.Model,
+            _ replicas: [ReplicaCounts?],
+            _ starter: Int?
+        ) -> [Int] {
+            let names = model.variants.map(\.name)
+            let places = model.weights.map { entry in names.firstIndex(of: entry.name) }
+            var weights = model.weights.map { max(0, $0.weight) }
+            guard let starter else { return weights }
+            let pool = places.indices.filter { place in
+                places[place].map { model.setup.variants[$0].isInterchangeable } ?? false
+            }
+            func counts(_ place: Int) -> ReplicaCounts? { places[place].flatMap { replicas[$0] } }
+            let isReady = pool.contains { (counts($0)?.ready ?? 0) > 0 }
+            if isReady {
+                return PoolWeights.divide(
+                    weights.indices.map { place in
+                        let variant = places[place].map { model.setup.variants[$0] }
+                        return PoolWeights.Member(
+                            weight: weights[place],
+                            pool: variant?.isInterchangeable == true ? 0 : nil,
+                            ready: counts(place)?.ready ?? 0,
+                            worth: variant?.cost ?? 1
+                        )
+                    }
+                )
+            }
+            let sum = pool.reduce(0) { $0 + weights[$1] }
+            let coming = pool.first { (counts($0)?.starting ?? 0) > 0 }
+            let chosen = coming ?? pool.first { places[$0] == starter }
+            for place in pool { weights[place] = place == chosen ? sum : 0 }
+            return weights
         }
 
         private mutating func divide(
             _ model: borrowing ScalingPlan.Model,
+            _ weights: [Int],
             _ delta: borrowing ModelDelta,
             _ replicas: [ReplicaCounts?]
         ) {
             let names = model.variants.map(\.name)
-            let total = Double(model.weights.reduce(0) { $0 + max(0, $1.weight) })
+            let total = Double(weights.reduce(0, +))
             guard total > 0 else { return }
             var readyWeight = 0.0
             var dispatched = 0.0
             var went: [Double] = []
             var isReady: [Bool] = []
-            for (name, weight) in model.weights {
+            for (name, weight) in zip(model.weights.map(\.name), weights) {
                 let index = names.firstIndex(of: name)
                 // Fixed endpoints are there.
                 let ready = index.map { (replicas[$0]?.ready ?? 0) > 0 } ?? true
@@ -125,10 +169,10 @@ package struct VariantGather: Sendable {
                 dispatched += went.last ?? 0
             }
             for (position, entry) in model.weights.enumerated() {
-                guard let index = names.firstIndex(of: entry.name), entry.weight > 0 else {
+                guard let index = names.firstIndex(of: entry.name), weights[position] > 0 else {
                     continue
                 }
-                let weight = Double(entry.weight)
+                let weight = Double(weights[position])
                 if isReady[position] {
                     self.divided[index] =
                         dispatched > 0 ? went[position] / dispatched : weight / readyWeight
