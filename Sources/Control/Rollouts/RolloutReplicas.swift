@@ -171,11 +171,10 @@ extension RolloutFleet {
                 max($0, $1.replicas ?? 0)
             }
         }
-        for (name, own) in wanted {
-            let weight = status.traffic.weight(of: name)
-            // The last of them may be needed for a fraction only.
-            if weight > 0, own > 0 { replicas = max(replicas, (own - 1) * 100 / weight + 1) }
-        }
+        let needed = FullLoad.replicas(
+            wanted.map { (status.traffic.weight(of: $0.key), $0.value) }
+        )
+        replicas = max(replicas, needed ?? 1)
         self.book.peaks[model] = (status.rollout, replicas)
         return replicas
     }
