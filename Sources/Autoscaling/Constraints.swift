@@ -65,10 +65,18 @@ struct HoldTime: Sendable {
         self.removed += Double(count)
     }
 
-    func seconds(breakEven: Double) -> Double {
-        // Half a replica-hour is given, so that the first cycle does not weigh too much.
-        let ratio = self.cycles / (self.replicaHours + 0.5) / Self.cyclesPerHour
-        return breakEven * self.backOff * min(Self.pressureMax, max(1, ratio * ratio))
+    /// How often replicas come back, as a multiple of how often they may. Half a replica-hour is
+    /// given, so that the first cycle does not weigh too much.
+    private var cycleRatio: Double {
+        self.cycles / (self.replicaHours + 0.5) / Self.cyclesPerHour
+    }
+
+    /// - Parameter share: of the hold, where some of what comes is foreseen; it counts as long as
+    ///   replicas do not come back too often.
+    func seconds(breakEven: Double, share: Double = 1) -> Double {
+        let ratio = self.cycleRatio
+        if ratio <= 1 { return breakEven * self.backOff * share }
+        return breakEven * self.backOff * min(Self.pressureMax, ratio * ratio)
     }
 }
 

@@ -352,7 +352,8 @@ struct Rehearsal: Sendable {
             return
         }
         self.players[index].recent = max(self.players[index].recent, count)
-        if scene.now - self.players[index].since < scene.holdSeconds { return }
+        let hold = scene.holdSeconds * self.holdShare(index)
+        if scene.now - self.players[index].since < hold { return }
         let fewer = self.players[index].recent
         self.players[index].since = scene.now
         self.players[index].recent = 0
@@ -416,6 +417,13 @@ struct Rehearsal: Sendable {
         guard let place = RehearsedPlan.all[index].period, self.isKnown(index) else { return 0 }
         return self.likeness[place].correlation
     }
+
+    /// The share of a hold that is worth its while: keeping replicas is for those that are wanted
+    /// back unforeseen, and what is seen coming is started in time.
+    private func holdShare(_ index: Int) -> Double { 1 - self.foreseen(index) }
+
+    /// The same of the plan that is followed.
+    var holdShare: Double { self.isReady ? self.holdShare(self.chosen) : 1 }
 
     /// What a plan must be expected to miss: what it missed, a deviation of that, and its part of a
     /// surprise.

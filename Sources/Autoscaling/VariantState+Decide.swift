@@ -153,7 +153,10 @@ extension VariantState {
             let seconds = duration.secondsAsDouble
             return (seconds, .stabilization(seconds: seconds))
         case .automatic:
-            let seconds = self.hold.seconds(breakEven: self.breakEvenSeconds)
+            let seconds = self.hold.seconds(
+                breakEven: self.breakEvenSeconds,
+                share: self.rehearsal.holdShare
+            )
             return (seconds, .breakEven(seconds: seconds))
         }
     }

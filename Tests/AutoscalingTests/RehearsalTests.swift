@@ -107,6 +107,34 @@ import Testing
         #expect(course.wanted(rate: 15) <= 3, "\(course.rehearsal.plan.text)")
     }
 
+    /// Who knows when it comes back need not keep what is not used until then.
+    @Test func holdsForLessWhatIsSeenComing() {
+        var steady = Course(coldStart: 60)
+        steady.run(7_200, rate: 15)
+        #expect(steady.rehearsal.holdShare == 1)
+        var periodic = Course(coldStart: 60)
+        for _ in 0..<16 {
+            periodic.run(600, rate: 40)
+            periodic.run(600, rate: 4)
+        }
+        #expect(periodic.rehearsal.plan.period != nil, "\(periodic.rehearsal.plan.text)")
+        #expect(periodic.rehearsal.holdShare < 0.3)
+        #expect(periodic.rehearsal.holdShare >= 0)
+    }
+
+    /// A shorter hold ends where replicas come back too often.
+    @Test func aShareOfTheHoldCountsWhileReplicasSeldomComeBack() {
+        var hold = HoldTime()
+        #expect(hold.seconds(breakEven: 100, share: 0.1) == 10)
+        for round in 0..<20 {
+            let now = Double(round) * 200
+            hold.pass(seconds: 200, replicas: 4, breakEven: 100, atSeconds: now)
+            hold.lowered(by: 4, atSeconds: now)
+            hold.raised(by: 4, breakEven: 100, atSeconds: now + 150)
+        }
+        #expect(hold.seconds(breakEven: 100, share: 0.1) >= 100)
+    }
+
     /// The model says that all is well, and it is not: the plan owes what it did not foretell.
     @Test func leavesAPlanThatFailsInReality() {
         var course = Course(coldStart: 60)
