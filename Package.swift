@@ -102,7 +102,7 @@ let package = Package(
         ),
         .target(
             name: "Simulation",
-            dependencies: ["Core", "Traffic", "Autoscaling", "Workload"],
+            dependencies: ["Core", "Traffic", "Autoscaling", "Rollouts", "Workload"],
             swiftSettings: pure
         ),
         .target(
@@ -273,7 +273,10 @@ let package = Package(
         test("ConfigurationTests", ["Configuration", "Rollouts", "Core"]),
         test(
             "SimulationTests",
-            ["Simulation", "Autoscaling", "Workload", "Traffic", "ModelSimulator", "Core"]
+            [
+                "Simulation", "Autoscaling", "Rollouts", "Workload", "Traffic", "ModelSimulator",
+                "Core",
+            ]
         ),
         test("WorkloadTests", ["Workload", "Core"]),
         test("RecordingsTests", ["Recordings", "Workload", "Core"]),

@@ -93,14 +93,47 @@ package enum SimulationJSON {
                     json.member("earlyKill", run.violations.earlyKill)
                 }
             )
+            if run.hasCosts { json.member("costSeconds", run.costSeconds) }
             json.member(
                 "models",
-                array: { json in for model in run.models { Self.model(model, &json) } }
+                array: { json in
+                    for model in run.models {
+                        Self.model(model, hasVariants: run.hasCosts, &json)
+                    }
+                }
             )
+            if let rollout = run.rollout {
+                json.member("rollout", object: { json in Self.rollout(rollout, &json) })
+            }
         }
     }
 
-    private static func model(_ model: ModelResult, _ json: inout JSONWriter) {
+    private static func rollout(_ rollout: RolloutResult, _ json: inout JSONWriter) {
+        json.member("canary", rollout.canary)
+        json.member("phase", rollout.phase)
+        json.member("live", rollout.live)
+        json.member("canaryRequests", rollout.canaryRequests)
+        json.member("canaryErrors", rollout.canaryErrors)
+        if let seconds = rollout.exposedSeconds { json.member("exposedSeconds", seconds) }
+        json.member(
+            "events",
+            array: { json in
+                for event in rollout.events {
+                    json.object { json in
+                        json.member("seconds", event.seconds)
+                        json.member("kind", event.kind)
+                        json.member("text", event.text)
+                    }
+                }
+            }
+        )
+    }
+
+    private static func model(
+        _ model: ModelResult,
+        hasVariants: Bool,
+        _ json: inout JSONWriter
+    ) {
         json.object { json in
             json.member("name", model.name)
             json.member("arrivals", model.arrivals)
@@ -111,6 +144,11 @@ package enum SimulationJSON {
             json.member("crashed", model.crashed)
             json.member("interrupted", model.interrupted)
             json.member("gpuSeconds", model.gpuSeconds)
+            if hasVariants {
+                json.member("failed", model.failed)
+                json.member("served", model.served)
+                json.member("costSeconds", model.costSeconds)
+            }
             json.member("starts", model.starts)
             json.member("stops", model.stops)
             json.member("takenBack", model.takenBack)

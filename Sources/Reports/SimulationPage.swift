@@ -99,6 +99,14 @@ package enum SimulationPage {
                 [SimulationText.head] + rows + SimulationText.bound(report),
                 &json
             )
+            let mixes = report.rows.flatMap { SimulationText.mix($0.runs) }
+            if !mixes.isEmpty {
+                HTMLPage.table(
+                    "\(report.title): variants",
+                    [SimulationText.mixHead] + mixes,
+                    &json
+                )
+            }
         }
     }
 
@@ -150,6 +158,10 @@ package enum SimulationPage {
             replicas.append(Series(name: "optimum", color: "d", y: model.series.map(\.billed)))
         }
         overTime("replicas that are billed", "", replicas, isStep: true)
+        let mix = Self.variants(shown[0])
+        if !mix.isEmpty {
+            overTime("replicas of \(shown[0].runs.name) by variant", "", mix, isStep: true)
+        }
         Self.pareto(report, &json)
         overTime(
             "requests that missed the objective",
@@ -162,6 +174,18 @@ package enum SimulationPage {
                 )
             }
         )
+    }
+
+    /// The replicas of each variant, where there are several.
+    private static func variants(_ row: SimulationReport.Row) -> [Series] {
+        guard let run = row.runs.runs.first, run.hasCosts else { return [] }
+        return run.models.prefix(Self.colors.count).enumerated().map { index, model in
+            Series(
+                name: model.name,
+                color: Self.colors[index],
+                y: model.series.map(\.billed)
+            )
+        }
     }
 
     private static func shown(_ report: SimulationReport) -> [SimulationReport.Row] {

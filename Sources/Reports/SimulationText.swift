@@ -17,6 +17,12 @@ package enum SimulationText {
         lines += TextTable.aligned(
             [Self.head] + report.rows.map { Self.cells($0, report) } + Self.bound(report)
         )
+        let mixes = report.rows.flatMap { Self.mix($0.runs) }
+        if !mixes.isEmpty {
+            lines.append("")
+            lines += TextTable.aligned([Self.mixHead] + mixes)
+        }
+        lines += report.rows.flatMap { Self.rollout($0.runs) }
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -38,6 +44,45 @@ package enum SimulationText {
             "\(runs.runs.map { $0.models.reduce(0) { $0 + $1.peak } }.max() ?? 0)",
             "\(Self.failed(runs))", "\(runs.interrupted)",
         ]
+    }
+
+    package static let mixHead = [
+        "variants", "", "cost-seconds", "GPU-seconds", "requests", "starts", "peak",
+    ]
+
+    /// One line for each variant of a policy's first run, and one for all of them.
+    package static func mix(_ runs: PolicyRuns) -> [[String]] {
+        guard let run = runs.runs.first, run.hasCosts else { return [] }
+        let served = max(1, run.models.reduce(0) { $0 + $1.served })
+        func row(_ names: [String], _ models: [ModelResult]) -> [String] {
+            let share = Double(models.reduce(0) { $0 + $1.served }) / Double(served)
+            return names + [
+                DecimalText.fixed(models.reduce(0) { $0 + $1.costSeconds }, places: 0),
+                DecimalText.fixed(models.reduce(0) { $0 + $1.gpuSeconds }, places: 0),
+                DecimalText.fixed(share * 100, places: 1) + "%",
+                "\(models.reduce(0) { $0 + $1.starts })", "\(models.reduce(0) { $0 + $1.peak })",
+            ]
+        }
+        return run.models.map { row([runs.name, $0.name], [$0]) }
+            + [row([runs.name, "all"], run.models)]
+    }
+
+    /// Events that say how a rollout ended, and why.
+    private static let verdicts = ["failed", "inconclusive", "promoted", "aborted", "refused"]
+
+    /// What became of a policy's rollouts: one line for each run.
+    static func rollout(_ runs: PolicyRuns) -> [String] {
+        let found = runs.runs.compactMap(\.rollout)
+        if found.isEmpty { return [] }
+        return [""]
+            + found.map { result in
+                let exposed = result.exposedSeconds.map { " after \($0) s of its requests" } ?? ""
+                let last = result.events.last { Self.verdicts.contains($0.kind) }
+                return "\(runs.name): rollout of \(result.canary): \(result.phase)\(exposed), "
+                    + "\(result.live) serves; it answered \(result.canaryRequests) requests, "
+                    + "\(result.canaryErrors) with an error"
+                    + (last.map { "; at \($0.seconds) s: \($0.text)" } ?? "")
+            }
     }
 
     static func bound(_ report: SimulationReport) -> [[String]] {
@@ -70,7 +115,7 @@ package enum SimulationText {
 
     static func failed(_ runs: PolicyRuns) -> UInt64 {
         runs.runs.reduce(0) { sum, run in
-            run.models.reduce(sum) { $0 + $1.rejected + $1.timedOut + $1.crashed }
+            run.models.reduce(sum) { $0 + $1.rejected + $1.timedOut + $1.crashed + $1.failed }
         }
     }
 

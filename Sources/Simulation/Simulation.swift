@@ -3,8 +3,10 @@
 ///
 /// Purpose: to find out before a GPU is paid for what a scaling policy does with a given traffic,
 /// beside what others would have done and what somebody who knew the future could have done. The
-/// decisions are the shipped ones: `LeastLoaded` chooses replicas, `AdmissionQueue` holds those
-/// that wait, and Weir's own policy is the autoscaler that also runs for real.
+/// decisions are the shipped ones: `LeastLoaded` chooses replicas, `PoolWeights` and
+/// `WeightedPicker` variants, `AdmissionQueue` holds those that wait, `RolloutMachine` judges a new
+/// variant by what the simulated requests show, and Weir's own policy is the autoscaler that also
+/// runs for real.
 ///
 ///   World/      the event loop, replicas, queues, GPUs, faults, what is measured
 ///   Baselines/  what others do, each in its file, from their sources and documents

@@ -27,6 +27,10 @@ struct SimulateCommand: ParsableCommand {
             Example: how cost and service trade off, for every baseline
               weir simulate --rate 2..20@1h,20..2@1h --sweep
 
+            Example: a small GPU and a big one, and a new variant that fails now and then
+              weir simulate --scenario diurnal --policy weir --variant big:cost=3,speed=2.5 \\
+                --canary next:at=30m,errors=0.03
+
             Example: each baseline tuned to serve 99 % within the objective, Weir as it is
               weir simulate --compare --scenario diurnal --cold-start 20s,60s,180s
             """
@@ -37,6 +41,7 @@ struct SimulateCommand: ParsableCommand {
     @OptionGroup(title: "Traffic") var traffic: SimulatedTrafficFlags
     @OptionGroup(title: "Trace") var trace: TraceFlags
     @OptionGroup(title: "Replicas") var replicas: SimulatedReplicaFlags
+    @OptionGroup(title: "Variants") var variants: SimulatedVariantFlags
     @OptionGroup(title: "Policies") var policies: SimulatedPolicyFlags
     @OptionGroup(title: "Output") var output: SimulationOutputFlags
 
@@ -45,15 +50,34 @@ struct SimulateCommand: ParsableCommand {
             try self.output.checkPlaces()
             let weir = try self.policies.own()
             let replicas = self.replicas.merged(with: weir.first)
+            let hasVariants = self.variants.areThere(weir.first)
+            if hasVariants, weir.first?.sharing != nil {
+                throw ValidationError("a simulation has models that share a budget, or variants")
+            }
+            if hasVariants, self.policies.compare || self.policies.sweep {
+                throw ValidationError(
+                    "--compare and --sweep tune one number of replicas: leave variants out"
+                )
+            }
+            let vary = try self.variants.adapter(own: weir.first)
             let scenarios = try self.traffic.scenarios(
                 self.trace,
                 replicas,
                 sharing: weir.first?.sharing
             )
+            .map { (vary($0.0), $0.1) }
             for (scenario, delay) in scenarios {
-                let problems = scenario.make(self.policies.seed, delay).problems
-                if let problem = problems.first {
+                let setup = scenario.make(self.policies.seed, delay)
+                if let problem = setup.problems.first {
                     throw RuntimeError(description: "\(scenario.name): \(problem)")
+                }
+                for own in weir {
+                    if let problem = own.choice.problem(in: setup) {
+                        throw RuntimeError(
+                            description: "\(problem): add `{type: Objective}` to its targets, or "
+                                + "leave the variants out"
+                        )
+                    }
                 }
             }
             let study = SimulationStudy(
@@ -63,7 +87,7 @@ struct SimulateCommand: ParsableCommand {
                 own: weir.map(\.choice),
                 progress: self.output.progress
             )
-            try self.report(try self.reports(study))
+            try self.report(try self.reports(study, hasVariants: hasVariants))
         } catch let error as WorkloadError {
             throw RuntimeError(description: error.description)
         } catch let error as LoadError {
@@ -73,7 +97,8 @@ struct SimulateCommand: ParsableCommand {
         }
     }
 
-    private func reports(_ study: SimulationStudy) throws -> [SimulationReport] {
+    /// Of several variants no optimum is known.
+    private func reports(_ study: SimulationStudy, hasVariants: Bool) throws -> [SimulationReport] {
         if self.policies.compare {
             return study.compare(
                 try self.policies.kinds(study),
@@ -84,7 +109,7 @@ struct SimulateCommand: ParsableCommand {
         return study.run(
             baselines,
             sweeps: self.policies.sweep,
-            withOptimum: !self.policies.noOptimum
+            withOptimum: !self.policies.noOptimum && !hasVariants
         )
     }
 

@@ -84,6 +84,14 @@ struct OwnPolicy {
     var maxReplicas: Int?
     /// As `--objective` wants it.
     var objective: String?
+    /// The variants of the model that are interchangeable, the first of which stands for them.
+    var pool: [Variant] = []
+
+    struct Variant {
+        var name: String
+        var scaling: VariantScalingSpec
+    }
+
     /// The models of the file that share a budget with the first one.
     var sharing: SharedBudget?
 
@@ -122,6 +130,10 @@ struct OwnPolicy {
         guard let model else { return }
         let spec = model.spec
         self.sharing = try SharedBudget(of: model, in: configuration, path)
+        if let pool = spec.servingPool() {
+            let variants = spec.variants.filter { $0.pool == pool }
+            self.pool = variants.map { Variant(name: $0.name, scaling: $0.scaling) }
+        }
         if case .perReplica(let limit) = spec.concurrency { self.concurrency = limit }
         self.minReplicas = spec.scaling?.minReplicas
         self.maxReplicas = spec.scaling?.maxReplicas

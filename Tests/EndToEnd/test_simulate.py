@@ -124,6 +124,110 @@ def test_models_share_a_budget(tmp_path):
     assert 0.9 * 6 * seconds < run["gpuSeconds"] <= 6 * seconds
 
 
+POOL = SHARED.replace("  - {type: Objective}", "  - {type: %(target)s}") + """\
+---
+apiVersion: weir.dev/v1alpha1
+kind: ProcessDeployment
+metadata: {name: small}
+spec: {command: [sleep, "1"], readiness: {path: /health}}
+---
+apiVersion: weir.dev/v1alpha1
+kind: ProcessDeployment
+metadata: {name: big}
+spec: {command: [sleep, "1"], readiness: {path: /health}}
+---
+apiVersion: weir.dev/v1alpha1
+kind: Model
+metadata: {name: m}
+spec:
+  protocol: OpenAI
+  live: small
+  variants:
+  - name: small
+    pool: one
+    scaling: {cost: "2", maxReplicas: 3}
+    workloadRef: {kind: ProcessDeployment, name: small}
+  - name: big
+    pool: one
+    scaling: {cost: "5", minReplicas: 1}
+    workloadRef: {kind: ProcessDeployment, name: big}
+  concurrency: {perReplica: 8}
+  objectives: {timeToFirstToken: {quantile: 0.95, below: 2s}}
+  scaling: {policy: auto, minReplicas: 4, maxReplicas: 10}
+"""
+
+
+def test_a_pool_in_the_file_of_a_policy_is_simulated(tmp_path):
+    """At most three small ones, at least one big one, and at least four together."""
+    policy = tmp_path / "pool.yaml"
+    policy.write_text(POOL % {"target": "Objective"})
+    page = tmp_path / "page.html"
+    arguments = ["--rate", "8", "--duration", "20m", "--policy", policy]
+    done = simulate(*arguments, "--output", "-")
+    assert done.returncode == 0, done.stderr
+    scenario = json.loads(done.stdout)["scenarios"][0]
+    assert "optimum" not in scenario, "nobody knows it for a mix"
+    run = scenario["policies"][0]["runs"][0]
+    small, big = run["models"]
+    assert (small["name"], big["name"]) == ("small", "big")
+    assert small["peak"] <= 3 and big["peak"] >= 1
+    assert small["completed"] == small["served"] + big["served"]
+    assert big["arrivals"] == 0 and big["served"] > 0
+    assert small["gpuSeconds"] + big["gpuSeconds"] >= 4 * run["seconds"]
+    expected = 2 * small["gpuSeconds"] + 5 * big["gpuSeconds"]
+    assert run["costSeconds"] == pytest.approx(expected)
+    assert done.stdout == simulate(*arguments, "--output", "-").stdout
+
+    done = simulate(*arguments, "--report", page)
+    assert any(line.split()[:2] == ["auto", "big"] for line in done.stdout.splitlines())
+    assert "replicas of auto by variant" in page.read_text()
+
+
+def test_a_bad_variant_is_rolled_back_and_a_good_one_is_not(tmp_path):
+    arguments = ["--rate", "8", "--duration", "30m", "--policy", "weir", "--warm-up", "0s"]
+
+    def rollout(canary, *more):
+        done = simulate(*arguments, "--canary", canary, *more, "--output", "-")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["scenarios"][0]["policies"][0]["runs"][0]["rollout"]
+
+    good = rollout("next:at=5m")
+    assert (good["live"], good["canaryErrors"]) == ("next", 0)
+    assert good["events"] and good["events"][0]["seconds"] == 300
+    bad = rollout("next:at=5m,errors=0.3")
+    assert bad["live"] == "first" and bad["canaryErrors"] > 0
+    assert bad["exposedSeconds"] < good["exposedSeconds"]
+
+    # What needs somebody outside is left out, and that is said.
+    steps = tmp_path / "careful.yaml"
+    steps.write_text(
+        "apiVersion: weir.dev/v1alpha1\nkind: RolloutPolicy\nmetadata: {name: careful}\n"
+        "spec:\n  steps: [{weight: 20, hold: 60s}, {pause: true}]\n"
+        "  analysis: {metrics: [{name: successRate, maxDrop: 5%}]}\n"
+        "  onInconclusive: Promote\n"
+        '  webhooks: [{when: BeforeStep, url: "http://127.0.0.1:1/approve"}]\n'
+    )
+    done = simulate(*arguments, "--canary", "next:at=5m", "--rollout-policy", steps)
+    assert done.returncode == 0, done.stderr
+    assert "careful without its webhooks, pauses without an end" in done.stderr
+    assert "rollout of next: stable" in done.stdout and "next serves" in done.stdout
+
+
+def test_variants_need_a_policy_that_knows_what_they_are_worth(tmp_path):
+    policy = tmp_path / "careful.yaml"
+    policy.write_text(POLICY)
+    done = simulate("--rate", "2", "--policy", policy, "--variant", "big:cost=3")
+    assert done.returncode == 1
+    assert done.stderr.startswith("weir: policy careful has no Objective target"), done.stderr
+    assert "add `{type: Objective}` to its targets" in done.stderr
+    # One that is rolled out is no stand-in.
+    done = simulate("--rate", "2", "--duration", "5m", "--policy", policy, "--canary", "next")
+    assert done.returncode == 0, done.stderr
+    policy.write_text(POOL % {"target": "Concurrency, value: 4"})
+    done = simulate("--rate", "2", "--policy", policy)
+    assert done.returncode == 1 and "has no Objective target" in done.stderr
+
+
 @pytest.mark.parametrize("text, expected", [
     ("", "the trace is empty"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\r\n5,1,2\r\n3,1,2\r\n", "line 3"),
@@ -155,6 +259,16 @@ def test_bad_traces_are_refused_with_their_place(tmp_path, text, expected):
     (["--rate", "2", "--report", "/nowhere/page.html"], 1, "cannot write"),
     (["--rate", "2", "--duration", "5m", "--warm-up", "6m"], 1, "warm-up must be shorter"),
     (["--rate", "2", "--gpus-per-replica", "65"], 1, "1 to 64 GPUs"),
+    (["--rate", "2", "--variant", "cost=3"], 2, "begins with its name"),
+    (["--rate", "2", "--variant", "big:cost=0"], 2, "big: cost must be 0.000001 to"),
+    (["--rate", "2", "--variant", "big:speed"], 2, "settings are like cost=3, not `speed`"),
+    (["--rate", "2", "--variant", "big:max=2,min=3"], 2, "big: min=3 is more than max=2"),
+    (["--rate", "2", "--variant", "big:errors=1"], 2, "no setting is called errors"),
+    (["--rate", "2", "--variant", "big", "--variant", "big"], 2, "two variants are called big"),
+    (["--rate", "2", "--canary", "first"], 2, "two variants are called first"),
+    (["--rate", "2", "--canary", "next:errors=2"], 2, "next: errors must be 0 to 1, not 2"),
+    (["--rate", "2", "--rollout-policy", "x.yaml"], 2, "--rollout-policy needs --canary"),
+    (["--rate", "2", "--variant", "big", "--sweep"], 2, "leave variants out"),
 ])
 def test_wrong_use_says_what_to_do(arguments, status, expected):
     done = simulate(*arguments)

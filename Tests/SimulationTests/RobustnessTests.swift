@@ -1,5 +1,6 @@
 import Autoscaling
 import Core
+import Rollouts
 import Testing
 import Workload
 
@@ -23,12 +24,11 @@ struct RobustnessTests {
 
         mutating func tick(_ observations: [Observation], desired: inout [Int]) {
             self.inner.tick(observations, desired: &desired)
-            for (index, decision) in self.inner.decisions.enumerated() {
+            for decision in self.inner.decisions where decision == nil {
+                self.watch.unexplained.append("\(decision.debugDescription): no decision")
+            }
+            for variant in self.inner.decisions.flatMap({ $0?.variants ?? [] }) {
                 self.watch.decisions += 1
-                guard let variant = decision?.variants.first else {
-                    self.watch.unexplained.append("no decision")
-                    continue
-                }
                 if variant.recommendations.isEmpty {
                     self.watch.unexplained.append("\(variant.outcome) without a reason")
                 }
@@ -36,15 +36,18 @@ struct RobustnessTests {
                 if isChange == (variant.desired == variant.previous) {
                     self.watch.unexplained.append("\(variant.outcome) by nothing")
                 }
-                if !self.bounds[index].contains(variant.desired) {
-                    self.watch.outOfBounds.append(variant.desired)
-                }
+            }
+            for (index, count) in desired.enumerated() where !self.bounds[index].contains(count) {
+                self.watch.outOfBounds.append(count)
             }
         }
 
         mutating func wake(model: Int, _ seen: Observation, desired: inout [Int]) {
             self.inner.wake(model: model, seen, desired: &desired)
         }
+
+        func worth(of model: Int) -> Double? { self.inner.worth(of: model) }
+        func recommended(for model: Int) -> Int? { self.inner.recommended(for: model) }
     }
 
     private func periods(_ random: inout RandomSource, within duration: Double) -> [Period] {
@@ -113,6 +116,35 @@ struct RobustnessTests {
         return model
     }
 
+    /// A second GPU for the first model, and now and then a new variant that may be bad.
+    private func addVariants(_ setup: inout WorldSetup, _ random: inout RandomSource) {
+        func variant(_ name: String) -> SimulatedModel {
+            var variant = setup.models[0].variant(name, of: 0)
+            variant.cost = 0.2 + 5 * random.nextUnit()
+            variant.speed = 0.2 + 5 * random.nextUnit()
+            variant.gpusPerReplica = 1 + Int(random.next() % 4)
+            variant.replicasMax = Int(random.next() % 10)
+            if random.next() % 3 == 0 { variant.faults.startFailure = 0.9 }
+            return variant
+        }
+        setup.models.append(variant("big"))
+        if random.next() % 2 == 0 { return }
+        var next = variant("next")
+        next.isInterchangeable = false
+        next.faults.errorRate = [0, 0.01, 0.5][Int(random.next() % 3)]
+        var plan = RolloutPlan(
+            steps: [1, 30, 60].map { .weight($0, hold: .seconds(30 + 100 * random.nextUnit())) }
+        )
+        plan.onInconclusive = random.next() % 2 == 0 ? .promote : .rollback
+        plan.progressDeadline = .seconds(200)
+        setup.rollout = SimulatedRollout(
+            canary: setup.models.count,
+            plan: plan,
+            startsAt: 500 * random.nextUnit()
+        )
+        setup.models.append(next)
+    }
+
     private func setup(_ random: inout RandomSource, seed: UInt64) -> WorldSetup {
         let duration = 1_500.0
         let count = 1 + Int(random.next() % 4)
@@ -129,6 +161,7 @@ struct RobustnessTests {
         setup.pool.shortages = self.periods(&random, within: duration).map {
             GPUPool.Shortage(period: $0, available: least + Int(random.next() % 4))
         }
+        if random.next() % 2 == 0 { self.addVariants(&setup, &random) }
         setup.outages = self.periods(&random, within: duration)
         setup.blackouts = self.periods(&random, within: duration)
         return setup
@@ -139,24 +172,29 @@ struct RobustnessTests {
         var random = RandomSource(seed: seed)
         let setup = self.setup(&random, seed: seed)
         #expect(setup.problems.isEmpty, "seed \(seed)")
+        // Variants of a pool have an objective; a configuration without one is refused.
+        let others: [ScalingGoal] =
+            setup.models.contains { $0.variantOf != nil } ? [.objective] : [.concurrency(4)]
         let policy = ScalingPolicy(
-            targets: [[.objective], [.concurrency(4)], [.objective, .kvCache(0.8)]][Int(seed % 3)],
+            targets: [[.objective], others, [.objective, .kvCache(0.8)]][Int(seed % 3)],
             idleAfter: seed % 2 == 0 ? .seconds(60) : nil
         )
         let watch = Watch()
         let controller = Watched(
             inner: WeirController(setup, policies: setup.models.map { _ in policy }),
             watch: watch,
-            bounds: setup.models.map { $0.replicasMin...$0.replicasMax }
+            // A budget may leave less than the least, and a pool has its least together.
+            bounds: setup.models.map { 0...$0.replicasMax }
         )
         let result = World(setup, controller: controller).run()
         #expect(result.violations == Violations(), "seed \(seed)")
         #expect(watch.decisions >= 1_500 * setup.models.count, "seed \(seed)")
         #expect(watch.unexplained.isEmpty, "seed \(seed): \(watch.unexplained.prefix(3))")
+        #expect(watch.outOfBounds.isEmpty, "seed \(seed): \(watch.outOfBounds.prefix(3))")
         for model in result.models {
             let ended =
                 model.completed + model.rejected + model.timedOut + model.crashed
-                + model.interrupted
+                + model.interrupted + model.failed
             // What still runs after the time to settle has no end.
             #expect(ended <= model.arrivals, "seed \(seed) \(model.name)")
         }

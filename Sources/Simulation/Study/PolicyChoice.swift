@@ -14,6 +14,16 @@ package enum PolicyChoice: Sendable {
         }
     }
 
+    /// Why it cannot be run in this world; nil where it can.
+    package func problem(in setup: WorldSetup) -> String? {
+        guard case .weir(let name, let policy, _) = self,
+            setup.models.contains(where: { $0.variantOf != nil && $0.isInterchangeable }),
+            !policy.targets.contains(.objective)
+        else { return nil }
+        return "policy \(name) has no Objective target, so nothing says what a replica of each "
+            + "interchangeable variant is worth"
+    }
+
     /// One that decides for all models of the world.
     package func controller(_ setup: WorldSetup) -> any WorldController {
         switch self {

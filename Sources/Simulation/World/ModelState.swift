@@ -38,6 +38,21 @@ struct ReadyReplicas: BalancedEndpoints, Sendable {
 /// A model in a world: what waits, what runs, what was counted.
 final class ModelState {
     let setup: SimulatedModel
+    /// Its place in the world, and that of the model whose requests it serves: its own, but for a
+    /// variant.
+    let index: Int
+    let whole: Int
+    /// Of a model with several variants: their places, itself first, and who gets the next request.
+    var family: [Int] = []
+    var picker = WeightedPicker(weights: [])
+    var errors: RandomSource
+    /// What a replica is worth, as the policy says.
+    var worth: Double?
+    /// Its share of the model's requests in percent and its floor, by a rollout; nil: none runs.
+    var rolloutWeight: Int?
+    var rolloutFloor = 0
+    /// How many replicas its load alone asked for in the last tick.
+    var recommended = 0
     var requests: RequestStream
     var buffer: [SimulatedRequest] = []
     var position = 0
@@ -83,8 +98,11 @@ final class ModelState {
     let firstTokenMax: UInt64
     let latencyMax: UInt64
 
-    init(_ setup: SimulatedModel, seed: UInt64, takesSamples: Bool) {
+    init(_ setup: SimulatedModel, index: Int, seed: UInt64, takesSamples: Bool) {
         self.setup = setup
+        self.index = index
+        self.whole = setup.variantOf ?? index
+        self.errors = RandomSource(seed: seed &+ 0xE4404)
         self.takesSamples = takesSamples
         self.requests = setup.requests
         self.ready = ReadyReplicas(limit: setup.concurrency ?? .max)
@@ -182,6 +200,7 @@ final class ModelState {
     func endMeasuring() {
         self.result.replicaSeconds = Double(self.billedIntegral - self.billedAtStart) / 1e9
         self.result.gpuSeconds = self.result.replicaSeconds * Double(self.setup.gpusPerReplica)
+        self.result.costSeconds = self.result.replicaSeconds * self.setup.cost
         self.counted = (self.result.starts, self.result.stops, self.result.takenBack)
     }
 
@@ -288,5 +307,9 @@ struct LiveRequest: Sendable {
     var output: UInt32 = 0
     var generation: UInt32 = 0
     var replica: Int32 = -1
+    /// Whose replica has it; while it waits, whose request it is.
     var model: Int32 = 0
+    /// The generation of a rollout's shares under which it was sent.
+    var plan: Int32 = 0
+    var fails = false
 }

@@ -101,6 +101,10 @@ package struct Observation: Sendable {
     package var isCrashLoop = false
     /// Seconds from drain to gone, of the replicas that went in the tick.
     package var drains: [Double] = []
+    /// By a rollout: the share of the model's requests in percent, nil where none runs, and how
+    /// many replicas it needs whatever the load.
+    package var rolloutWeight: Int?
+    package var rolloutFloor = 0
     /// Whether nothing can be measured: what is here is what was known before.
     package var isBlind = false
 
@@ -138,6 +142,16 @@ package protocol WorldController {
     mutating func tick(_ observations: [Observation], desired: inout [Int])
     /// A request came for a model that has no replica and none under way.
     mutating func wake(model: Int, _ observations: Observation, desired: inout [Int])
+    /// Requests per second that a replica of an interchangeable variant does within the objective;
+    /// nil where nobody knows.
+    func worth(of model: Int) -> Double?
+    /// How many replicas its load alone asks for; nil: what the latest tick wanted.
+    func recommended(for model: Int) -> Int?
+}
+
+extension WorldController {
+    package func worth(of model: Int) -> Double? { nil }
+    package func recommended(for model: Int) -> Int? { nil }
 }
 
 /// Decides for one model; what the baselines are.

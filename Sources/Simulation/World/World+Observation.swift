@@ -14,6 +14,8 @@ extension World {
         seen.queuedMean = Double(seen.queued)
         seen.oldestWait = Double(model.oldestWaitNanoseconds(now: now)) / 1e9
         seen.desired = model.desired
+        seen.rolloutWeight = model.rolloutWeight
+        seen.rolloutFloor = model.rolloutFloor
         self.count(model, &seen)
         let isOut = self.setup.outages.contains { $0.contains(seconds) }
         if self.traits.needsReplicas, !isOut { seen.replicas = self.samples(model) }

@@ -68,7 +68,12 @@ extension World {
         // One that is not ready serves nobody: whether to go on asking for it is the policy's
         // affair.
         guard desired == 0, model.ready.count > 0 else { return }
-        guard model.inFlight > 0 || model.queued > 0 else { return }
+        let whole = self.models[model.whole]
+        // A variant without a share may go: nobody waits for it.
+        guard model.inFlight > 0 || whole.queued > 0, self.mayServe(model) else { return }
+        // Of several variants the last replica of all is meant.
+        let others = whole.family.filter { $0 != model.index }
+        if others.contains(where: { self.models[$0].ready.count > 0 }) { return }
         self.result.violations.lastReplica += 1
     }
 
@@ -235,6 +240,7 @@ extension World {
         self.replicas[index].state = .ready
         self.replicas[index].place = model.ready.count
         model.ready.append(Int32(index), load: self.replicas[index].inFlight)
+        self.reweigh(self.models[model.whole])
     }
 
     private func planCrash(_ index: Int, _ model: ModelState) {
@@ -304,6 +310,7 @@ extension World {
         precondition(place >= 0, "a replica leaves that does not serve")
         if let moved = model.ready.remove(at: place) { self.replicas[Int(moved)].place = place }
         self.replicas[index].place = -1
+        self.reweigh(self.models[model.whole])
     }
 
     /// The drain's time is up.
@@ -390,11 +397,11 @@ extension World {
             if mayRetry, !hasBegun {
                 self.live[slot].generation &+= 1
                 self.live[slot].firstAt = 0
-                self.dispatch(Int32(slot), model)
+                self.dispatch(Int32(slot), self.models[model.whole])
             } else {
                 let arrival = self.live[slot].arrival
                 self.giveBack(Int32(slot))
-                self.lose(model, arrival: arrival, count)
+                self.lose(self.models[model.whole], arrival: arrival, count)
             }
         }
         self.engines[index].reset()

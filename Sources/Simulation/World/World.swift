@@ -33,6 +33,9 @@ package final class World {
     var gpusUsed = 0
     var waitingForGPUs: [Int32] = []
     var result = WorldResult()
+    var rollout: RolloutRun?
+    /// What of it concerns each request; read for every one, and new each second.
+    var trial: Trial?
     let traits: ControllerTraits
     private var controller: any WorldController
     private var observations: [Observation] = []
@@ -55,6 +58,7 @@ package final class World {
         self.models = setup.models.enumerated().map { index, model in
             ModelState(
                 model,
+                index: index,
                 seed: setup.seed &+ UInt64(index) &* 0x9E37,
                 takesSamples: traits.needsSamples
             )
@@ -63,6 +67,9 @@ package final class World {
         self.warmUp = UInt64(setup.warmUp * 1e9)
         self.bucket = max(1, (setup.duration / Double(SimulationLimits.pointsMax)).rounded(.up))
         self.desired = setup.models.map(\.replicasAtStart)
+        self.rollout = setup.rollout.map { RolloutRun($0, setup.models) }
+        self.trial = self.rollout?.trial
+        self.makeFamilies()
     }
 
     // MARK: Running
@@ -109,7 +116,8 @@ package final class World {
 
     private func begin() {
         for (index, model) in self.models.enumerated() {
-            model.begin(end: self.end)
+            // A variant's requests are those of its model.
+            model.begin(end: model.whole == index ? self.end : 0)
             model.desired = model.setup.replicasAtStart
             for _ in 0..<model.setup.replicasAtStart { self.startWarm(index) }
         }
@@ -176,7 +184,7 @@ package final class World {
         self.live[position].model = Int32(truncatingIfNeeded: index)
         self.live[position].firstAt = 0
         self.dispatch(slot, model)
-        if model.members.isEmpty { self.wake(index) }
+        if model.members.isEmpty, self.isAsleep(model) { self.wake(index) }
     }
 
     private func fits(_ request: SimulatedRequest, _ model: ModelState) -> Bool {
@@ -185,17 +193,25 @@ package final class World {
     }
 
     /// Onto a replica, into the queue, or away.
+    /// - Parameter model: whose request it is.
     func dispatch(_ slot: Int32, _ model: ModelState) {
         model.touch(self.clock)
-        if model.queued == 0, case .free(let place) = model.balancer.pick(model.ready) {
-            self.start(slot, model, place: place)
-            return
+        if model.queued == 0 {
+            if !model.family.isEmpty {
+                if let (variant, place) = self.pick(model) {
+                    variant.touch(self.clock)
+                    return self.start(slot, variant, place: place)
+                }
+            } else if case .free(let place) = model.balancer.pick(model.ready) {
+                return self.start(slot, model, place: place)
+            }
         }
         let arrival = self.live[Int(slot)].arrival
         let deadline = Instant(nanoseconds: arrival)
             .advanced(byNanoseconds: Int64(model.setup.queueTimeout * 1e9))
         if model.enqueue(slot, deadline: deadline, now: Instant(nanoseconds: self.clock)) {
             self.live[Int(slot)].replica = -1
+            self.live[Int(slot)].model = Int32(truncatingIfNeeded: model.index)
         } else {
             self.giveBack(slot)
             self.lose(model, arrival: arrival, \.rejected)
@@ -215,16 +231,20 @@ package final class World {
         model.tick.started &+= 1
         model.tick.waitSum += seconds
         if seconds > model.tick.waitMax { model.tick.waitMax = seconds }
-        model.waits.record(nanoseconds: wait)
+        self.models[model.whole].waits.record(nanoseconds: wait)
         if model.takesSamples { model.samples.wait.histogram.record(seconds: seconds) }
         self.live[position].replica = Int32(truncatingIfNeeded: index)
+        self.live[position].model = Int32(truncatingIfNeeded: model.index)
         self.live[position].started = self.clock
+        if let trial = self.trial { self.live[position].plan = trial.generation }
+        let errorRate = model.setup.faults.errorRate
+        self.live[position].fails = errorRate > 0 && model.errors.nextUnit() < errorRate
         switch model.setup.engine {
         case .simple(let slowdown):
             var service = self.live[position].service
             var first = self.live[position].first
-            if slowdown > 0 {
-                let factor = 1 + slowdown * Double(load &- 1)
+            if slowdown > 0 || model.setup.speed != 1 {
+                let factor = (1 + slowdown * Double(load &- 1)) / model.setup.speed
                 service = UInt64(Double(service) * factor)
                 first = UInt64(Double(first) * factor)
             }
@@ -266,21 +286,36 @@ package final class World {
         let model = self.models[Int(request.model)]
         model.touch(self.clock)
         model.inFlight &-= 1
+        if let trial = self.trial { self.record(trial, request, model) }
+        if request.fails { return self.fail(slot, model) }
         model.tick.completions &+= 1
         model.tick.outputTokens &+= Int(request.output)
         let latency = self.clock &- request.arrival
         let first = (request.firstAt == 0 ? self.clock : request.firstAt) &- request.arrival
         model.tick.latencySum += Double(latency) * 1e-9
         model.tick.firstTokenSum += Double(first) * 1e-9
-        model.firstTokens.record(nanoseconds: first)
-        model.latencies.record(nanoseconds: latency)
+        let whole = self.models[model.whole]
+        whole.firstTokens.record(nanoseconds: first)
+        whole.latencies.record(nanoseconds: latency)
         let isGood = first <= model.firstTokenMax && latency <= model.latencyMax
         if isGood { model.tick.good &+= 1 }
         if model.takesSamples { model.sample(first: first, latency: latency) }
         if request.arrival >= self.warmUp {
-            model.result.completed &+= 1
-            if isGood { model.result.good &+= 1 }
+            model.result.served &+= 1
+            whole.result.completed &+= 1
+            if isGood { whole.result.good &+= 1 }
         }
+        self.result.digest = (self.result.digest ^ self.clock) &* 0x0000_0100_0000_01B3
+        self.giveBack(slot)
+        self.free(Int(request.replica), model)
+    }
+
+    /// A request was answered with an error.
+    private func fail(_ slot: Int32, _ model: ModelState) {
+        let request = self.live[Int(slot)]
+        let whole = self.models[model.whole]
+        self.lose(whole, arrival: request.arrival, \.failed)
+        if request.arrival >= self.warmUp { model.result.served &+= 1 }
         self.result.digest = (self.result.digest ^ self.clock) &* 0x0000_0100_0000_01B3
         self.giveBack(slot)
         self.free(Int(request.replica), model)
@@ -293,8 +328,11 @@ package final class World {
         switch replica.state {
         case .ready:
             model.ready.loads[replica.place] = replica.inFlight
-            if model.queued > 0, Int(replica.inFlight) < model.ready.limit {
-                self.takeFromQueue(model, place: replica.place)
+            let whole = model.whole == model.index ? model : self.models[model.whole]
+            if whole.queued > 0, Int(replica.inFlight) < model.ready.limit,
+                model.family.isEmpty && whole === model || self.mayServe(model)
+            {
+                self.takeFromQueue(whole, by: model, place: replica.place)
             }
         case .draining: if replica.inFlight == 0 { self.exit(index) }
         case .gone, .pending, .starting, .exiting: break
@@ -302,19 +340,27 @@ package final class World {
     }
 
     @discardableResult
-    private func takeFromQueue(_ model: ModelState, place: Int) -> Bool {
-        model.touch(self.clock)
-        guard let slot = model.popFirst(now: Instant(nanoseconds: self.clock)) else {
+    private func takeFromQueue(_ whole: ModelState, by model: ModelState, place: Int) -> Bool {
+        whole.touch(self.clock)
+        guard let slot = whole.popFirst(now: Instant(nanoseconds: self.clock)) else {
             return false
         }
+        model.touch(self.clock)
         self.start(slot, model, place: place)
         return true
     }
 
     /// Gives what waits to replicas that have become free.
     func pump(_ model: ModelState) {
+        let whole = self.models[model.whole]
+        if !whole.family.isEmpty {
+            while whole.queued > 0, let (variant, place) = self.pick(whole) {
+                guard self.takeFromQueue(whole, by: variant, place: place) else { return }
+            }
+            return
+        }
         while model.queued > 0, case .free(let place) = model.balancer.pick(model.ready) {
-            guard self.takeFromQueue(model, place: place) else { return }
+            guard self.takeFromQueue(model, by: model, place: place) else { return }
         }
     }
 
@@ -351,9 +397,14 @@ package final class World {
         let seconds = Double(self.clock) / 1e9
         for model in self.models { self.expire(model) }
         self.measure()
+        if self.rollout != nil { self.roll() }
         self.observe(seconds)
         self.controller.tick(self.observations, desired: &self.desired)
+        for (index, model) in self.models.enumerated() {
+            model.recommended = self.controller.recommended(for: index) ?? self.desired[index]
+        }
         for index in self.models.indices { self.apply(index) }
+        self.reweigh { self.controller.worth(of: $0) }
         for model in self.models { self.record(model, seconds) }
         self.checkBudget()
     }
@@ -391,13 +442,17 @@ package final class World {
         let model = self.models[index]
         let observation = self.snapshot(model, Double(self.clock) / 1e9)
         self.desired[index] = model.desired
+        for variant in model.family { self.desired[variant] = self.models[variant].desired }
         self.controller.wake(model: index, observation, desired: &self.desired)
-        self.apply(index)
+        if model.family.isEmpty { self.apply(index) }
+        for variant in model.family { self.apply(variant) }
     }
 
     private func apply(_ index: Int) {
         let model = self.models[index]
-        let bounded = min(max(self.desired[index], 0), SimulationLimits.replicasMax)
+        // Whoever decides, a rollout has what it needs.
+        let least = max(0, model.rolloutFloor)
+        let bounded = min(max(self.desired[index], least), SimulationLimits.replicasMax)
         self.desired[index] = bounded
         if bounded != model.desired || bounded != self.supply(model) {
             self.resize(index, to: bounded)
@@ -426,10 +481,12 @@ package final class World {
             model.result.firstTokens = model.firstTokens
             model.result.latencies = model.latencies
             model.result.waits = model.waits
+            model.result.variantOf = model.setup.variantOf
             model.closeSeries()
             self.result.models.append(model.result)
         }
         if self.isMeasuring { self.result.measured = Double(self.clock - self.warmUp) / 1e9 }
+        self.result.rollout = self.rollout?.result
         return self.result
     }
 }

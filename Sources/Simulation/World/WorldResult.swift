@@ -17,8 +17,18 @@ package struct SeriesPoint: Equatable, Sendable {
 }
 
 /// What a run showed of one model. Requests count that arrived after the warm-up.
+///
+/// What came and how it ended counts for the model, for its variants only what they served.
 package struct ModelResult: Sendable {
     package var name = ""
+    /// The place of the model that it is another variant of.
+    package var variantOf: Int?
+    /// Requests that its replicas ended.
+    package var served: UInt64 = 0
+    /// Answered with an error.
+    package var failed: UInt64 = 0
+    /// Replica-seconds times what one costs.
+    package var costSeconds = 0.0
     package var arrivals: UInt64 = 0
     package var completed: UInt64 = 0
     /// Completed within the objective.
@@ -76,7 +86,12 @@ package struct WorldResult: Sendable {
     /// Sums up every event in its order; equal runs have equal ones.
     package var digest: UInt64 = 0
     package var wasInterrupted = false
+    /// What became of the rollout; nil: there was none.
+    package var rollout: RolloutResult?
 
+    /// Whether replicas of some variants cost more than those of others.
+    package var hasCosts: Bool { self.models.contains { $0.variantOf != nil } }
+    package var costSeconds: Double { self.models.reduce(0) { $0 + $1.costSeconds } }
     package var gpuSeconds: Double { self.models.reduce(0) { $0 + $1.gpuSeconds } }
     package var arrivals: UInt64 { self.models.reduce(0) { $0 + $1.arrivals } }
     package var good: UInt64 { self.models.reduce(0) { $0 + $1.good } }

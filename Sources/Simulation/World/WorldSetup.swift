@@ -1,4 +1,6 @@
+import Autoscaling
 import Core
+import Rollouts
 import Traffic
 
 /// What good service is: both parts must hold where both are given.
@@ -37,6 +39,15 @@ package struct BatchingSetup: Hashable, Sendable {
     package init() {}
 
     package var cacheTokens: Int { self.blocks * self.blockTokens }
+
+    /// The same on a GPU that is so many times as fast; its memory is as large.
+    package func faster(by speed: Double) -> BatchingSetup {
+        var faster = self
+        faster.prefillTokensPerSecond = max(1, self.prefillTokensPerSecond * speed)
+        faster.stepBase = UInt64(max(1, Double(self.stepBase) / speed))
+        faster.stepPerSequence = UInt64(Double(self.stepPerSequence) / speed)
+        return faster
+    }
 }
 
 /// What goes wrong with the replicas of a model.
@@ -45,6 +56,8 @@ package struct ReplicaFaults: Hashable, Sendable {
     package var crashInterval: Double?
     /// The probability that a start ends in a failure and begins anew after a back-off.
     package var startFailure = 0.0
+    /// The share of requests that are answered with an error, at the end of their time.
+    package var errorRate = 0.0
 
     package init() {}
 }
@@ -75,10 +88,34 @@ package struct SimulatedModel: Sendable {
     /// Of a budget's remainder.
     package var weight = 1
     package var faults = ReplicaFaults()
+    /// The model of the world, an earlier one, of which it is another variant: it serves requests
+    /// of that one and has none of its own. Nil: a model of its own.
+    package var variantOf: Int?
+    /// Whether it does what that one does, so that the cheapest mix serves. If not, it gets
+    /// requests by a rollout alone.
+    package var isInterchangeable = true
+    /// Of the first of interchangeable variants: how many of it there are at least.
+    package var replicasMinOwn = 0
+    /// And of all of them together; nil: its `replicasMin`.
+    package var replicasMinTogether: Int?
+    /// What a replica costs for each second, against those of the other variants.
+    package var cost = 1.0
+    /// How much faster than the traffic says its replicas are, where they do not batch.
+    package var speed = 1.0
 
     package init(name: String, requests: RequestStream) {
         self.name = name
         self.requests = requests
+    }
+
+    /// Another variant of this one, which is the model `index` of its world.
+    package func variant(_ name: String, of index: Int) -> SimulatedModel {
+        var variant = self
+        variant.name = name
+        variant.variantOf = index
+        variant.replicasMin = 0
+        variant.replicasAtStart = 0
+        return variant
     }
 
     /// What is wrong with it; empty where it can be run.
@@ -111,6 +148,13 @@ package struct SimulatedModel: Sendable {
             "startFailure must be 0 to below 1"
         )
         require((self.faults.crashInterval ?? 1) > 0, "crashInterval must be above 0")
+        require((0...1).contains(self.faults.errorRate), "errorRate must be 0 to 1")
+        require(self.cost > 0 && self.cost <= 1e9, "a cost must be above 0, up to 1e9")
+        require((1e-3...1e3).contains(self.speed), "a speed must be 0.001 to 1000")
+        require(
+            (0...self.replicasMax).contains(self.replicasMinOwn),
+            "replicasMinOwn must be 0 to replicasMax"
+        )
         if case .batching(let setup) = self.engine {
             require(setup.prefillTokensPerSecond >= 1, "prefillTokensPerSecond must be 1 or more")
             require(setup.batchMax >= 1 && setup.stepTokensMax >= 1, "a batch of at least 1")
@@ -181,6 +225,8 @@ package struct WorldSetup: Sendable {
     /// Seconds at the beginning that do not count.
     package var warmUp = 0.0
     package var seed: UInt64 = 1
+    /// What becomes of a new variant; nil: none is tried.
+    package var rollout: SimulatedRollout?
 
     package init(models: [SimulatedModel], duration: Double) {
         self.models = models
@@ -200,6 +246,77 @@ package struct WorldSetup: Sendable {
             found.append("the warm-up must be shorter than the run")
         }
         if !(0...1).contains(self.pool.neverComes) { found.append("neverComes must be 0 to 1") }
+        found += self.variantProblems
         return found
+    }
+
+    private var variantProblems: [String] {
+        var found: [String] = []
+        for (index, model) in self.models.enumerated() {
+            guard let whole = model.variantOf else { continue }
+            if !(0..<index).contains(whole) || self.models[whole].variantOf != nil {
+                found.append("\(model.name): a variant comes after its model")
+            } else if self.models.count(where: { $0.variantOf == whole }) >= ModelSetup.variantsMax
+            {
+                found.append(
+                    "\(self.models[whole].name): at most \(ModelSetup.variantsMax) variants"
+                )
+            }
+        }
+        guard let rollout else { return found }
+        if !self.models.indices.contains(rollout.canary)
+            || self.models[rollout.canary].variantOf == nil
+            || self.models[rollout.canary].isInterchangeable
+        {
+            found.append("a rollout needs a variant that is not interchangeable")
+        }
+        if !(rollout.startsAt >= 0) { found.append("a rollout begins at 0 or later") }
+        return found
+    }
+}
+
+/// A new variant of a model that gets a growing share of its requests, or is found out.
+package struct SimulatedRollout: Sendable {
+    /// The index of the variant that is tried.
+    package var canary: Int
+    package var plan: RolloutPlan
+    /// Seconds until somebody begins it.
+    package var startsAt: Double
+
+    package init(canary: Int, plan: RolloutPlan, startsAt: Double = 0) {
+        self.canary = canary
+        self.plan = plan
+        self.startsAt = startsAt
+    }
+
+    /// A plan without what a world has nobody for: webhooks, queries, a promotion by hand, headers
+    /// and copies of requests. And what of these it had, in words.
+    package static func playable(_ plan: RolloutPlan) -> (plan: RolloutPlan, leftOut: [String]) {
+        var plan = plan
+        var leftOut: [String] = []
+        func drop(_ what: String, _ isThere: Bool) { if isThere { leftOut.append(what) } }
+        drop("webhooks", !plan.webhooks.isEmpty)
+        plan.webhooks = []
+        let metrics = plan.analysis.metrics
+        plan.analysis.metrics.removeAll { metric in
+            if case .custom = metric.test { true } else { false }
+        }
+        drop("queries", plan.analysis.metrics.count < metrics.count)
+        let steps = plan.steps
+        plan.steps.removeAll { step in
+            switch step {
+            case .pause(nil), .headerRoute, .mirror: true
+            case .weight, .pause(.some), .canaryReplicas, .analysis: false
+            }
+        }
+        drop("pauses without an end", steps.contains(.pause(nil)))
+        let isRouted = steps.contains { step in
+            switch step {
+            case .headerRoute, .mirror: true
+            case .weight, .pause, .canaryReplicas, .analysis: false
+            }
+        }
+        drop("header routes and mirrors", isRouted)
+        return (plan, leftOut)
     }
 }
