@@ -75,12 +75,13 @@ struct Demand: Sendable {
     }
 
     /// The forecast, or what a burst brings right now where that is plainly more.
+    /// - Parameter now: what `burst` is.
     func expected(
         horizonSeconds: Double,
         isForecasting: Bool,
+        burst now: LoadWindow.Sums,
         atSeconds time: Double
     ) -> Expected {
-        let now = self.burst
         let burstRate = now.rate ?? 0
         guard isForecasting, self.forecaster.bucketsSeen > 0 else {
             return Expected(rate: max(self.stable.rate ?? 0, burstRate), method: .persistence)

@@ -39,14 +39,15 @@ struct LoadCurve: Sendable {
     static func bin(of load: Double) -> Int {
         guard load > 0x1p-3 else { return 0 }
         guard load < 0x1p10 else { return Self.binCount - 1 }
-        let part = Int((load.significand - 1) * 4)
-        return (Int(load.exponent) - Self.firstExponent) * 4 + min(part, 3)
+        // The exponent and two more bits.
+        return Int(truncatingIfNeeded: load.bitPattern >> 50) - (1_023 + Self.firstExponent) * 4
     }
 
     /// The load that stands for a bin: its middle.
     static func load(ofBin bin: Int) -> Double {
-        let octave = Double(sign: .plus, exponent: bin / 4 + Self.firstExponent, significand: 1)
-        return octave * (1 + (Double(bin % 4) + 0.5) / 4)
+        // The exponent, two bits for the quarter and one more for its middle.
+        let halves = UInt64(truncatingIfNeeded: bin * 2 + 1 + (1_023 + Self.firstExponent) * 8)
+        return Double(bitPattern: halves << 49)
     }
 
     /// - Parameter good: how many of the sample's requests kept the limit.
@@ -183,30 +184,34 @@ struct LoadCurve: Sendable {
 
     /// Blocks of bins whose values never fall (pool adjacent violators).
     private struct Pool {
-        private var starts: [Int] = []
-        private var values: [Double] = []
-        private var weights: [Double] = []
+        private struct Block {
+            var start: Int
+            var value: Double
+            var weight: Double
+        }
+
+        private var blocks: [Block] = []
+
+        init() { self.blocks.reserveCapacity(LoadCurve.binCount) }
 
         mutating func add(_ value: Double, weight: Double, at bin: Int) {
-            var (value, weight, start) = (value, weight, bin)
-            while let last = self.values.last, last > value {
-                let others = self.weights.removeLast()
-                value = (value * weight + last * others) / (weight + others)
-                weight += others
-                self.values.removeLast()
-                start = self.starts.removeLast()
+            var block = Block(start: bin, value: value, weight: weight)
+            while let last = self.blocks.last, last.value > block.value {
+                self.blocks.removeLast()
+                let both = block.weight + last.weight
+                block.value = (block.value * block.weight + last.value * last.weight) / both
+                block.weight = both
+                block.start = last.start
             }
-            self.values.append(value)
-            self.weights.append(weight)
-            self.starts.append(start)
+            self.blocks.append(block)
         }
 
         /// The first block holds for the bins before it as well, the last one for those after.
         func spread(over bins: inout [Double]) {
             var end = bins.count
-            for block in self.values.indices.reversed() {
-                let start = block == 0 ? 0 : self.starts[block]
-                for bin in start..<end { bins[bin] = self.values[block] }
+            for index in self.blocks.indices.reversed() {
+                let start = index == 0 ? 0 : self.blocks[index].start
+                for bin in start..<end { bins[bin] = self.blocks[index].value }
                 end = start
             }
         }

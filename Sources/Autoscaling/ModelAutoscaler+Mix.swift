@@ -35,6 +35,7 @@ extension ModelAutoscaler {
         let expected = pool.expected(
             horizonSeconds: horizon ?? 0,
             isForecasting: horizon != nil,
+            burst: pool.burst,
             atSeconds: now
         )
         let correction = members.map { self.states[$0].capability.correction }.max() ?? 1

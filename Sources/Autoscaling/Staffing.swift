@@ -213,8 +213,9 @@ struct Staffing: Sendable {
     }
 
     private func place(ofLoad load: Double) -> (point: Int, part: Double) {
-        var point = 0
-        while point < Self.points - 2 && self.loads[point + 1] <= load { point += 1 }
+        // Point 0 is no load, the others are the middles of the bins.
+        let bin = LoadCurve.bin(of: load)
+        let point = min(load >= LoadCurve.load(ofBin: bin) ? bin + 1 : bin, Self.points - 2)
         let width = self.loads[point + 1] - self.loads[point]
         return (point, min(1, max(0, (load - self.loads[point]) / width)))
     }

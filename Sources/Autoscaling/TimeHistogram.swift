@@ -123,9 +123,8 @@ package struct TimeHistogram: Sendable {
     }
 
     static func upperEdge(ofBucket bucket: Int) -> Double {
-        let octave = bucket / Self.perOctave + Self.firstExponent
-        let part = Double(bucket % Self.perOctave + 1) / Double(Self.perOctave)
-        return Double(sign: .plus, exponent: octave, significand: 1) * (1 + part)
+        let quarters = bucket + 1 + (1_023 + Self.firstExponent) * Self.perOctave
+        return Double(bitPattern: UInt64(truncatingIfNeeded: quarters) << 50)
     }
 }
 

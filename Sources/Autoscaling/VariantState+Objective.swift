@@ -80,6 +80,7 @@ extension VariantState {
         let expected = self.demand.expected(
             horizonSeconds: self.horizonSeconds(policy) ?? 0,
             isForecasting: self.horizonSeconds(policy) != nil,
+            burst: self.demand.burst,
             atSeconds: now
         )
         self.rehearsal.begin(

@@ -18,10 +18,12 @@ extension VariantState {
 
     func context(_ policy: ScalingPolicy, wallClock: WallClock?, at now: Double) -> Context {
         let stable = self.demand.stable
+        let burst = self.demand.burst
         let horizon = self.horizonSeconds(policy)
         let expected = self.demand.expected(
             horizonSeconds: horizon ?? 0,
             isForecasting: horizon != nil,
+            burst: burst,
             atSeconds: now
         )
         let rate = stable.rate ?? 0
@@ -31,7 +33,7 @@ extension VariantState {
         return Context(
             now: now,
             stable: stable,
-            burst: self.demand.burst,
+            burst: burst,
             expected: expected,
             growth: horizon == nil ? 1 : growth,
             ready: self.replicas?.ready ?? 0,

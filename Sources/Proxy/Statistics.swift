@@ -19,8 +19,8 @@ package struct VariantStatistics: Sendable {
         }
     }
     /// Those with status 200, nearly all of them: a table would cost each a hash.
-    private var requestsOK: UInt64 = 0
-    private var otherCodes: [UInt16: UInt64] = [:]
+    package private(set) var requestsOK: UInt64 = 0
+    package private(set) var otherCodes: [UInt16: UInt64] = [:]
     /// Calls of gRPC, which are counted above as well, by how they ended.
     package var callsByStatus: [GRPCStatus: UInt64] = [:]
     package var inFlight = 0

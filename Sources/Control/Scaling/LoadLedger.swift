@@ -463,8 +463,8 @@ extension VariantDelta {
             return self.add(variants, at: index, before: VariantStatistics.nothing, 0, limits)
         }
         self.pinned += since(variants[index].pinnedArrivals, before[earlier].pinnedArrivals)
-        let answers = Answers(variants[index].requestsByCode)
-        let answersBefore = Answers(before[earlier].requestsByCode)
+        let answers = Answers(variants[index].requestsOK, variants[index].otherCodes)
+        let answersBefore = Answers(before[earlier].requestsOK, before[earlier].otherCodes)
         self.completions += since(answers.completed, answersBefore.completed)
         // Ended and under way: what replicas were ever given.
         self.dispatched += since(
@@ -500,8 +500,13 @@ extension VariantDelta {
         /// To the end; a client that left did not wait for it.
         var completed: UInt64 = 0
 
-        init(_ byCode: [UInt16: UInt64]) {
-            for (code, count) in byCode {
+        /// - Parameters:
+        ///   - successes: answered with status 200.
+        ///   - others: by their status.
+        init(_ successes: UInt64, _ others: [UInt16: UInt64]) {
+            self.all = successes
+            self.completed = successes
+            for (code, count) in others {
                 self.all += count
                 if code != 499 { self.completed += count }
             }

@@ -154,6 +154,11 @@ final class ScaledModel {
     /// budget is decided together with the others.
     func mayRest(forSeconds seconds: Int, _ wallClock: WallClock?, at now: Instant) -> Bool {
         guard self.plan.budget == nil, self.latest != nil else { return false }
+        // Whoever has requests does not rest. The autoscaler says so as well, but to ask it costs
+        // a copy of it.
+        guard self.samples.allSatisfy({ $0.arrivals == 0 && $0.inFlight == 0 }) else {
+            return false
+        }
         for (variant, entry) in self.counts.enumerated() {
             // What starts, drains or fails changes with time.
             guard let counts = entry, counts.ready == counts.total,
