@@ -82,6 +82,7 @@ struct SimulateCommand: ParsableCommand {
             }
             let study = SimulationStudy(
                 scenarios: scenarios,
+                coldStarts: try replicas.coldStarts().count,
                 seeds: self.policies.allSeeds,
                 target: self.policies.attainment / 100,
                 own: weir.map(\.choice),

@@ -1,5 +1,4 @@
 import Dispatch
-import Glibc
 import Reports
 import Simulation
 import Synchronization
@@ -7,6 +6,8 @@ import Synchronization
 /// Runs many worlds on all cores, and shows how it gets on.
 struct SimulationStudy {
     let scenarios: [(Scenario, Delay)]
+    /// How many of the scenarios in a row differ in nothing but the cold start.
+    let coldStarts: Int
     let seeds: [UInt64]
     let target: Double
     let own: [PolicyChoice]
@@ -54,21 +55,37 @@ struct SimulationStudy {
         return self.reports(jobs, isTuned: true)
     }
 
+    /// A job on one scenario, and what it is expected to take.
+    private struct Part: Sendable {
+        var index: Int
+        var job: Job
+        var setups: [WorldSetup]
+        /// Of all its worlds, in requests.
+        var cost: Double
+    }
+
     private func reports(_ jobs: [Job], isTuned: Bool) -> [SimulationReport] {
         let count = self.scenarios.count * jobs.count
-        let scenarios = self.scenarios
-        let seeds = self.seeds
         let target = self.target
+        let meter = SimulationMeter(style: self.progress)
+        // The long ones first, so that none of them is left for a single core at the end.
+        let parts = self.parts(jobs, meter).sorted { $0.cost > $1.cost }
         let outcomes = Mutex<[Outcome?]>(Array(repeating: nil, count: count))
-        let progress = SimulationProgress(total: count, style: self.progress)
+        meter.begin(cost: parts.reduce(0) { $0 + $1.cost })
         DispatchQueue.concurrentPerform(iterations: count) { index in
-            let (scenario, coldStart) = scenarios[index / jobs.count]
-            let setups = seeds.map { scenario.make($0, coldStart) }
-            let outcome = Self.perform(jobs[index % jobs.count], setups, target: target)
-            outcomes.withLock { $0[index] = outcome }
-            progress.advance()
+            let part = parts[index]
+            var left = part.cost
+            let outcome = Self.perform(part.job, part.setups, target: target) { world in
+                let result = meter.run(world)
+                let done = min(left, Self.cost(part.job, world.setup, requests: result.requests))
+                left -= done
+                meter.advance(done)
+                return result
+            }
+            outcomes.withLock { $0[part.index] = outcome }
+            meter.advance(left)
         }
-        progress.finish()
+        meter.finish()
         let found = outcomes.withLock { $0 }
         return self.scenarios.enumerated().map { index, entry in
             let own = found[(index * jobs.count)..<((index + 1) * jobs.count)].compactMap { $0 }
@@ -103,10 +120,125 @@ struct SimulationStudy {
         return report
     }
 
-    private static func perform(_ job: Job, _ setups: [WorldSetup], target: Double) -> Outcome {
+    // MARK: Parts
+
+    private func parts(_ jobs: [Job], _ meter: SimulationMeter) -> [Part] {
+        let drawn = self.drawn(meter, runs: jobs.reduce(0) { $0 + Self.worlds($1, nil) })
+        var parts: [Part] = []
+        for (place, (scenario, coldStart)) in self.scenarios.enumerated() {
+            let setups = self.seeds.enumerated().map { index, seed in
+                var setup = scenario.make(seed, coldStart)
+                drawn[place / self.coldStarts][index].use(&setup)
+                return setup
+            }
+            let requests = drawn[place / self.coldStarts].map(\.count)
+            for (index, job) in jobs.enumerated() {
+                let each = zip(setups, requests).reduce(0) {
+                    $0 + Self.cost(job, $1.0, requests: $1.1)
+                }
+                let worlds = Double(Self.worlds(job, setups.first))
+                parts.append(
+                    Part(
+                        index: place * jobs.count + index,
+                        job: job,
+                        setups: setups,
+                        cost: each * worlds
+                    )
+                )
+            }
+        }
+        return parts
+    }
+
+    /// Requests that are drawn beforehand and kept, of all scenarios and seeds: 200 MB of them.
+    private static let drawnMax = 6_000_000
+    /// Where fewer worlds need them, each draws its own.
+    private static let drawnWorldsMin = 3
+
+    /// The requests of a scenario with one seed, which all its worlds share.
+    private struct Drawn: Sendable {
+        /// By model; empty where every world draws its own.
+        var streams: [RequestStream] = []
+        /// How many there are, or are guessed to be.
+        var count: UInt64
+
+        func use(_ setup: inout WorldSetup) {
+            for (index, stream) in self.streams.enumerated() {
+                setup.models[index].requests = stream
+            }
+        }
+    }
+
+    /// By scenario and seed.
+    private func drawn(_ meter: SimulationMeter, runs: Int) -> [[Drawn]] {
+        var left = Self.drawnMax
+        return stride(from: 0, to: self.scenarios.count, by: self.coldStarts).map { place in
+            let (scenario, coldStart) = self.scenarios[place]
+            return self.seeds.map { seed in
+                let setup = scenario.make(seed, coldStart)
+                var drawn = Drawn(count: UInt64(setup.duration * Self.rateGuessed))
+                guard runs * self.coldStarts >= Self.drawnWorldsMin, left > 0 else { return drawn }
+                var streams = setup.models.map(\.requests)
+                var count = 0
+                let end = UInt64(setup.duration * 1e9)
+                for index in streams.indices {
+                    let own = meter.measure {
+                        streams[index].drawAll(until: end, most: left - count)
+                    }
+                    guard let own else { return drawn }
+                    count += own
+                }
+                left -= count
+                drawn = Drawn(streams: streams, count: UInt64(count))
+                return drawn
+            }
+        }
+    }
+
+    /// Requests per second where they are not known.
+    private static let rateGuessed = 10.0
+    /// What a tick takes, as so many requests: of Weir's own policy, and of others.
+    private static let ownTickCost = 20.0
+    private static let tickCost = 2.0
+    /// The same of a second of a plan, for each count of replicas that it chooses from.
+    private static let planCost = 0.01
+
+    /// What one world takes, in requests.
+    private static func cost(_ job: Job, _ setup: WorldSetup, requests: UInt64) -> Double {
+        let ticks = setup.duration * Double(setup.models.count)
+        return switch job {
+        case .run(_, isOwn: true): Double(requests) + ticks * self.ownTickCost
+        case .run, .sweep, .tune: Double(requests) + ticks * self.tickCost
+        case .optimum:
+            Double(requests) + ticks * self.tickCost
+                + ticks * self.planCost * Double(setup.models.first?.replicasMax ?? 0)
+        }
+    }
+
+    /// How many worlds a job takes for each seed, about; nil: of any setup.
+    private static func worlds(_ job: Job, _ setup: WorldSetup?) -> Int {
+        switch job {
+        case .run: 1
+        case .sweep(let baseline):
+            setup.map { KnobSweep.pointCount(baseline, $0, isTuned: false) } ?? 4
+        case .tune(let baseline):
+            setup.map { KnobSweep.pointCount(baseline, $0, isTuned: true) } ?? 4
+        case .optimum: Clairvoyant.playsMax
+        }
+    }
+
+    private static func perform(
+        _ job: Job,
+        _ setups: [WorldSetup],
+        target: Double,
+        by runner: WorldRunner
+    ) -> Outcome {
         switch job {
         case .run(let choice, let isOwn):
-            let runs = PolicyRuns(name: choice.name, runs: setups.map { choice.run($0) })
+            let runs = PolicyRuns(
+                name: choice.name,
+                runs: setups.map { choice.run($0, by: runner) }
+            )
             return .row(
                 SimulationReport.Row(
                     runs: runs,
@@ -115,17 +247,16 @@ struct SimulationStudy {
                 )
             )
         case .sweep(let baseline):
-            return .row(self.row(KnobSweep.all(baseline, setups), baseline, target))
+            return .row(self.row(KnobSweep.all(baseline, setups, by: runner), baseline, target))
         case .tune(let baseline):
-            return .row(
-                self.row(KnobSweep.tuned(baseline, setups, target: target), baseline, target)
-            )
+            let tuned = KnobSweep.tuned(baseline, setups, target: target, by: runner)
+            return .row(self.row(tuned, baseline, target))
         case .optimum:
             return .optimum(
-                Clairvoyant.solve(setups, target: target),
+                Clairvoyant.solve(setups, target: target, by: runner),
                 withoutForesight: PolicyRuns(
                     name: "highest need so far",
-                    runs: Clairvoyant.withoutForesight(setups)
+                    runs: Clairvoyant.withoutForesight(setups, by: runner)
                 )
             )
         }
@@ -146,48 +277,5 @@ struct SimulationStudy {
             sweep: sweep,
             hasReached: best != nil
         )
-    }
-}
-
-/// How far the whole is, as parts of it get done on any thread.
-private final class SimulationProgress: Sendable {
-    private let total: Int
-    private let style: SimulationStudy.ProgressStyle
-    private let done = Mutex(0)
-    /// Fewer parts are done before anybody wonders.
-    private static let linesFrom = 20
-
-    init(total: Int, style: SimulationStudy.ProgressStyle) {
-        self.total = total
-        self.style = style
-        if style == .bar { self.show(0) }
-    }
-
-    func advance() {
-        // Written under the lock, so that the bar never goes back.
-        self.done.withLock { count in
-            count += 1
-            switch self.style {
-            case .none: break
-            case .bar: self.show(count)
-            case .lines:
-                guard self.total >= Self.linesFrom,
-                    count * 10 / self.total > (count - 1) * 10 / self.total
-                else { break }
-                Output.write("\(count) of \(self.total) runs\n", to: STDERR_FILENO)
-            }
-        }
-    }
-
-    func finish() {
-        if self.style == .bar { Output.write("\r\u{1B}[K", to: STDERR_FILENO) }
-    }
-
-    private func show(_ count: Int) {
-        let width = 30
-        let filled = self.total > 0 ? count * width / self.total : width
-        let bar =
-            String(repeating: "#", count: filled) + String(repeating: "-", count: width - filled)
-        Output.write("\r\u{1B}[K[\(bar)] \(count) of \(self.total)", to: STDERR_FILENO)
     }
 }

@@ -21,6 +21,39 @@ struct WorldTests {
         #expect(result.violations.isEmpty)
     }
 
+    @Test func requestsDrawnBeforehandAreTheSame() throws {
+        let end: UInt64 = 600_000_000_000
+        let stream = Worlds.poisson(rate: 5, duration: 700)
+        var drawn = stream
+        let drawnCount = drawn.drawAll(until: end, most: 10_000)
+        let count = try #require(drawnCount)
+        func result(_ requests: RequestStream) -> WorldResult {
+            Worlds.run(Worlds.model(requests), duration: 600) { $0.seconds < 300 ? 4 : 6 }
+        }
+        // Drawn twice from the same stream, and shared by two runs.
+        let plain = result(stream)
+        for found in [result(drawn), result(drawn)] {
+            #expect(found.digest == plain.digest && found.events == plain.events)
+            #expect(found.good == plain.good && found.gpuSeconds == plain.gpuSeconds)
+            #expect(found.requests == UInt64(count) && plain.requests == UInt64(count))
+        }
+        #expect(count > 2_000)
+    }
+
+    @Test func tooManyRequestsAreNotDrawnBeforehand() {
+        let stream = Worlds.poisson(rate: 5, duration: 600)
+        var refused = stream
+        #expect(refused.drawAll(until: .max, most: 100) == nil)
+        let (left, right) = (Worlds.model(stream), Worlds.model(refused))
+        let expected = Worlds.run(left, duration: 600) { _ in 4 }
+        #expect(Worlds.run(right, duration: 600) { _ in 4 }.digest == expected.digest)
+        // Exactly as many as there are may be kept.
+        var exact = stream
+        #expect(exact.drawAll(until: .max, most: Int(expected.requests)) != nil)
+        var short = stream
+        #expect(short.drawAll(until: .max, most: Int(expected.requests) - 1) == nil)
+    }
+
     @Test func billsLoadingAndDraining() {
         // A second replica from 10 to 30: loads until 20, serves until 30, is gone at 32.
         let model = Worlds.model(Worlds.requests(at: [], service: 1))

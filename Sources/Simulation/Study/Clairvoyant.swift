@@ -20,16 +20,24 @@ package struct Clairvoyant: Sendable {
     /// Shares of a replica's slots that its capacity is taken for.
     static let shares = [1.15, 1.05, 0.95]
     static let steps = 6
+    /// Worlds that a bound takes at most, with the one without foresight.
+    package static let playsMax = Self.shares.count * (Self.steps + 1) + 1
 
     /// Nil where even a plan for all of the demand misses the target.
-    package static func solve(_ setups: [WorldSetup], target: Double) -> Result? {
+    package static func solve(
+        _ setups: [WorldSetup],
+        target: Double,
+        by runner: WorldRunner = { $0.run() }
+    ) -> Result? {
         let worlds = setups.map(self.calm)
         let series = worlds.map { setup in
             setup.models.map { DemandSeries($0, duration: setup.duration, slot: self.slot(setup)) }
         }
         var best: Result?
         for share in self.shares {
-            guard let found = self.search(worlds, series, share, target: target) else { continue }
+            guard let found = self.search(worlds, series, share, target: target, runner) else {
+                continue
+            }
             if found.gpuSeconds < best?.gpuSeconds ?? .infinity { best = found }
         }
         return best
@@ -38,7 +46,10 @@ package struct Clairvoyant: Sendable {
     /// What is attained by somebody who sees every need as it arises, asks for it at that moment,
     /// and never lets go: the most that anybody attains who does not have replicas ready for more
     /// than was ever needed. A first burst cannot be met on time, whatever is done about it later.
-    package static func withoutForesight(_ setups: [WorldSetup]) -> [WorldResult] {
+    package static func withoutForesight(
+        _ setups: [WorldSetup],
+        by runner: WorldRunner = { $0.run() }
+    ) -> [WorldResult] {
         setups.map { setup in
             let world = self.calm(setup)
             let slot = self.slot(setup)
@@ -53,7 +64,7 @@ package struct Clairvoyant: Sendable {
                 let plan = CapacityOptimum.Plan(counts: counts, cost: 0, starts: 0)
                 return PlayedPlan(plan, slot: slot, lead: 0)
             }
-            return World(world, controller: PerModelController(policies)).run()
+            return runner(World(world, controller: PerModelController(policies)))
         }
     }
 
@@ -91,16 +102,19 @@ package struct Clairvoyant: Sendable {
         _ worlds: [WorldSetup],
         _ series: [[DemandSeries]],
         _ share: Double,
-        target: Double
+        target: Double,
+        _ runner: WorldRunner
     ) -> Result? {
         // A lost request at this price is never worth it; at the lower one always.
         var high = 12.0
         var low = -6.0
-        guard var best = self.play(worlds, series, share, exponent: high) else { return nil }
+        guard var best = self.play(worlds, series, share, exponent: high, runner) else {
+            return nil
+        }
         if best.attainment < target { return nil }
         for _ in 0..<self.steps {
             let middle = (low + high) / 2
-            guard let result = self.play(worlds, series, share, exponent: middle) else {
+            guard let result = self.play(worlds, series, share, exponent: middle, runner) else {
                 return best
             }
             if result.attainment >= target {
@@ -119,7 +133,8 @@ package struct Clairvoyant: Sendable {
         _ worlds: [WorldSetup],
         _ series: [[DemandSeries]],
         _ share: Double,
-        exponent: Double
+        exponent: Double,
+        _ runner: WorldRunner
     ) -> Result? {
         let penalty = exponential(exponent * 0.6931471805599453)
         var result = Result(
@@ -149,7 +164,7 @@ package struct Clairvoyant: Sendable {
                 let first = plan.counts.first.map(Int.init) ?? 0
                 world.models[index].replicasAtStart = max(model.replicasMin, first)
             }
-            let run = World(world, controller: PerModelController(policies)).run()
+            let run = runner(World(world, controller: PerModelController(policies)))
             result.worlds.append(run)
             result.gpuSeconds += run.gpuSeconds
         }

@@ -1,6 +1,9 @@
 import Autoscaling
 import Core
 
+/// Runs a world that is ready to: where whoever asked for many of them counts and measures them.
+package typealias WorldRunner = (World) -> WorldResult
+
 /// A policy that is to be simulated.
 package enum PolicyChoice: Sendable {
     /// Weir's own; `quantile` of the objectives.
@@ -40,11 +43,8 @@ package enum PolicyChoice: Sendable {
         }
     }
 
-    package func run(
-        _ setup: WorldSetup,
-        progress: (Double) -> Bool = { _ in true }
-    ) -> WorldResult {
-        World(setup, controller: self.controller(setup)).run(progress: progress)
+    package func run(_ setup: WorldSetup, by runner: WorldRunner = { $0.run() }) -> WorldResult {
+        runner(World(setup, controller: self.controller(setup)))
     }
 }
 
@@ -112,6 +112,20 @@ package struct KnobSweep: Sendable {
         self.knob = knob
     }
 
+    /// Values that tuning looks at between the last good and the first bad one.
+    package static let refinements = 2
+
+    /// How many values `all` and `tuned` look at, about.
+    package static func pointCount(_ baseline: Baseline, _ setup: WorldSetup, isTuned: Bool)
+        -> Int
+    {
+        guard let first = setup.models.first else { return 0 }
+        let range = baseline.kind.knobRange(BaselineContext(first))
+        let count = range.values.count
+        if !isTuned { return range.isCount ? count / max(1, count / 24) : count }
+        return Int.bitWidth - count.leadingZeroBitCount + (range.isCount ? 0 : self.refinements)
+    }
+
     /// The cheapest that reaches the attainment.
     package func best(target: Double) -> Point? {
         self.points.filter { $0.runs.attainment >= target }
@@ -119,13 +133,17 @@ package struct KnobSweep: Sendable {
     }
 
     /// All values of the knob.
-    package static func all(_ baseline: Baseline, _ setups: [WorldSetup]) -> KnobSweep {
+    package static func all(
+        _ baseline: Baseline,
+        _ setups: [WorldSetup],
+        by runner: WorldRunner = { $0.run() }
+    ) -> KnobSweep {
         var sweep = KnobSweep(name: baseline.kind.rawValue, knob: baseline.kind.knob)
         guard let first = setups.first?.models.first else { return sweep }
         let range = baseline.kind.knobRange(BaselineContext(first))
         let step = range.isCount ? max(1, range.values.count / 24) : 1
         for index in stride(from: 0, to: range.values.count, by: step) {
-            sweep.points.append(self.point(baseline, range.values[index], setups))
+            sweep.points.append(self.point(baseline, range.values[index], setups, runner))
         }
         return sweep
     }
@@ -136,7 +154,8 @@ package struct KnobSweep: Sendable {
         _ baseline: Baseline,
         _ setups: [WorldSetup],
         target: Double,
-        refinements: Int = 2
+        refinements: Int = KnobSweep.refinements,
+        by runner: WorldRunner = { $0.run() }
     ) -> KnobSweep {
         var sweep = KnobSweep(name: baseline.kind.rawValue, knob: baseline.kind.knob)
         guard let first = setups.first?.models.first else { return sweep }
@@ -145,7 +164,7 @@ package struct KnobSweep: Sendable {
         var high = range.values.count
         while high - low > 1 {
             let middle = (low + high) / 2
-            let point = self.point(baseline, range.values[middle], setups)
+            let point = self.point(baseline, range.values[middle], setups, runner)
             sweep.points.append(point)
             if point.runs.attainment >= target { low = middle } else { high = middle }
         }
@@ -153,7 +172,7 @@ package struct KnobSweep: Sendable {
             var good = range.values[low]
             var bad = range.values[high]
             for _ in 0..<refinements {
-                let point = self.point(baseline, (good + bad) / 2, setups)
+                let point = self.point(baseline, (good + bad) / 2, setups, runner)
                 sweep.points.append(point)
                 if point.runs.attainment >= target {
                     good = point.value
@@ -169,14 +188,18 @@ package struct KnobSweep: Sendable {
     private static func point(
         _ baseline: Baseline,
         _ value: Double,
-        _ setups: [WorldSetup]
+        _ setups: [WorldSetup],
+        _ runner: WorldRunner
     ) -> Point {
         var chosen = baseline
         chosen.values[baseline.kind.knob] = value
         let choice = PolicyChoice.baseline(chosen)
         return Point(
             value: value,
-            runs: PolicyRuns(name: chosen.description, runs: setups.map { choice.run($0) })
+            runs: PolicyRuns(
+                name: chosen.description,
+                runs: setups.map { choice.run($0, by: runner) }
+            )
         )
     }
 }

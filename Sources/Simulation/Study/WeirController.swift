@@ -116,6 +116,7 @@ package struct WeirController: WorldController {
     package mutating func tick(_ observations: [Observation], desired: inout [Int]) {
         guard let now = observations.first?.now else { return }
         var claims: [BudgetAllocator.Claim] = []
+        claims.reserveCapacity(observations.count)
         for index in self.families.indices {
             self.followRollout(index, observations, at: now)
             self.observe(index, observations, at: now)
@@ -266,13 +267,13 @@ package struct WeirController: WorldController {
         return members.indices.map { $0 == chosen ? 1 : 0 }
     }
 
-    private func wallClock(_ seen: Observation) -> WallClock {
+    private func wallClock(_ seen: borrowing Observation) -> WallClock {
         WallClock(secondsSince1970: self.epoch + Int64(seen.seconds))
     }
 
     // MARK: Observations
 
-    private func sample(_ seen: Observation, _ index: Int) -> VariantObservation {
+    private func sample(_ seen: borrowing Observation, _ index: Int) -> VariantObservation {
         var gateway = GatewaySample()
         gateway.arrivals = seen.arrivals
         gateway.completions = seen.completions
@@ -300,7 +301,7 @@ package struct WeirController: WorldController {
         )
     }
 
-    private func counts(_ seen: Observation) -> ReplicaCounts {
+    private func counts(_ seen: borrowing Observation) -> ReplicaCounts {
         var counts = ReplicaCounts(ready: seen.ready, startingAges: seen.startingAges)
         counts.draining = seen.draining
         counts.stuck = seen.stuck
@@ -313,7 +314,7 @@ package struct WeirController: WorldController {
         return counts
     }
 
-    private func servers(_ seen: Observation) -> [ServerSample] {
+    private func servers(_ seen: borrowing Observation) -> [ServerSample] {
         guard let replicas = seen.replicas else { return [] }
         return replicas.map { replica in
             ServerSample(

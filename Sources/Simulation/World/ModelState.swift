@@ -2,8 +2,8 @@ import Autoscaling
 import Core
 import Traffic
 
-/// The ready replicas of a model as the gateway's balancer sees them.
-struct ReadyReplicas: BalancedEndpoints, Sendable {
+/// The ready replicas of a model.
+struct ReadyReplicas: Sendable {
     /// Their IDs and loads, in the same order.
     private(set) var ids: [Int32] = []
     var loads: [Int32] = []
@@ -14,10 +14,6 @@ struct ReadyReplicas: BalancedEndpoints, Sendable {
     }
 
     var count: Int { self.ids.count }
-    func inFlight(_ index: Int) -> Int { Int(self.loads[index]) }
-    func limit(_ index: Int) -> Int { self.limit }
-    func isEligible(_ index: Int) -> Bool { true }
-    func identity(_ index: Int) -> UInt64 { UInt64(index) }
 
     mutating func append(_ id: Int32, load: Int32) {
         self.ids.append(id)
@@ -60,8 +56,8 @@ final class ModelState {
     var nextArrival: UInt64 = .max
 
     var ready: ReadyReplicas
-    var balancer: LeastLoaded
-    private var queue: AdmissionQueue<Int32>
+    private var balancer: LeastLoaded
+    private var queue: NumberedQueue
     /// Requests in the queue. Kept beside it, as every event asks.
     private(set) var queued = 0
     /// Replicas that exist, in the order of their making.
@@ -82,9 +78,8 @@ final class ModelState {
     private var lastQueue: UInt64 = 0
     private var lastBilled: UInt64 = 0
 
-    /// What the current tick has counted, and what the last one had.
+    /// What the current tick has counted.
     var tick: Observation
-    var lastTick: Observation
     var samples = TimeSamples()
     let takesSamples: Bool
     var billedMean = 0.0
@@ -107,12 +102,19 @@ final class ModelState {
         self.requests = setup.requests
         self.ready = ReadyReplicas(limit: setup.concurrency ?? .max)
         self.balancer = LeastLoaded(random: RandomSource(seed: seed))
-        self.queue = AdmissionQueue(limits: setup.queue)
+        self.queue = NumberedQueue(limits: setup.queue)
         self.tick = Observation(now: .zero)
-        self.lastTick = Observation(now: .zero)
         self.firstTokenMax = setup.objective.firstToken.map { UInt64($0 * 1e9) } ?? .max
         self.latencyMax = setup.objective.latency.map { UInt64($0 * 1e9) } ?? .max
         self.result.name = setup.name
+    }
+
+    /// The place of the ready replica that the gateway's balancer would choose; nil where none has
+    /// a slot.
+    func pick() -> Int? {
+        let choice = self.balancer.pick(loads: self.ready.loads, limit: self.ready.limit)
+        guard case .free(let place) = choice else { return nil }
+        return place
     }
 
     /// Brings the integrals up to `now`; before any change of what they are over.
@@ -129,17 +131,16 @@ final class ModelState {
 
     /// Whether there was room.
     func enqueue(_ slot: Int32, deadline: Instant, now: Instant) -> Bool {
-        let outcome = self.queue.enqueue(slot, bytes: 0, deadline: deadline, now: now)
-        guard case .queued = outcome else { return false }
+        guard self.queue.enqueue(slot, deadline: deadline, now: now) else { return false }
         self.queued += 1
         return true
     }
 
     /// The first in line; nil where nobody waits.
     func popFirst(now: Instant) -> Int32? {
-        guard self.queued > 0, let entry = self.queue.popFirst(now: now) else { return nil }
+        guard self.queued > 0, let slot = self.queue.popFirst(now: now) else { return nil }
         self.queued -= 1
-        return entry.ticket
+        return slot
     }
 
     /// One whose time is over, and when it came.
@@ -207,12 +208,11 @@ final class ModelState {
     /// Starts, stops and those taken back, at the end of what counts.
     private var counted: (Int, Int, Int)?
 
-    /// Adds the last tick to the plots, whose points are `bucket` seconds long.
-    func addToSeries(_ seconds: Double, bucket: Double) {
+    /// Adds a tick to the plots, whose points are `bucket` seconds long.
+    func addToSeries(_ tick: borrowing Observation, _ seconds: Double, bucket: Double) {
         let start = (max(0, seconds - 1) / bucket).rounded(.down) * bucket
         if self.point.ticks > 0, start > self.point.time { self.closePoint() }
         if self.point.ticks == 0 { self.point.time = start }
-        let tick = self.lastTick
         self.point.ready += Double(tick.ready)
         self.point.billed += self.billedMean
         self.point.desired += Double(self.desired)

@@ -55,6 +55,8 @@ package struct RequestStream: Sendable {
     private let shape: RequestShape
     private let hasLengths: Bool
     private var random: RandomSource
+    /// What was drawn beforehand and is still to come, in place of all of the above.
+    private var drawn: [SimulatedRequest]?
 
     package init(
         _ schedule: ArrivalSchedule,
@@ -70,8 +72,32 @@ package struct RequestStream: Sendable {
         self.random = RandomSource(seed: seed ^ 0x5EED_0F5E_971C_E000)
     }
 
-    /// Replaces what is in `buffer` by the next requests, at most `count`; by none at the end.
+    /// Draws the requests of the first `end` nanoseconds, so that copies of this stream share them:
+    /// to draw them takes about as long as to simulate them. Left as it is where there are more
+    /// than `most`.
+    /// - Returns: how many there are; nil where there are too many.
+    package mutating func drawAll(until end: UInt64, most: Int) -> Int? {
+        if let drawn { return drawn.count }
+        var rest = self
+        var all: [SimulatedRequest] = []
+        while all.count <= most {
+            guard let arrival = rest.schedule.next(), arrival.offset < end else {
+                self.drawn = all
+                return all.count
+            }
+            all.append(rest.request(arrival))
+        }
+        return nil
+    }
+
+    /// Replaces what is in `buffer` by the next requests, at most `count` unless they were drawn
+    /// before; by none at the end.
     package mutating func refill(_ buffer: inout [SimulatedRequest], count: Int) {
+        if let drawn {
+            buffer = drawn
+            self.drawn = []
+            return
+        }
         buffer.removeAll(keepingCapacity: true)
         for _ in 0..<count {
             guard let arrival = self.schedule.next() else { return }

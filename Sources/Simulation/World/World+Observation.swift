@@ -88,9 +88,9 @@ extension World {
         }
     }
 
-    func record(_ model: ModelState, _ seconds: Double) {
+    func record(_ index: Int, _ seconds: Double) {
         guard self.clock > 0, self.clock <= UInt64(self.setup.duration * 1e9) else { return }
-        model.addToSeries(seconds, bucket: self.bucket)
+        self.models[index].addToSeries(self.observations[index], seconds, bucket: self.bucket)
     }
 
     func checkBudget() {

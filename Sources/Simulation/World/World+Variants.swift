@@ -73,11 +73,11 @@ extension World {
         var eligible: UInt64 = 0
         for (place, index) in model.family.enumerated() {
             let variant = self.models[index]
-            if case .free = variant.balancer.pick(variant.ready) { eligible |= 1 << UInt64(place) }
+            if variant.pick() != nil { eligible |= 1 << UInt64(place) }
         }
         while eligible != 0, let place = model.picker.next(among: eligible) {
             let variant = self.models[model.family[place]]
-            if case .free(let replica) = variant.balancer.pick(variant.ready) {
+            if let replica = variant.pick() {
                 return (variant, replica)
             }
             eligible &= ~(1 << UInt64(place))

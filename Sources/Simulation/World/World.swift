@@ -20,7 +20,7 @@ package final class World {
     /// Seconds past the end in which requests that came before it may still end.
     static let settleSeconds = 900.0
 
-    let setup: WorldSetup
+    package let setup: WorldSetup
     let models: [ModelState]
     var replicas: [Replica] = []
     var engines: [BatchReplica] = []
@@ -38,7 +38,8 @@ package final class World {
     var trial: Trial?
     let traits: ControllerTraits
     private var controller: any WorldController
-    private var observations: [Observation] = []
+    /// Of the present tick, by model.
+    private(set) var observations: [Observation] = []
     private var desired: [Int] = []
     private let end: UInt64
     let warmUp: UInt64
@@ -166,6 +167,7 @@ package final class World {
         let model = self.models[index]
         let request = model.buffer[model.position]
         model.advanceArrivals(end: self.end)
+        self.result.requests &+= 1
         model.tick.arrivals &+= 1
         model.tick.inputTokens &+= Int(request.input)
         if self.clock >= self.warmUp { model.result.arrivals &+= 1 }
@@ -175,14 +177,16 @@ package final class World {
             self.lose(model, arrival: self.clock, \.rejected)
             return
         }
-        let position = Int(slot)
-        self.live[position].arrival = request.time
-        self.live[position].service = request.service
-        self.live[position].first = request.first
-        self.live[position].input = request.input
-        self.live[position].output = request.output
-        self.live[position].model = Int32(truncatingIfNeeded: index)
-        self.live[position].firstAt = 0
+        // Written as a whole: each field by itself would ask whose the array is.
+        var entry = LiveRequest()
+        entry.arrival = request.time
+        entry.service = request.service
+        entry.first = request.first
+        entry.input = request.input
+        entry.output = request.output
+        entry.generation = self.live[Int(slot)].generation
+        entry.model = Int32(truncatingIfNeeded: index)
+        self.live[Int(slot)] = entry
         self.dispatch(slot, model)
         if model.members.isEmpty, self.isAsleep(model) { self.wake(index) }
     }
@@ -202,7 +206,7 @@ package final class World {
                     variant.touch(self.clock)
                     return self.start(slot, variant, place: place)
                 }
-            } else if case .free(let place) = model.balancer.pick(model.ready) {
+            } else if let place = model.pick() {
                 return self.start(slot, model, place: place)
             }
         }
@@ -359,7 +363,7 @@ package final class World {
             }
             return
         }
-        while model.queued > 0, case .free(let place) = model.balancer.pick(model.ready) {
+        while model.queued > 0, let place = model.pick() {
             guard self.takeFromQueue(model, by: model, place: place) else { return }
         }
     }
@@ -405,7 +409,7 @@ package final class World {
         }
         for index in self.models.indices { self.apply(index) }
         self.reweigh { self.controller.worth(of: $0) }
-        for model in self.models { self.record(model, seconds) }
+        for index in self.models.indices { self.record(index, seconds) }
         self.checkBudget()
     }
 
@@ -468,7 +472,6 @@ package final class World {
             model.billedMean = means.2
             self.observations.append(observation)
             self.desired[index] = model.desired
-            model.lastTick = observation
             model.tick = Observation(now: Instant(nanoseconds: self.clock))
             if model.takesSamples { model.samples = TimeSamples() }
         }

@@ -83,6 +83,8 @@ package struct WorldResult: Sendable {
     /// Seconds that count.
     package var measured = 0.0
     package var events: UInt64 = 0
+    /// All that arrived, also while nothing counted.
+    package var requests: UInt64 = 0
     /// Sums up every event in its order; equal runs have equal ones.
     package var digest: UInt64 = 0
     package var wasInterrupted = false
