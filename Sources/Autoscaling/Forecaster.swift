@@ -68,6 +68,24 @@ struct Forecaster: Sendable {
         return Double(self.actual[(self.errorNext - 1 + Self.errorCount) % Self.errorCount])
     }
 
+    /// What was foretold for that bucket.
+    var lastBelieved: Double? {
+        if self.errorsKept == 0 { return nil }
+        return Double(self.believed[(self.errorNext - 1 + Self.errorCount) % Self.errorCount])
+    }
+
+    /// By how much the rate exceeded what was foretold, over the last buckets; nil where fewer are
+    /// kept.
+    func meanError(buckets: Int) -> Double? {
+        guard buckets > 0, buckets <= self.errorsKept else { return nil }
+        var sum: Float = 0
+        for age in 1...buckets {
+            let slot = (self.errorNext - age + Self.errorCount) % Self.errorCount
+            sum += self.actual[slot] - self.believed[slot]
+        }
+        return Double(sum) / Double(buckets)
+    }
+
     /// The rate so long ago, over half a minute: the most of that time, the half minute before and
     /// the one after; nil where that is not kept.
     func level(secondsAgo seconds: Double) -> Double? {

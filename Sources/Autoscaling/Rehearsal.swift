@@ -30,7 +30,7 @@ struct Rehearsal: Sendable {
         var replicaSeconds = 0.0
         /// Requests that missed, in units of what may be missed.
         var missed = 0.0
-        /// Replicas below the highest need, times seconds.
+        /// What a surprise would have made miss, in requests, times seconds.
         var exposed = 0.0
         /// What was missed in the present block of time, and the sum of squares of earlier ones.
         var block = 0.0
@@ -106,6 +106,8 @@ struct Rehearsal: Sendable {
         var staffing: Staffing
         /// See `Staffing.stepTable`.
         var table: [Double]
+        /// Rates that may come in place of the one that was foretold.
+        var surprises: SIMD2<Double>
         /// Whether a block of time is over, as long as what one surprise costs.
         var endsBlock: Bool
         var now: Double
@@ -139,6 +141,7 @@ struct Rehearsal: Sendable {
     /// The rate over the last quarter of a minute, and the highest of it, which fades.
     private var level: Double?
     private(set) var peakRate = 0.0
+    private var surprises = Surprises()
     /// All that ever came, as far as it has not faded.
     private var came = 0.0
     private var blockSeconds = 0.0
@@ -181,22 +184,36 @@ struct Rehearsal: Sendable {
     // MARK: Playing
 
     /// A bucket of the forecaster has ended, whether or not anything is known of the replicas.
-    mutating func note(rate: Double) {
+    mutating func note(
+        _ forecaster: borrowing Forecaster,
+        rate: Double,
+        coldStartSeconds: Double
+    ) {
+        self.surprises.add(forecaster, coldStartSeconds: coldStartSeconds, fading: Self.fading)
         let level = self.level.map { ($0 * 2 + rate) / 3 } ?? rate
         self.level = level
         self.peakRate = max(self.peakRate * Self.fading, level)
         self.came = self.came * Self.fading + rate * Forecaster.bucketSeconds
     }
 
-    /// Share of a surprise that must be affordable before the highest rate is let go.
+    /// Share of a surprise that must be affordable before what it may bring is let go.
     private static let youngSurprises = 0.25
 
-    /// The rate to be ready for while too little was seen for plans to be sure of what returns: the
-    /// highest there was, until so much has come that its unforeseen return would be a small part
-    /// of what may be missed.
-    func youngRate(missAllowed: Double, coldStartSeconds: Double) -> Double {
-        let surprise = Self.youngSurprises * self.peakRate * max(coldStartSeconds, 5)
-        return surprise > missAllowed * self.came ? self.peakRate : 0
+    /// The rate to be ready for while too little was seen for plans to be sure of what returns:
+    /// what may come unforeseen, until so much has come that it would be a small part of what may
+    /// be missed.
+    func youngRate(expected: Double, missAllowed: Double) -> Double {
+        let rates = self.surprises.rates(from: expected, highest: self.peakRate)
+        let unforeseen = self.players.isEmpty ? 1 : 1 - self.foreseen(self.chosen)
+        var young = 0.0
+        for scale in 0..<2 {
+            let rise =
+                self.surprises.isKnown
+                ? min(self.peakRate, self.surprises.most[scale]) : self.peakRate
+            let missed = Self.youngSurprises * unforeseen * rise * self.surprises.seconds[scale]
+            if missed > missAllowed * self.came { young = max(young, rates[scale]) }
+        }
+        return young
     }
 
     /// A bucket of the forecaster has ended.
@@ -252,6 +269,10 @@ struct Rehearsal: Sendable {
             holdSeconds: holdSeconds,
             staffing: staffing,
             table: staffing.stepTable(seconds),
+            surprises: self.surprises.rates(
+                from: forecaster.lastBelieved ?? forecast,
+                highest: self.peakRate
+            ),
             endsBlock: endsBlock,
             now: now
         )
@@ -270,7 +291,7 @@ struct Rehearsal: Sendable {
         self.scene = nil
         self.bucketMissed = 0
         if self.bucket % 6 == 0 {
-            self.choose(scene.staffing, coldStartSeconds: scene.coldStartSeconds)
+            self.choose(scene.staffing)
         }
     }
 
@@ -293,8 +314,9 @@ struct Rehearsal: Sendable {
         if index == self.responsible, self.isReady {
             player.debt = max(0, player.debt + self.bucketMissed - missed)
         }
-        player.exposed =
-            player.exposed * Self.fading + max(0, self.peak - Double(player.ready)) * seconds
+        let capacity = Double(player.ready) * scene.staffing.rateAtObjective
+        let hits = (scene.surprises - SIMD2(repeating: capacity)) * self.surprises.seconds
+        player.exposed = player.exposed * Self.fading + max(0, hits.max()) * seconds
         self.players[index] = player
         let count = self.wanted(
             RehearsedPlan.all[index],
@@ -367,8 +389,8 @@ struct Rehearsal: Sendable {
 
     /// A change must be worth so much.
     private static let inertia = 0.98
-    /// How many times the highest need may come back unforeseen in the time that was played.
-    private static let surprises = 1.0
+    /// How many surprises may come in the time that was played.
+    private static let surpriseCount = 1.0
     /// Standard deviations of what was missed in blocks of time, added to what was missed.
     private static let missDoubt = 0.25
     /// Where no plan would have held the objective: of the fewest misses, and of what may be
@@ -377,13 +399,11 @@ struct Rehearsal: Sendable {
     private static let leastSpare = 0.15
 
     /// The cheapest plan that would have held the objective; else the one that missed least.
-    private mutating func choose(_ staffing: Staffing, coldStartSeconds: Double) {
+    private mutating func choose(_ staffing: Staffing) {
         let allowed = self.arrived * self.share(staffing)
-        // What a plan has not met yet counts too: that the highest need comes once more, at any
-        // time and unforeseen (after Laplace's rule of succession).
-        let surprise =
-            Self.surprises * staffing.rateAtObjective * max(coldStartSeconds, 5)
-            / (max(1, self.seconds) * staffing.missAllowed)
+        // What a plan has not met yet counts too: that a surprise comes once more, at any time
+        // (after Laplace's rule of succession).
+        let surprise = Self.surpriseCount / (max(1, self.seconds) * staffing.missAllowed)
         var least = Double.infinity
         for index in self.players.indices where self.isKnown(index) {
             least = min(least, self.expected(index, surprise))

@@ -30,8 +30,8 @@ extension VariantState {
             || self.capability.requestsEnded >= Self.sureEnds
         let most = isSure ? ScalingBounds.replicasMax : max(4, 2 * context.ready)
         let young = self.rehearsal.youngRate(
-            missAllowed: staffing.missAllowed,
-            coldStartSeconds: self.coldStart.seconds
+            expected: rate,
+            missAllowed: staffing.missAllowed
         )
         var enough = self.size(staffing, rate, context, most: most)
         if young > 0, !context.isIdle, !staffing.isOutOfReach {
@@ -73,7 +73,11 @@ extension VariantState {
     /// Lets the plans play the bucket that has just ended.
     mutating func rehearse(_ policy: ScalingPolicy, at now: Double) {
         guard policy.hasObjective, let last = self.demand.forecaster.last else { return }
-        self.rehearsal.note(rate: last)
+        self.rehearsal.note(
+            self.demand.forecaster,
+            rate: last,
+            coldStartSeconds: self.coldStart.seconds
+        )
         guard let staffing = self.capability.staffing,
             self.capability.latency.total >= Self.rehearsedSamples
         else { return }
@@ -185,8 +189,8 @@ extension VariantState {
                 setup.objectives.timeToFirstToken?.quantile ?? 0
             )
             let young = self.rehearsal.youngRate(
-                missAllowed: max(1e-4, 1 - quantile),
-                coldStartSeconds: self.coldStart.seconds
+                expected: context.expected.rate,
+                missAllowed: max(1e-4, 1 - quantile)
             )
             let rate = max(context.expected.rate, context.isIdle ? 0 : young)
             let offered = rate * seconds

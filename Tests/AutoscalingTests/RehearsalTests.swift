@@ -50,7 +50,11 @@ import Testing
                 )
                 self.now += 1
                 if isNew, let last = self.forecaster.last {
-                    self.rehearsal.note(rate: last)
+                    self.rehearsal.note(
+                        self.forecaster,
+                        rate: last,
+                        coldStartSeconds: self.coldStart
+                    )
                     self.rehearsal.begin(
                         self.forecaster,
                         rate: last,
@@ -164,17 +168,56 @@ import Testing
         }
     }
 
-    /// Until plans are known the highest rate is a floor, for as long as its return would matter.
-    @Test func isReadyForTheHighestRateWhileYoung() {
-        func young(_ coldStart: Double, _ seconds: Int) -> Double {
-            var rehearsal = Rehearsal()
-            for _ in 0..<24 { rehearsal.note(rate: 20) }
-            for _ in 0..<(seconds / 5) { rehearsal.note(rate: 5) }
-            return rehearsal.youngRate(missAllowed: 0.01, coldStartSeconds: coldStart)
+    /// Until plans are known what fell at once may return at once, as long as that would matter.
+    @Test func isReadyForWhatMayReturnWhileYoung() {
+        func young(_ coldStart: Double, _ seconds: Double) -> Double {
+            var course = Course(coldStart: coldStart)
+            course.run(coldStart + 120, rate: 20)
+            course.run(seconds, rate: 5)
+            return course.rehearsal.youngRate(expected: 5, missAllowed: 0.01)
         }
         #expect(young(180, 300) > 19)
         #expect(young(180, 43_200) == 0)
         #expect(young(5, 3_600) == 0, "quick starts make a surprise cheap")
+    }
+
+    /// What was reached slowly is followed and need not stand ready, however high it was.
+    @Test func isNotReadyForWhatItSawComing() {
+        var course = Course(coldStart: 60)
+        for step in 0..<120 { course.run(60, rate: 5 + Double(step) / 8) }
+        for step in 0..<120 { course.run(60, rate: 20 - Double(step) / 8) }
+        #expect(course.rehearsal.peakRate > 15)
+        let young = course.rehearsal.youngRate(expected: 5, missAllowed: 0.01)
+        #expect(young < 7, "\(young)")
+        #expect(course.wanted(rate: 5) == 1, "\(course.rehearsal.plan.text)")
+    }
+
+    @Test func surprisesAreMeasuredInEitherDirection() {
+        func rates(_ first: Double, _ second: Double) -> SIMD2<Double> {
+            var course = Course(coldStart: 60)
+            var surprises = Surprises()
+            var isEarly = true
+            for rate in [first, second] {
+                for _ in 0..<120 {
+                    course.run(5, rate: rate)
+                    surprises.add(course.forecaster, coldStartSeconds: 60, fading: 1)
+                    if isEarly, course.now > 30 {
+                        #expect(!surprises.isKnown)
+                        #expect(surprises.rates(from: 1, highest: 9) == SIMD2(9, 9))
+                        isEarly = false
+                    }
+                }
+            }
+            #expect(surprises.isKnown)
+            return surprises.rates(from: 10, highest: 100)
+        }
+        #expect(rates(8, 8) == SIMD2(10, 10), "nothing was unforeseen")
+        // Twelve cold starts in twenty minutes and more: at most a little more than what was seen.
+        for (first, second) in [(20.0, 4.0), (4, 20)] {
+            for rate in [rates(first, second)[0], rates(first, second)[1]] {
+                #expect(rate > 22 && rate < 40, "\(first) to \(second): \(rate)")
+            }
+        }
     }
 
     @Test func startsComeOnTimeAndAreTakenBackLatestFirst() {
