@@ -3,8 +3,8 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-rollout demo-kubernetes demo-stop bench \
-    bench-micro bench-control bench-pods bench-kubernetes bench-autoscaling bench-rollouts \
-    bench-instructions loadtest soak test test-kubernetes test-roles h2spec scan-tls \
+    bench-micro bench-control bench-pods bench-kubernetes bench-autoscaling bench-simulation \
+    bench-rollouts bench-instructions loadtest soak test test-kubernetes test-roles h2spec scan-tls \
     test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
@@ -87,8 +87,11 @@ test-roles: ## weir gateway and weir controller on the cluster for tests, with f
 	@swift build --product weir
 	@WEIR_BINARY=$(CURDIR)/.build/debug/weir .venv/bin/python -m pytest Tests/Kubernetes/test_roles.py
 
-bench-autoscaling: build ## Weir beside tuned baselines and the optimum (SEEDS=3, TRACES=folder)
+bench-autoscaling: build ## Weir, tuned baselines and the optimum: 5 minutes (SEEDS=3, TRACES=folder)
 	@SEEDS="$(SEEDS)" SEED="$(SEED)" TRACES="$(TRACES)" POLICY="$(POLICY)" scripts/bench-autoscaling
+
+bench-simulation: build ## requests that one core simulates in a second; two weeks (a minute)
+	@scripts/bench-simulation
 
 fuzz: ## fuzz every parser for FUZZ_SECONDS=60 (5 minutes in all if CI is set)
 	@scripts/setup build

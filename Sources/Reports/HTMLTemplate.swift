@@ -68,6 +68,10 @@ enum HTMLTemplate {
         .legend { float: right; max-width: 70%; text-align: right; font-size: 12px;
           color: var(--dim); }
         .legend span { white-space: nowrap; }
+        /* Of many lines: below the title, which else has no room. */
+        .legend.many { float: none; display: block; max-width: none; text-align: left;
+          margin-bottom: 6px; }
+        .legend.many span { margin-right: 12px; } .legend.many i { margin-left: 0; }
         .legend i { display: inline-block; width: 14px; height: 3px; border-radius: 2px;
           vertical-align: middle; margin: 0 5px 0 12px; }
         svg { display: block; width: 100%; height: auto; }
@@ -147,6 +151,13 @@ enum HTMLTemplate {
           const length = Math.ceil(most / step - 1e-9) + 1;
           return Array.from({length}, (_, index) => index * step);
         }
+        // Those from the least to the most, wherever that begins.
+        function evenTicks(least, most, count) {
+          const step = ticks(most - least, count)[1];
+          const first = Math.ceil(least / step - 1e-9);
+          const length = Math.max(0, Math.floor(most / step + 1e-9) - first + 1);
+          return Array.from({length}, (_, index) => (first + index) * step);
+        }
         const quantileName = value => value >= 1 ? "max"
           : "p" + (value * 100).toFixed(4).replace(/\.?0+$/, "");
         const xWords = (value, axis) => axis === "quantile" ? quantileName(value)
@@ -165,14 +176,16 @@ enum HTMLTemplate {
         const xOf = (spec, one) => one.x ?? spec.x;
         function chart(spec) {
           const section = element("section", place("charts"));
-          const legend = element("span", section, {class: "legend"});
+          const isMany = spec.series.length > 3;
+          if (isMany) element("h2", section, {}, spec.title);
+          const legend = element("span", section, {class: isMany ? "legend many" : "legend"});
           for (const one of spec.series) {
             const entry = element("span", legend);
             element("i", entry, {style: `background: var(--${one.color})`});
             entry.append(one.name);
             legend.append(" ");
           }
-          element("h2", section, {}, spec.title);
+          if (!isMany) element("h2", section, {}, spec.title);
           // On a telephone drawn at its width: scaled down, nobody could read it.
           const room = section.clientWidth - 28, width = room < 480 ? Math.max(room, 260) : 560;
           const height = 230, left = 58, right = 12, top = 8, bottom = 26;
@@ -206,8 +219,9 @@ enum HTMLTemplate {
           }
           const marks = spec.axis === "quantile"
             ? [0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].filter(q => toX(q) <= most)
-            : (spec.axis === "time" ? timeTicks(most, width / 80) : ticks(most, width / 90))
-              .filter(value => value <= most + 1e-9);
+            : spec.axis === "time"
+            ? timeTicks(most, width / 80).filter(value => value <= most + 1e-9)
+            : evenTicks(least, most, width / 90);
           for (const value of marks) {
             drawn("text", svg, {x: x(value), y: height - 8, "text-anchor": "middle"},
               xWords(value, spec.axis));

@@ -129,10 +129,10 @@ struct Explanation {
             ("replicas ready", "ready", ""), ("starting", "starting", ""),
             ("draining", "draining", ""), ("not coming", "stuck", ""),
             ("requests in flight", "inFlight", ""), ("requests queued", "queued", ""),
-            ("requests per second", "requestsPerSecond", "/s"),
-            ("in the burst window", "burstRequestsPerSecond", "/s"),
-            ("expected when a start is ready", "forecastRequestsPerSecond", "/s"),
-            ("a replica does", "capacityRequestsPerSecond", "/s"),
+            ("requests, stable window", "requestsPerSecond", "/s"),
+            ("requests, burst window", "burstRequestsPerSecond", "/s"),
+            ("requests expected when a start is ready", "forecastRequestsPerSecond", "/s"),
+            ("what a replica can do at the objective", "capacityRequestsPerSecond", "/s"),
             ("cold start", "coldStartSeconds", " s"), ("drain", "drainSeconds", " s"),
         ]
         var table = Table([.init(title: "MEASURED"), .init(title: "VALUE", isNumber: true)])

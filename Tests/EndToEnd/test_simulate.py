@@ -55,6 +55,17 @@ def test_same_seed_same_figures():
     assert first.stdout != simulate(*arguments, "--seed", 2).stdout
 
 
+def test_says_what_it_simulated():
+    arguments = ["--rate", 5, "--duration", "10m", "--arrivals", "constant", "--no-optimum"]
+    arguments += ["--policy", "kpa", "--policy", "static:replicas=4", "--seeds", 2]
+    done = simulate(*arguments)
+    assert done.returncode == 0, done.stderr
+    # Five in each of 600 seconds, for two policies with two seeds.
+    assert "simulated 12000 requests in 4 runs, " in done.stderr, done.stderr
+    assert done.stderr.rstrip().endswith("million requests per second and core")
+    assert simulate(*arguments, "--quiet").stderr == ""
+
+
 def test_tuning_reaches_what_is_wanted():
     done = simulate(
         "--compare", "--rate", "5", "--duration", "20m", "--policy", "weir", "--policy", "kpa",

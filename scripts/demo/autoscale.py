@@ -104,6 +104,7 @@ class Act:
     load_began: float = 0.0
     load_ended: float = 0.0
     changes: list = dataclasses.field(default_factory=list)
+    explanation: str = ""
     outcome: dict = dataclasses.field(default_factory=dict)
 
     def seconds(self, value):
@@ -200,6 +201,7 @@ class Demonstration:
             if load.returncode not in (0, 4):
                 raise Failure(f"weir load ended with {load.returncode}: {errors.strip()}")
         act.load_ended = self.since(act)
+        act.explanation = self.explain(act)
         limit = act.load_ended + ZERO_TIMEOUT_SECONDS
         self.watch(act, "the load is over",
                    lambda: act.looks[-1].total == 0 or self.since(act) > limit)
@@ -212,6 +214,17 @@ class Demonstration:
         if act.looks[-1].total:
             self.problems.append(f"{act.model} still had {act.looks[-1].total} replicas after "
                                  f"{ZERO_TIMEOUT_SECONDS:.0f} s without a request")
+
+    def explain(self, act):
+        """What `weir explain` says now, without what the table and the page tell anyway."""
+        done = subprocess.run(
+            [self.arguments.weir, "explain", act.model, "--admin", self.arguments.admin],
+            capture_output=True, text=True, timeout=30, check=False,
+        )
+        if done.returncode:
+            raise Failure(f"weir explain {act.model}: {done.stderr.strip()}")
+        blocks = done.stdout.strip().split("\n\n")
+        return "\n\n".join(b for b in blocks if not b.startswith(("Weights:", "Last changes:")))
 
     def since(self, act):
         return time.monotonic() - act.began
@@ -294,6 +307,9 @@ def print_table(acts):
         width = max(len(name) for name, _ in found)
         for name, value in found:
             print(f"    {name:<{width}}  {value}")
+        print(f"\n    When the load was over, `weir explain {act.model}` said:\n")
+        for line in act.explanation.splitlines():
+            print(f"      {line}".rstrip())
 
 
 DATA = re.compile(r'(<script type="application/json" id="data">\s*)(.*?)(</script>)', re.S)
