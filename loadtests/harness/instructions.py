@@ -96,6 +96,8 @@ class Counted:
         self.stage = stage
         for old in stage.folder.glob("callgrind.out*"):
             old.unlink()
+        # What an earlier run knew of a rollout.
+        shutil.rmtree(stage.folder / "weir", ignore_errors=True)
         binary = stage.folder / "weir-counted"
         # Valgrind gives up on the debugging information that Swift writes.
         subprocess.run(["objcopy", "--strip-debug", peers.weir_binary(), binary], check=True)
