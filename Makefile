@@ -4,8 +4,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-autoscaling demo-rollout demo-kubernetes demo-stop bench \
     bench-micro bench-control bench-pods bench-kubernetes bench-autoscaling bench-simulation \
-    bench-rollouts bench-instructions loadtest soak test test-kubernetes test-roles h2spec scan-tls \
-    test-sanitized fuzz lint format modules clean
+    bench-rollouts bench-instructions profile loadtest soak test test-kubernetes test-roles h2spec \
+    scan-tls test-sanitized fuzz lint format modules clean
 
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 5
@@ -106,6 +106,9 @@ bench-micro: ## time single decisions, and compare with what Benchmarks/threshol
 
 bench-instructions: ## what a request and an event cost outside the kernel, counted (FUNCTIONS=20)
 	@scripts/bench instructions --only "$(ONLY)" --functions "$(or $(FUNCTIONS),0)"
+
+profile: ## count what the request path executes, for the layout of release builds (15 min)
+	@scripts/profile
 
 loadtest: ## what must hold under load: reloads, a killed replica, a stuck server, overflow (ONLY=reload)
 	@scripts/bench loadtest --only "$(ONLY)"

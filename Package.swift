@@ -15,9 +15,29 @@ let base: [SwiftSetting] =
         .treatAllWarnings(as: .error),
     ] + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
 
+/// With WEIR_PROFILE in the environment release builds count what they execute; see `scripts/profile`.
+let isProfiling = Context.environment["WEIR_PROFILE"] != nil
+
+/// Release builds are laid out by what was counted. Another compiler lays out by itself: it may not
+/// be able to read the counts.
+let layout: [String] = {
+    let names = ["-Xllvm", "-static-func-full-module-prefix=false"]
+    if isProfiling { return ["-Xfrontend", "-ir-profile-generate"] + names }
+    #if compiler(>=6.3) && compiler(<6.4)
+        let profile = "\(Context.packageDirectory)/Sources/weir/weir.profdata"
+        return [
+            "-Xfrontend", "-ir-profile-use=\(profile)", "-Xfrontend", "-function-sections",
+        ] + names
+    #else
+        return []
+    #endif
+}()
+
 /// Shell modules sit on the request path or beside it; exclusivity is checked in debug and test builds.
 let shell: [SwiftSetting] =
-    base + [.unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))]
+    base + [
+        .unsafeFlags(["-enforce-exclusivity=unchecked"] + layout, .when(configuration: .release))
+    ]
 
 /// Modules that decide: no C, no Foundation, no event loop, and memory-safe throughout.
 let pure: [SwiftSetting] =
@@ -225,7 +245,15 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: base
+            exclude: ["weir.profdata"],
+            swiftSettings: base,
+            linkerSettings: [
+                .unsafeFlags(
+                    ["-use-ld=lld"]
+                        + (isProfiling ? ["-Xclang-linker", "-fprofile-generate"] : []),
+                    .when(configuration: .release)
+                )
+            ]
         ),
         .target(
             name: "LoopTestSupport",
