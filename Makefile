@@ -87,7 +87,7 @@ test-roles: ## weir gateway and weir controller on the cluster for tests, with f
 	@swift build --product weir
 	@WEIR_BINARY=$(CURDIR)/.build/debug/weir .venv/bin/python -m pytest Tests/Kubernetes/test_roles.py
 
-bench-autoscaling: build ## Weir, tuned baselines and the optimum: 5 minutes (SEEDS=3, TRACES=folder)
+bench-autoscaling: build ## Weir, tuned baselines and the optimum: 2 to 5 minutes (SEEDS=3, TRACES=folder)
 	@SEEDS="$(SEEDS)" SEED="$(SEED)" TRACES="$(TRACES)" POLICY="$(POLICY)" scripts/bench-autoscaling
 
 bench-simulation: build ## requests that one core simulates in a second; two weeks (a minute)
